@@ -1,0 +1,263 @@
+"""One JSON connection event to columns, compiled; what it doesn't fully understand goes to orjson.
+
+The scanner takes the canonical flat object (strings without escapes, plain integers, true/false/null, any white space) and
+answers SLOW for everything else: escapes, non-ASCII text, nesting, floats, duplicate contract fields, any value that the
+contract refuses. `topics.events.parse_event` then decides, so both paths give one result; a property test holds them
+against each other. Measured share of SLOW: 0 on the evaluation traces and on what `tidegate import` writes; it is the
+share of records with escaped or non-ASCII text elsewhere. Never reads outside ``text[start:end]``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from topics.columns.jit import inline, kernel
+from topics.columns.keys import parse_key
+from topics.columns.memory import HIGHS, ONES, octet, octets4, octets8, trailing_zeros
+
+READY, SLOW, POISON, APPLIED = 0, 1, 2, 3
+ACCEPTED, DEFERRED, REJECTED = 0, 1, 2
+LAST_TS_MS = 253_402_300_799_999
+MOST_MESSAGES = 1_000_000
+
+_TS, _IP, _MESSAGES, _RECIPIENTS, _OUTCOME = 1, 2, 4, 8, 16
+
+
+class EventColumns(NamedTuple):
+    """The events of a block, one array a field, all of the same length; see `empty_columns`."""
+
+    offset: npt.NDArray[np.int64]
+    record_ms: npt.NDArray[np.int64]
+    ts_ms: npt.NDArray[np.int64]
+    key: npt.NDArray[np.uint64]
+    messages: npt.NDArray[np.int32]
+    outcome: npt.NDArray[np.uint8]
+    status: npt.NDArray[np.uint8]
+    unpacked: npt.NDArray[np.uint8]
+    start: npt.NDArray[np.int32]
+    length: npt.NDArray[np.int32]
+
+
+def empty_columns(capacity: int) -> EventColumns:
+    """Columns for ``capacity`` events. ``start``/``length`` is the value's place, ``unpacked`` says in which buffer
+    (0: as fetched, 1: decompressed); ``length`` -1 is a null value."""
+    return EventColumns(
+        *(np.zeros(capacity, np.int64) for _ in range(3)),
+        np.zeros(capacity, np.uint64),
+        np.zeros(capacity, np.int32),
+        *(np.zeros(capacity, np.uint8) for _ in range(3)),
+        *(np.zeros(capacity, np.int32) for _ in range(2)),
+    )
+
+
+@inline
+def _skip_space(text: Any, i: int, end: int) -> int:
+    while i < end:
+        byte = octet(text, i)
+        if byte > 32 or not (byte == 32 or byte == 10 or byte == 13 or byte == 9):
+            break
+        i += 1
+    return i
+
+
+@inline
+def _string_end(text: Any, i: int, end: int) -> int:
+    """Position of the closing quote of a plain string whose text starts at ``i``; -1 when it isn't plain.
+
+    Eight octets at a time: the lowest flag of (octet == '"', octet == '\\', octet < 0x20, octet >= 0x80) is exact."""
+    while i + 8 <= end:
+        word = octets8(text, i)
+        quote = word ^ np.uint64(0x22 * ONES)
+        escape = word ^ np.uint64(0x5C * ONES)
+        flags = (quote - np.uint64(ONES)) & ~quote
+        flags |= (escape - np.uint64(ONES)) & ~escape
+        flags |= (word - np.uint64(0x20 * ONES)) & ~word
+        flags = (flags | word) & np.uint64(HIGHS)
+        if flags:
+            i += trailing_zeros(flags) >> 3
+            return i if octet(text, i) == 34 else -1
+        i += 8
+    while i < end:
+        byte = octet(text, i)
+        if byte == 34:
+            return i
+        if byte == 92 or byte < 32 or byte > 127:
+            return -1
+        i += 1
+    return -1
+
+
+@inline
+def _integer(text: Any, i: int, end: int) -> Any:
+    """(end position or -1, value) of a non-negative integer of at most 18 digits without a leading zero."""
+    first, value = i, np.int64(0)
+    byte = np.int64(0)
+    while i < end:
+        byte = octet(text, i)
+        if byte < 48 or byte > 57 or i - first > 18:
+            break
+        value = value * 10 + (byte - 48)
+        i += 1
+    length = i - first
+    if length == 0 or length > 18 or (length > 1 and octet(text, first) == 48):
+        return -1, value
+    if i < end and (byte == 46 or byte == 101 or byte == 69):
+        return -1, value
+    return i, value
+
+
+@inline
+def _literal_end(text: Any, i: int, end: int) -> int:
+    """End of ``true``, ``false`` or ``null`` at ``i``; -1 when it is none of them."""
+    if end - i < 5:
+        return -1
+    word = octets4(text, i)
+    if word == _TRUE or word == _NULL:
+        return i + 4
+    return i + 5 if word == _FALS and octet(text, i + 4) == 101 else -1
+
+
+def _word(text: bytes) -> np.uint64:
+    return np.uint64(int.from_bytes(text, "little"))
+
+
+_TRUE, _NULL, _FALS = (int.from_bytes(word, "little") for word in (b"true", b"null", b"fals"))
+_MESSAGES_NAME, _OUTCOME_NAME, _RECIPIENTS_NAME = _word(b"messages"), _word(b'outcome"'), _word(b"recipien")
+_ACCEPTED_VALUE, _DEFERRED_VALUE, _REJECTED_VALUE = _word(b"accepted"), _word(b"deferred"), _word(b"rejected")
+
+
+@inline
+def _field(text: Any, start: int, end: int) -> int:
+    """Which contract field the name in ``text[start:end]`` is, its closing quote at ``end``; 0 for any other."""
+    length = end - start
+    if length == 2:
+        second = octet(text, start + 1)
+        if octet(text, start) == 116 and second == 115:
+            return _TS
+        if octet(text, start) == 105 and second == 112:
+            return _IP
+    elif length == 8:
+        if octets8(text, start) == _MESSAGES_NAME:
+            return _MESSAGES
+    elif length == 10:
+        if octets8(text, start) == _RECIPIENTS_NAME and octet(text, start + 8) == 116 and octet(text, start + 9) == 115:
+            return _RECIPIENTS
+    elif length == 7 and octets8(text, start) == _OUTCOME_NAME:
+        return _OUTCOME
+    return 0
+
+
+@inline
+def _outcome(text: Any, start: int, end: int) -> int:
+    if end - start != 8:
+        return -1
+    word = octets8(text, start)
+    if word == _ACCEPTED_VALUE:
+        return ACCEPTED
+    if word == _REJECTED_VALUE:
+        return REJECTED
+    return DEFERRED if word == _DEFERRED_VALUE else -1
+
+
+@inline
+def _store(text: Any, field: int, first: int, last: int, value: int, columns: Any, at: int) -> bool:
+    """Take a contract field's value (text in ``[first, last)``, or integer with ``first`` -1); False when refused."""
+    if first < 0:
+        if field == _TS and value <= LAST_TS_MS:
+            columns.ts_ms[at] = value
+            return True
+        if field == _MESSAGES and value <= MOST_MESSAGES:
+            columns.messages[at] = value
+            return True
+        return bool(field == _RECIPIENTS and value <= MOST_MESSAGES)
+    if field == _IP:
+        understood, key = parse_key(text, first, last)
+        columns.key[at] = key
+        return bool(understood)
+    if field == _OUTCOME:
+        outcome = _outcome(text, first, last)
+        columns.outcome[at] = max(outcome, 0)
+        return outcome >= 0
+    return False
+
+
+@inline
+def scan_event(text: Any, start: int, end: int, columns: Any, at: int) -> int:
+    """Read the JSON object in ``text[start:end]`` (uint8) into ``columns[at]``; READY, or SLOW with the columns unspecified."""
+    columns.messages[at] = 1
+    columns.outcome[at] = ACCEPTED
+    seen = 0
+    i = _skip_space(text, start, end)
+    if i >= end or octet(text, i) != 123:
+        return SLOW
+    i = _skip_space(text, i + 1, end)
+    while True:
+        if i >= end or octet(text, i) != 34:
+            return SLOW
+        name_start = i + 1
+        name_end = _string_end(text, name_start, end)
+        if name_end < 0:
+            return SLOW
+        i = _skip_space(text, name_end + 1, end)
+        if i >= end or octet(text, i) != 58:
+            return SLOW
+        i = _skip_space(text, i + 1, end)
+        if i >= end:
+            return SLOW
+        field = _field(text, name_start, name_end)
+        if seen & field:
+            return SLOW
+        seen |= field
+        first, last, value = -1, i, np.int64(0)
+        if octet(text, i) == 34:
+            first = i + 1
+            last = _string_end(text, first, end)
+            i = last + 1
+        elif 48 <= octet(text, i) <= 57:
+            last, value = _integer(text, i, end)
+            i = last
+        elif field:
+            return SLOW
+        else:
+            last = _literal_end(text, i, end)
+            i = last
+        if last < 0 or (field and not _store(text, field, first, last, value, columns, at)):
+            return SLOW
+        i = _skip_space(text, i, end)
+        if i >= end:
+            return SLOW
+        if octet(text, i) == 125:
+            break
+        if octet(text, i) != 44:
+            return SLOW
+        i = _skip_space(text, i + 1, end)
+    if _skip_space(text, i + 1, end) != end:
+        return SLOW
+    return READY if seen & (_TS | _IP) == (_TS | _IP) else SLOW
+
+
+@kernel
+def scan_lines(text: Any, columns: Any) -> Any:
+    """Scan newline-separated events of ``text`` (uint8). Fills ``columns`` up to its length and gives (events, bytes
+    used): only whole lines are used, blank ones are passed over, ``record_ms`` is left as it is."""
+    n, at, size = 0, 0, text.shape[0]
+    used = 0
+    capacity = columns.offset.shape[0]
+    while at < size and n < capacity:
+        end = at
+        while end < size and octet(text, end) != 10:
+            end += 1
+        if end == size:
+            break
+        if _skip_space(text, at, end) < end:
+            columns.start[n] = at
+            columns.length[n] = end - at
+            columns.unpacked[n] = 0
+            columns.status[n] = scan_event(text, at, end, columns, n)
+            n += 1
+        at = end + 1
+        used = at
+    return n, used
