@@ -1,0 +1,1 @@
+"""Per-key state and its mathematics: pure, compiled, no I/O, no clock."""

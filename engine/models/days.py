@@ -1,0 +1,60 @@
+"""The lazy close of a day: an event of a later UTC day folds the open day's peaks into what is remembered.
+
+Idle days cost nothing and are no evidence: senders are bursty and mostly silent, so everything is conditional on an active
+day. The peak is clipped at four of the key's own limits (learn, never freeze), and once beyond eight newcomer limits the
+memory grows by at most half an active day: that is the bound on what a patient attacker can train.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from engine.models.constants import (
+    BRAKE,
+    BRAKE_GROWTH,
+    CLIP,
+    FLOOR,
+    HALF_LIFE_DAYS,
+    IDLE_DAYS,
+    IDLE_FADE_DAYS,
+    SATURATED,
+    SCALES,
+    TYPICAL_WEIGHT_FIRST,
+    TYPICAL_WEIGHT_MOST,
+)
+from engine.models.limits import growth
+from topics.columns.jit import inline
+
+
+@inline
+def learned_peak(row: Any, site: Any, scale: int) -> float:
+    """The open day's peak as the memory may take it: clipped, then braked."""
+    memory, newcomer = np.float64(row.memory[scale]), site.limit[scale]
+    active_days = np.int64(row.active_days)
+    own = newcomer if active_days == 0 else max(growth(active_days, scale) * memory, FLOOR * newcomer)
+    peak = min(np.float64(row.peak[scale]), CLIP * own)
+    if peak > BRAKE * newcomer:
+        peak = max(min(peak, BRAKE_GROWTH * memory), BRAKE * newcomer)
+    return peak
+
+
+@inline
+def close_day(row: Any, site: Any, today: int) -> None:
+    """Fold the open day into the memory and open ``today`` (days since 1970), a later one."""
+    idle_days = today - np.int64(row.day)
+    kept = math.exp2(-idle_days / HALF_LIFE_DAYS)
+    busiest_hour = learned_peak(row, site, 0)
+    for s in range(SCALES):
+        row.memory[s] = max(np.float64(row.memory[s]) * kept, learned_peak(row, site, s))
+        row.peak[s] = 0.0
+    weight = min(np.float64(row.weight) + 1.0, TYPICAL_WEIGHT_MOST)
+    typical = np.float64(row.typical)
+    row.typical = typical + (math.log(1.0 + busiest_hour) - typical) / weight
+    if idle_days > IDLE_DAYS:
+        weight = max(TYPICAL_WEIGHT_FIRST, weight * math.exp(-(idle_days - IDLE_DAYS) / IDLE_FADE_DAYS))
+    row.weight = weight
+    row.active_days = min(np.int64(row.active_days) + 1, SATURATED)
+    row.day = today

@@ -1,0 +1,97 @@
+"""What is kept: one ROW a key, one SITE a partition, and the arrays they live in.
+
+A row has 120 octets; its place in the index costs 8 more at full capacity: 128 octets a key, all told. Rows are dense, in
+order of first sight, so a checkpoint gathers changed rows by number and memory is touched only as it fills. float32 holds
+what only ever meets a limit; stamps are exact. ``spare`` is room for the scales of busy relays.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.models.constants import BINS, PRIOR_BINS, PRIOR_MASS, PRIOR_RATIO, SCALES
+
+STATE_VERSION = 1  # of ROW and SITE, written into every changelog value
+
+ROW = np.dtype(
+    [
+        ("key", "u8"),
+        ("last_ms", "i8"),
+        ("until_ms", "i8"),  # end of the live throttle, 0 without one
+        ("first_seen_s", "u4"),
+        ("day", "i4"),  # the open UTC day, in days since 1970
+        ("counter", "f4", (SCALES,)),  # leaky demand
+        ("peak", "f4", (SCALES,)),  # of the open day
+        ("memory", "f4", (SCALES,)),  # decayed maximum of closed days' peaks
+        ("typical", "f4"),  # log mean of a closed day's busiest hour
+        ("weight", "f4"),  # days behind `typical`
+        ("rate_per_h", "f4"),  # of the live throttle
+        ("burst", "f4"),
+        ("active_days", "u2"),  # closed
+        ("accepted", "u2"),
+        ("rejected", "u2"),
+        ("flags", "u2"),
+        ("bin", "u1", (SCALES,)),  # where the cohort counts this newcomer
+        ("pool", "u1"),
+        ("spare", "u1", (24,)),
+    ],
+    align=True,
+)
+COUNTED, DIRTY, WAITING = 1, 2, 4  # in the cohort; changed since the last checkpoint; in the queue of lapsing throttles
+
+SITE = np.dtype(
+    [
+        ("applied_offset", "i8"),  # the last source offset that all of this state has applied; -1 for none
+        ("clock_ms", "i8"),  # greatest event time so far
+        ("first_ms", "i8"),  # event time of the first event; -1 before it
+        ("hist", "f8", (SCALES, BINS)),
+        ("q90", "f8", (SCALES,)),
+        ("limit", "f8", (SCALES,)),  # of a newcomer at T = 1
+        ("q50", "f8"),  # of the hour
+        ("new_keys", "i8"),
+        ("since_halving", "i8"),
+        ("events", "i8"),  # counted
+        ("late", "i8"),  # stamped too far from the record's own time
+        ("poison", "i8"),
+        ("throttles", "i8"),
+        ("releases", "i8"),
+        ("untracked", "i8"),  # events of keys that found the table full
+        ("miskeyed", "i8"),  # keys that came in a partition which isn't theirs
+    ],
+    align=True,
+)
+CURSOR = np.dtype([("rows", "i8"), ("dirty", "i8"), ("waiting", "i8")], align=True)
+
+
+class State(NamedTuple):
+    """A partition's state. ``index``: uint32[power of two >= 2 x rows]; ``dirty``, ``queue``: uint32[rows]."""
+
+    rows: npt.NDArray[Any]
+    index: npt.NDArray[np.uint32]
+    dirty: npt.NDArray[np.uint32]
+    queue: npt.NDArray[np.uint32]
+    queue_ms: npt.NDArray[np.int64]
+    site: npt.NDArray[Any]
+    cursor: npt.NDArray[Any]
+
+
+def empty_state(capacity: int) -> State:
+    """A partition that has seen nothing. ``capacity``: keys it can hold, a power of two; memory fills as keys come."""
+    if capacity & (capacity - 1) or not 1024 <= capacity <= 1 << 27:
+        raise ValueError(f"capacity {capacity} is not a power of two from 1024 to 2^27")
+    site = np.zeros(1, SITE)
+    site["applied_offset"] = site["first_ms"] = -1
+    bins = np.arange(BINS)
+    site["hist"] = np.where((bins >= 1) & (bins <= PRIOR_BINS), PRIOR_MASS * PRIOR_RATIO**bins, 0.0)
+    return State(
+        np.zeros(capacity, ROW),
+        np.zeros(2 * capacity, np.uint32),
+        np.zeros(capacity, np.uint32),
+        np.zeros(capacity, np.uint32),
+        np.zeros(capacity, np.int64),
+        site,
+        np.zeros(1, CURSOR),
+    )

@@ -1,0 +1,77 @@
+"""Key to row: open addressing over dense rows, linear probing, a seeded hash.
+
+An index entry is row number + 1 in the low 27 bits and 5 bits of the hash above them, so that a probe of a wrong entry
+seldom touches its row. The index has at least twice as many places as there are rows: about 1.5 probes a look-up.
+The hash is splitmix64's finaliser (Steele, Lea, Flood 2014) over key XOR seed; the seed is drawn at start, so nobody
+outside can choose addresses that collide. State never depends on it: rows are found by key, and kept in order of first
+sight. A full table refuses new keys (NO_ROW) and goes on with the old ones.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import numpy as np
+
+from topics.columns.jit import inline, kernel
+
+NO_ROW = -1
+SEED = np.uint64(secrets.randbits(64))
+_ROW_BITS = np.uint32((1 << 27) - 1)
+
+
+@inline
+def hash_key(key: Any, seed: Any) -> Any:
+    """64 mixed bits of a key."""
+    x = key ^ seed
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@inline
+def find(state: Any, key: Any, mixed: Any) -> int:
+    """The row number of ``key`` (``mixed`` is its hash), NO_ROW when it has none."""
+    mask = np.uint64(state.index.shape[0] - 1)
+    tag = np.uint32(mixed >> np.uint64(59)) << np.uint32(27)
+    place = mixed & mask
+    while True:
+        entry = state.index[place]
+        if entry == 0:
+            return NO_ROW
+        if entry & ~_ROW_BITS == tag:
+            row = np.int64(entry & _ROW_BITS) - 1
+            if state.rows[row].key == key:
+                return row
+        place = (place + np.uint64(1)) & mask
+
+
+@inline
+def insert(state: Any, key: Any, mixed: Any) -> int:
+    """A new, zeroed row for ``key``, which has none yet; NO_ROW when all rows are taken."""
+    row = state.cursor[0].rows
+    if row >= state.rows.shape[0]:
+        return NO_ROW
+    state.cursor[0].rows = row + 1
+    mask = np.uint64(state.index.shape[0] - 1)
+    place = mixed & mask
+    while state.index[place] != 0:
+        place = (place + np.uint64(1)) & mask
+    state.index[place] = (np.uint32(mixed >> np.uint64(59)) << np.uint32(27)) | np.uint32(row + 1)
+    state.rows[row].key = key
+    return row
+
+
+@kernel
+def place_rows(state: Any, keys: Any, seed: Any, numbers: Any) -> int:
+    """Row numbers for ``keys`` (uint64), new rows where there are none; how many of them found a place."""
+    for i in range(keys.shape[0]):
+        mixed = hash_key(keys[i], seed)
+        row = find(state, keys[i], mixed)
+        if row == NO_ROW:
+            row = insert(state, keys[i], mixed)
+        if row == NO_ROW:
+            return i
+        numbers[i] = row
+    return len(keys)

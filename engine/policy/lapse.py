@@ -1,0 +1,58 @@
+"""The queue of lapsing throttles: a binary heap of (end, key) over row numbers, one entry a throttled row.
+
+A throttle that was extended leaves its old end in the queue and is put back when that comes up. So the queue never holds
+more entries than there are rows, and the order of releases is that of (end, key), whatever the order of insertion: a
+restored partition releases exactly as the one that never stopped.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from topics.columns.jit import inline
+
+
+@inline
+def _before(state: Any, a: int, b: int) -> bool:
+    if state.queue_ms[a] != state.queue_ms[b]:
+        return bool(state.queue_ms[a] < state.queue_ms[b])
+    return bool(state.rows[state.queue[a]].key < state.rows[state.queue[b]].key)
+
+
+@inline
+def _swap(state: Any, a: int, b: int) -> None:
+    state.queue_ms[a], state.queue_ms[b] = state.queue_ms[b], state.queue_ms[a]
+    state.queue[a], state.queue[b] = state.queue[b], state.queue[a]
+
+
+@inline
+def push(state: Any, row: int, until_ms: int) -> None:
+    """Queue a row that isn't queued yet."""
+    i = state.cursor[0].waiting
+    state.cursor[0].waiting = i + 1
+    state.queue[i] = row
+    state.queue_ms[i] = until_ms
+    while i > 0 and _before(state, i, (i - 1) // 2):
+        _swap(state, i, (i - 1) // 2)
+        i = (i - 1) // 2
+
+
+@inline
+def pop(state: Any) -> int:
+    """Take the row with the earliest end off the queue, which must not be empty."""
+    row = np.int64(state.queue[0])
+    size = state.cursor[0].waiting - 1
+    state.cursor[0].waiting = size
+    state.queue[0], state.queue_ms[0] = state.queue[size], state.queue_ms[size]
+    i = 0
+    while True:
+        least = i
+        for child in (2 * i + 1, 2 * i + 2):
+            if child < size and _before(state, child, least):
+                least = child
+        if least == i:
+            return row
+        _swap(state, i, least)
+        i = least
