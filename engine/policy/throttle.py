@@ -1,0 +1,120 @@
+"""Whether an event's sender is throttled: the alarm, and the terms of the decision.
+
+Alarm: any counter above its limit. The rate is the sender's typical busy hour, all day long (a newcomer's: a quarter of
+its limit over the scale's time), so normal mail flows and only the excess waits. The term is the time constant of the
+longest exceeded scale. While a decision has more than half of a term to go, nothing is said unless the rate falls by a
+fifth; a decision is extended, never shortened; it lapses by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from engine.models.constants import (
+    NEWCOMER_RATE_SHARE,
+    RATE_FALL,
+    RATE_FLOOR_PER_H,
+    SCALE_HOURS,
+    SCALE_MS,
+    SCALES,
+)
+from engine.models.layout import WAITING
+from engine.models.limits import limit
+from engine.policy.lapse import push
+from topics.columns.jit import inline
+
+THROTTLE, RELEASE = 1, 2
+
+VERDICT = np.dtype(
+    [
+        ("kind", "i8"),
+        ("event", "i8"),  # its number in the block
+        ("key", "u8"),
+        ("offset", "i8"),  # of the event that led to it
+        ("issued_ms", "i8"),
+        ("until_ms", "i8"),
+        ("rate_per_h", "f8"),
+        ("burst", "f8"),
+        ("scales", "i8"),  # bit s: scale s was exceeded
+        ("active_days", "i8"),
+        ("first_seen_s", "i8"),
+        ("counter", "f8", (SCALES,)),
+        ("limit", "f8", (SCALES,)),
+        ("memory", "f8", (SCALES,)),
+    ],
+    align=True,
+)
+
+
+class Policy(NamedTuple):
+    """What the operator chose. ``threshold``: T; ``window_ms``: how far an event's stamp may lie from its record's;
+    ``partition``/``partitions``: which keys belong here."""
+
+    threshold: float
+    window_ms: int
+    partition: int
+    partitions: int
+
+
+@inline
+def rate_per_h(row: Any, site: Any, exceeded: int, threshold: float) -> float:
+    """Messages an hour that a throttled key may go on sending."""
+    if row.active_days > 0:
+        return math.exp(np.float64(row.typical)) - 1.0 + RATE_FLOOR_PER_H
+    rate = math.inf
+    for s in range(SCALES):
+        if exceeded & (1 << s):
+            rate = min(rate, NEWCOMER_RATE_SHARE * limit(row, site, s, threshold) / SCALE_HOURS[s])
+    return rate
+
+
+@inline
+def exceeded_scales(row: Any, site: Any, threshold: float) -> int:
+    """Bit s is set when the counter of scale s is above its limit."""
+    exceeded = 0
+    for s in range(SCALES):
+        if row.counter[s] > limit(row, site, s, threshold):
+            exceeded |= 1 << s
+    return exceeded
+
+
+@inline
+def throttle(state: Any, number: int, t_ms: int, exceeded: int, policy: Any) -> bool:
+    """Set or extend the row's throttle at ``t_ms``; False when what is in force says enough."""
+    row, site = state.rows[number], state.site[0]
+    term_ms = 0
+    for s in range(SCALES):
+        if exceeded & (1 << s):
+            term_ms = max(term_ms, SCALE_MS[s])
+    rate = rate_per_h(row, site, exceeded, policy.threshold)
+    live = row.until_ms > t_ms
+    if live and 2 * (row.until_ms - t_ms) >= term_ms and rate > RATE_FALL * np.float64(row.rate_per_h):
+        return False
+    row.until_ms = max(row.until_ms, t_ms + term_ms) if live else t_ms + term_ms
+    row.rate_per_h = rate
+    row.burst = max(1.0, rate)
+    if not row.flags & WAITING:
+        row.flags |= WAITING
+        push(state, number, row.until_ms)
+    return True
+
+
+@inline
+def write_throttle(verdict: Any, state: Any, number: int, exceeded: int, threshold: float) -> None:
+    """The decision and its evidence, as they stand after the event."""
+    row, site = state.rows[number], state.site[0]
+    verdict.kind = THROTTLE
+    verdict.key = row.key
+    verdict.until_ms = row.until_ms
+    verdict.rate_per_h = row.rate_per_h
+    verdict.burst = row.burst
+    verdict.scales = exceeded
+    verdict.active_days = row.active_days
+    verdict.first_seen_s = row.first_seen_s
+    for s in range(SCALES):
+        verdict.counter[s] = row.counter[s]
+        verdict.limit[s] = limit(row, site, s, threshold)
+        verdict.memory[s] = row.memory[s]
