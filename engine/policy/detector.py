@@ -38,11 +38,10 @@ def _mark(state: Any, number: int) -> None:
 
 
 @inline
-def _event_time(columns: Any, i: int, site: Any, window_ms: int) -> int:
+def _event_time(columns: Any, i: int, window_ms: int) -> int:
     """The event's stamp, or its record's when the two are further apart than the window."""
     stamp, record_ms = columns.ts_ms[i], columns.record_ms[i]
     if record_ms >= 0 and abs(stamp - record_ms) > window_ms:
-        site.late += 1
         return np.int64(record_ms)
     return np.int64(stamp)
 
@@ -138,7 +137,7 @@ def detect(columns: Any, span: Any, state: Any, policy: Any, room: Any) -> Any:
                 site.applied_offset = max(site.applied_offset, offset)
                 i += 1
                 continue
-            stamp = _event_time(columns, i, site, policy.window_ms)
+            stamp = _event_time(columns, i, policy.window_ms)
             if site.first_ms < 0:
                 site.first_ms = stamp
             site.clock_ms = max(site.clock_ms, stamp)
@@ -160,5 +159,6 @@ def detect(columns: Any, span: Any, state: Any, policy: Any, room: Any) -> Any:
                     n += 1
             site.applied_offset = offset
             site.events += 1
+            site.late += stamp != columns.ts_ms[i]
             i += 1
     return i, n

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from topics.columns.jit import inline
+from engine.models.layout import DIRTY, WAITING
+from topics.columns.jit import inline, kernel
 
 
 @inline
@@ -56,3 +57,27 @@ def pop(state: Any) -> int:
             return row
         _swap(state, i, least)
         i = least
+
+
+@kernel
+def requeue(state: Any) -> None:
+    """Build the queue of a restored partition from its rows, and take every row as unchanged."""
+    state.cursor[0].waiting = 0
+    state.cursor[0].dirty = 0
+    for number in range(state.cursor[0].rows):
+        row = state.rows[number]
+        row.flags &= ~(DIRTY | WAITING)
+        if row.until_ms > 0:
+            row.flags |= WAITING
+            push(state, number, row.until_ms)
+
+
+@kernel
+def take_dirty(state: Any, numbers: Any) -> int:
+    """Move the numbers of the changed rows to ``numbers`` (uint32) and take them as unchanged; how many there were."""
+    count = state.cursor[0].dirty
+    state.cursor[0].dirty = 0
+    for i in range(count):
+        numbers[i] = state.dirty[i]
+        state.rows[numbers[i]].flags &= ~DIRTY
+    return np.int64(count)

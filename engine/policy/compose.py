@@ -1,0 +1,96 @@
+"""Verdicts of the detector to decisions for the topic: names, evidence, and the reply that an MTA gives.
+
+The reply's tag is AS, one digit for the reason and seven digits of a CRC-32 over network and time of issue: the same
+wherever and whenever the decision is computed again.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.models.constants import PROBATION_DAYS, SCALE_NAMES
+from engine.policy.throttle import RELEASE
+from topics import decisions
+from topics.decisions import Decision, Source
+from topics.keys import network_text
+
+MODEL = "peak-memory/1"
+VOLUME, PROBATION = "volume", "probation"
+REASON_DIGITS = {VOLUME: 1, PROBATION: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the operator lets an MTA say: ``status`` by reason, ``text`` with the fields {ip}, {network}, {retry_s}."""
+
+    status: dict[str, str]
+    text: str
+
+    def compose(self, network: str, reason: str, issued_ms: int, rate_per_min: float) -> dict[str, Any]:
+        """The reply's code, enhanced status, tag and text for a network."""
+        digest = zlib.crc32(f"{network} {issued_ms}".encode()) % 10_000_000
+        address = network.removesuffix("/32")
+        text = self.text.format(ip=address, network=network, retry_s=max(60, round(60 / rate_per_min)))
+        return {
+            "code": 451,
+            "status": self.status[reason],
+            "tag": f"AS{REASON_DIGITS[reason]}{digest:07d}",
+            "text": text,
+        }
+
+
+def _by_scale(values: npt.NDArray[np.float64]) -> dict[str, float]:
+    return {name: round(float(value), 3) for name, value in zip(SCALE_NAMES, values, strict=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class Composer:
+    """Makes decisions of one source topic under one configuration (``config``: the hash that names it)."""
+
+    topic: str
+    config: str
+    reply: Reply
+
+    def decision(self, verdict: Any, partition: int) -> Decision:
+        """The decision for one row of VERDICT."""
+        network, issued_ms = network_text(int(verdict["key"])), int(verdict["issued_ms"])
+        common = {
+            "network": network,
+            "issued": issued_ms,
+            "until": int(verdict["until_ms"]),
+            "source": Source(self.topic, partition, int(verdict["offset"])),
+            "model": MODEL,
+            "config": self.config,
+        }
+        if verdict["kind"] == RELEASE:
+            return Decision(
+                verdict=decisions.RELEASE, rate_per_min=0.0, burst=0.0, reason="", reply={}, evidence={}, **common
+            )
+        reason = VOLUME if verdict["active_days"] > PROBATION_DAYS else PROBATION
+        rate_per_min = round(float(verdict["rate_per_h"]) / 60, 6)
+        return Decision(
+            verdict=decisions.THROTTLE,
+            rate_per_min=rate_per_min,
+            burst=round(float(verdict["burst"]), 3),
+            reason=reason,
+            reply=self.reply.compose(network, reason, issued_ms, rate_per_min),
+            evidence=_evidence(verdict),
+            **common,
+        )
+
+
+def _evidence(verdict: Any) -> dict[str, Any]:
+    scales = int(verdict["scales"])
+    return {
+        "scales": [name for s, name in enumerate(SCALE_NAMES) if scales >> s & 1],
+        "counters": _by_scale(verdict["counter"]),
+        "limits": _by_scale(verdict["limit"]),
+        "peaks": _by_scale(verdict["memory"]),
+        "active_days": int(verdict["active_days"]),
+        "first_seen": int(verdict["first_seen_s"]) * 1000,
+    }

@@ -1,0 +1,66 @@
+"""One partition of the engine: its state, and blocks of events through it. Pure: no Kafka, no clock, no I/O.
+
+`replay` and the worker both drive this class, so the same events give the same decisions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.models.cohort import open_cohort
+from engine.models.layout import State, empty_state
+from engine.models.table import SEED
+from engine.policy.detector import RUN, detect
+from engine.policy.throttle import VERDICT, Policy
+from topics.columns.keys import SCRATCH
+from topics.columns.scan import EventColumns
+
+VERDICT_ROOM = 1024
+
+
+class Partition:
+    """``capacity``: keys, a power of two; ``policy`` names the partition's number and the partition count."""
+
+    def __init__(self, policy: Policy, capacity: int) -> None:
+        self.policy = policy
+        self.state: State = empty_state(capacity)
+        open_cohort(self.state.site)
+        self._room = (np.zeros(VERDICT_ROOM, VERDICT), np.zeros(RUN, np.int64), np.zeros(SCRATCH, np.uint8), SEED)
+
+    @property
+    def number(self) -> int:
+        """Which partition of the source topic this is."""
+        return self.policy.partition
+
+    @property
+    def applied_offset(self) -> int:
+        """The last source offset that the state has applied, -1 for none."""
+        return int(self.state.site["applied_offset"][0])
+
+    @property
+    def keys(self) -> int:
+        """Rows in use."""
+        return int(self.state.cursor["rows"][0])
+
+    @property
+    def dirty(self) -> int:
+        """Rows changed since the last checkpoint."""
+        return int(self.state.cursor["dirty"][0])
+
+    def apply(self, columns: EventColumns, first: int, last: int) -> npt.NDArray[Any]:
+        """Apply events ``first`` to ``last`` in order; the verdicts (VERDICT[]) that they led to, in order."""
+        found: list[npt.NDArray[Any]] = []
+        while first < last:
+            first, n = detect(columns, (first, last), self.state, self.policy, self._room)
+            if n:
+                found.append(self._room[0][:n].copy())
+        return np.concatenate(found) if found else self._room[0][:0]
+
+    def pass_over(self, offset: int, poison: int) -> None:
+        """Take all offsets up to ``offset`` as applied, ``poison`` of them as records that are no events."""
+        site = self.state.site[0]
+        site["applied_offset"] = max(int(site["applied_offset"]), offset)
+        site["poison"] += poison

@@ -1,0 +1,1 @@
+"""The rim: Kafka and Faust around the pure engine. Blocks in, decisions and checkpoints out."""

@@ -1,0 +1,138 @@
+"""The Faust app: one stateful agent over the connections topic, a block a message.
+
+``faust -A engine.stream.app worker`` runs it with the configuration that the environment names; ``tidegate worker`` does
+the same with options and clearer errors. The first kernels are compiled, or loaded from the cache, before the app joins
+its group, never on the first block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import faust
+import uvloop
+
+
+from engine.config import Settings, load_settings
+from engine.policy.compose import PROBATION, VOLUME, Composer, Reply
+from engine.stream.engine import Engine
+from engine.stream.publisher import Publisher
+from engine.stream.shards import Shards
+from engine.stream.status import StatusWriter
+from engine.stream.transport import Transport
+from engine.warm import warm
+from topics.contracts import CONNECTIONS, DEAD_LETTERS, DECISIONS, STATE
+
+STREAM_BUFFER_BLOCKS = 4
+COMMIT_INTERVAL_S = 1.0
+
+asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+
+
+class BlockSchema(faust.Schema):
+    """Keys and values as the transport gives them: nothing to decode."""
+
+    def loads_key(self, app: Any, message: Any, **_: Any) -> Any:
+        """Blocks have no key."""
+        return None
+
+    def loads_value(self, app: Any, message: Any, **_: Any) -> Any:
+        """The block."""
+        return message.value
+
+
+def composer(settings: Settings) -> Composer:
+    """What turns verdicts into decisions under ``settings``."""
+    reply = Reply({VOLUME: settings.reply.status_volume, PROBATION: settings.reply.status_probation}, settings.reply.text)
+    return Composer(settings.topics.prefix + CONNECTIONS.name, f"sha256:{settings.config_hash()}", reply)
+
+
+class Tidegate(faust.App):
+    """The engine as a Faust app under ``settings``. ``failure``: what ended it, None while all is well."""
+
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        worker = settings.worker
+        self.settings = settings
+        self.client_options = settings.kafka.client_options()
+        self.failure: BaseException | None = None
+        super().__init__(
+            worker.app_id,
+            broker=[f"kafka://{server.strip()}" for server in settings.kafka.bootstrap.split(",")],
+            broker_session_timeout=float(worker.session_timeout_s),
+            broker_heartbeat_interval=worker.session_timeout_s / 4,
+            broker_commit_interval=COMMIT_INTERVAL_S,
+            consumer_auto_offset_reset="earliest",
+            consumer_max_fetch_size=worker.fetch_bytes,
+            consumer_group_instance_id=worker.instance_id or None,
+            stream_buffer_maxsize=STREAM_BUFFER_BLOCKS,
+            stream_wait_empty=False,
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+            web_enabled=False,
+            autodiscover=False,
+            **options,
+        )
+        prefix = settings.topics.prefix
+        self.publisher = Publisher(
+            prefix + DECISIONS.name, prefix + DEAD_LETTERS.name, self.client_options, self.fail
+        )
+        topics = (prefix + CONNECTIONS.name, prefix + STATE.name)
+        self.shards = Shards(settings, topics, self.publisher.settled, self.fail)
+        self.engine = Engine(self.shards, self.publisher, composer(settings))
+        self.status = StatusWriter(self.engine, settings)
+
+    def _new_transport(self) -> Transport:
+        return Transport(self.conf.broker_consumer, self)
+
+    async def on_first_start(self) -> None:
+        """Faust's data folder is not made: the state lives in the changelog."""
+        warm()
+
+    async def on_start(self) -> None:
+        """Connect the publisher before the first block can come."""
+        await super().on_start()
+        await self.publisher.start()
+        self.add_future(self.shards.run())
+        self.add_future(self.status.run())
+
+    async def on_stop(self) -> None:
+        """Stop the stream first, then what it publishes with."""
+        await super().on_stop()
+        await self.shards.drop(self.shards.assigned())
+        await self.publisher.stop()
+
+    def fail(self, error: BaseException) -> None:
+        """End the worker because of ``error``; the first one is kept."""
+        if self.failure is None:
+            self.failure = error
+            asyncio.get_running_loop().create_task(self.crash(error))
+
+
+def create_app(settings: Settings) -> Tidegate:
+    """The app with its agent."""
+    app = Tidegate(settings)
+    connections = app.topic(settings.topics.prefix + CONNECTIONS.name, schema=BlockSchema())
+
+    @app.agent(connections, name="detect")
+    async def detect(blocks: Any) -> None:
+        async for block in blocks:
+            try:
+                await app.engine.take(block)
+            except Exception as error:
+                app.fail(error)
+                return
+
+    return app
+
+
+def __getattr__(name: str) -> Any:
+    """``app``, made when it is first asked for: what ``faust -A engine.stream.app`` looks up."""
+    if name != "app":
+        raise AttributeError(name)
+    chosen = os.environ.get("TIDEGATE_CONFIG")
+    app = create_app(load_settings(Path(chosen) if chosen else None, os.environ, {}))
+    globals()["app"] = app
+    return app

@@ -1,0 +1,87 @@
+"""What the agent does with a block: unpack, read, detect, publish. Control a block, data an event.
+
+Records that are no events go to the dead letters with their reason; the rest of the block goes on. The steps between the
+first event and the last queued decision hold the shard's lock, so that a checkpoint never stands for an event whose
+decision isn't on its way.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.policy.compose import Composer
+from engine.stream.blocks import Block
+from engine.stream.publisher import Publisher
+from engine.stream.shards import Shard, Shards
+from engine.stream.unpacking import Unpacked, Workspace
+from topics.columns.batches import read_events
+from topics.columns.scan import EventColumns
+from topics.columns.slow import Poison, settle
+from topics.decisions import Source
+
+
+@dataclass(slots=True)
+class Flow:
+    """What this process has done since it started (state counts what was ever applied)."""
+
+    blocks: int = 0
+    records: int = 0
+    slow: int = 0
+    throttles: int = 0
+    releases: int = 0
+    busy_s: float = 0.0
+
+
+class Engine:
+    """Applies blocks to their shards."""
+
+    def __init__(self, shards: Shards, publisher: Publisher, composer: Composer) -> None:
+        self.shards, self.publisher, self.composer = shards, publisher, composer
+        self.flow = Flow()
+        self._workspace = Workspace()
+
+    async def take(self, block: Block) -> None:
+        """Apply a block, unless its partition has gone or all of it was applied before."""
+        shard = await self.shards.shard(block.partition)
+        if shard is None:
+            return
+        async with shard.applying:
+            if block.last_offset > shard.partition.applied_offset:
+                await self._apply(shard, block)
+
+    async def _apply(self, shard: Shard, block: Block) -> None:
+        started_s = time.perf_counter()
+        partition, applied = shard.partition, shard.partition.applied_offset
+        unpacked, columns = self._workspace.unpack(block)
+        count = read_events(unpacked.octets, unpacked.arena, unpacked.batches, block.first_offset, columns)
+        settled = settle(columns, count, lambda i: unpacked.value(columns, i))
+        verdicts = partition.apply(columns, 0, count)
+        poison = [found for found in settled.poison if columns.offset[found.event] > applied]
+        unreadable = np.flatnonzero((unpacked.batches["sound"] == 0) & (unpacked.batches["last_offset"] > applied))
+        partition.pass_over(block.last_offset, len(poison) + int(unpacked.batches["records"][unreadable].sum()))
+        self.flow.blocks += 1
+        self.flow.records += count
+        self.flow.slow += settled.slow
+        self.flow.busy_s += time.perf_counter() - started_s
+        for verdict in verdicts:
+            decision = self.composer.decision(verdict, block.partition)
+            self.flow.throttles += decision.verdict == "throttle"
+            self.flow.releases += decision.verdict == "release"
+            await self.publisher.publish(decision)
+        await self._bury(unpacked, columns, poison, unreadable.tolist())
+
+    async def _bury(
+        self, unpacked: Unpacked, columns: EventColumns, poison: list[Poison], unreadable: list[int]
+    ) -> None:
+        block = unpacked.block
+        for event, reason in poison:
+            source = Source(block.topic, block.partition, int(columns.offset[event]))
+            await self.publisher.bury(reason, source, unpacked.value(columns, event))
+        for i in unreadable:
+            raw = block.batches[i]
+            source = Source(block.topic, block.partition, int(raw["base_offset"]))
+            octets = block.octets[int(raw["start"]) : int(raw["end"])]
+            await self.publisher.bury(f"batch of {raw['records']} records can't be unpacked", source, octets)

@@ -1,0 +1,91 @@
+"""The Faust transport that delivers blocks: a message is a fetched block, its offset the block's last.
+
+What is overridden, and why:
+- the consumer thread builds a `BlockConsumer`;
+- `_new_offset`: what may be committed is what a checkpoint has made durable, never what was merely processed. That also
+  keeps a commit from passing work in flight, and needs no ack: the stream iterator (Cython) records acks by itself, here
+  they are thrown away so that they don't pile up;
+- `_add_gap`: the offsets inside a block are no gaps in the sequence of messages;
+- `_commit_offsets`: the books advance only if the commit did;
+- revocation and stop: a checkpoint first, so that the next owner starts where this one ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from engine.stream.blocks import BlockConsumer, rebound
+
+FETCH_WAIT_MS = 100
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """Faust's consumer thread around a block consumer that has our client options."""
+
+    def _create_worker_consumer(self, transport: Transport) -> BlockConsumer:
+        ours = {**self.app.client_options, "fetch_max_wait_ms": FETCH_WAIT_MS}
+
+        def create(*topics: str, **options: Any) -> BlockConsumer:
+            return BlockConsumer(*topics, **{**options, **ours})
+
+        stock = rebound(
+            driver.AIOKafkaConsumerThread._create_worker_consumer, aiokafka=SimpleNamespace(AIOKafkaConsumer=create)
+        )
+        consumer: BlockConsumer = stock(self, transport)
+        return consumer
+
+
+class Consumer(driver.Consumer):
+    """Faust's consumer; commits follow `app.shards`."""
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        for tp in self.app.shards.assigned():
+            if topics is None or tp in topics or tp.topic in topics:
+                yield tp
+
+    def _new_offset(self, tp: TP) -> int | None:
+        self._acked.pop(tp, None)
+        self._acked_index.pop(tp, None)
+        durable = self.app.shards.durable_offset(tp)
+        return None if durable is None else durable + 1
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        return None
+
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
+        books = {tp: self._committed_offset[tp] for tp in offsets}
+        committed = await super()._commit_offsets(offsets, start_new_transaction)
+        if not committed:
+            self._committed_offset.update(books)
+        return committed
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Make durable, commit, then forget what is taken away."""
+        await self.app.shards.close(revoked)
+        await self.commit()
+        await super().on_partitions_revoked(revoked)
+        await self.app.shards.drop(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Open the shards of what has come."""
+        self.app.shards.assign(assigned)
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def on_stop(self) -> None:
+        """Make everything durable before the last commit."""
+        await self.app.shards.close(set(self.app.shards.assigned()))
+        await super().on_stop()
+
+
+class Transport(driver.Transport):
+    """The transport of the engine's Faust app."""
+
+    Consumer: ClassVar[Any] = Consumer

@@ -1,0 +1,41 @@
+"""A decision in one sentence, for people: who, how much, against what, and until when."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from topics.decisions import RELEASE, Decision
+
+_SPANS = {"1h": "an hour", "6h": "6 hours", "24h": "24 hours"}
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}".removesuffix(".0")
+
+
+def _moment(epoch_ms: int) -> str:
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC).strftime("%d %b %H:%M UTC")
+
+
+def _held(decision: Decision) -> str:
+    per_hour = decision.rate_per_min * 60
+    rate = f"{_amount(per_hour)} an hour" if per_hour >= 1 else f"one every {_amount(1 / per_hour)} hours"
+    return f"held to {rate} until {_moment(decision.until)}"
+
+
+def in_words(decision: Decision) -> str:
+    """One sentence without line break; needs nothing but the decision."""
+    if decision.verdict == RELEASE:
+        return f"{decision.network}: released, its throttle ended {_moment(decision.until)}"
+    evidence = decision.evidence
+    scale = evidence["scales"][-1]
+    sent, limit, peak = (evidence[name][scale] for name in ("counters", "limits", "peaks"))
+    days = evidence["active_days"]
+    if days == 0:
+        against = f"new here, a newcomer may send {_amount(limit)}"
+    elif decision.reason == "probation":
+        plural = "s" if days > 1 else ""
+        against = f"only {days} active day{plural} known (most so far {_amount(peak)}), so the limit is {_amount(limit)}"
+    else:
+        against = f"its own most over {days} active days was {_amount(peak)}, so the limit is {_amount(limit)}"
+    return f"{decision.network}: about {_amount(sent)} messages in {_SPANS[scale]}; {against}; {_held(decision)}"
