@@ -1,0 +1,41 @@
+# `make` lists the targets. Everything runs in .venv, which setup.sh makes from requirements.lock.
+# Nothing is written outside of this folder: compiled kernels and Kafka's jars go to .cache, or to $TIDEGATE_CACHE_DIR.
+
+export TIDEGATE_CACHE_DIR ?= $(CURDIR)/.cache
+
+BIN := .venv/bin
+CODE := topics engine tests $(wildcard benchmarks)
+UV := uv==0.13.9
+
+.PHONY: help setup demo test lint bench-pipeline lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
+
+setup: ## make .venv (needs Python 3.11 or newer, nothing else; PYTHON=... chooses it)
+	@./setup.sh
+
+demo: setup ## watch a simulated month of mail pass through Kafka and the engine (ARGS="--help": its options)
+	@$(BIN)/tidegate demo $(ARGS)
+
+lint: setup ## ruff and mypy alone
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/ruff format --check --quiet $(CODE)
+	@$(BIN)/mypy $(CODE)
+
+test: lint ## everything that must hold: lint, then all tests (ARGS="-k keys": some of them)
+	@$(BIN)/python -m pytest $(ARGS)
+
+bench-pipeline: setup ## measure the engine against Kafka's own consumer tool and a stock Faust agent
+	@$(BIN)/python benchmarks/pipeline.py $(ARGS)
+
+lock: setup ## remake requirements.lock from pyproject.toml (ARGS=--upgrade: with the newest versions)
+	@$(BIN)/python -m venv .cache/uv
+	@.cache/uv/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
+	@env -u UV_FIND_LINKS -u PIP_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND='make lock' .cache/uv/bin/uv pip compile \
+		pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --quiet $(ARGS) --output-file requirements.lock
+
+clean: ## remove .venv, .cache and every tool's cache
+	rm -rf .venv .cache dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
