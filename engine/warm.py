@@ -23,7 +23,7 @@ def warm() -> float:
     """Run one event and one checkpoint through everything; the seconds it took."""
     started_s = time.perf_counter()
     record = field(b"\0\0\0" + field(b"192.0.2.1") + field(EVENT) + b"\0")
-    octets, columns = ColumnBatch(record, 1, 0, lz4=True, transactional=False)._build(), empty_columns(1)
+    octets, columns = ColumnBatch(record, 1, (0, 0))._build(), empty_columns(1)
     scan_lines(np.frombuffer(EVENT + b"\n", np.uint8), columns)
     partition = Partition(Policy(1.0, 0, 0, 1), 1024)
     view, arena, batches = _unpacked(octets)
@@ -31,7 +31,7 @@ def warm() -> float:
     cut = take_cut(partition, 1)
     restoration = Restoration(Partition(partition.policy, 1024))
     for section in cut.sections:
-        section_octets = ColumnBatch(section.octets, section.count, 0, lz4=True, transactional=True)._build()
+        section_octets = ColumnBatch(section.octets, section.count, (0, 0), transactional=True)._build()
         view, arena, batches = _unpacked(section_octets)
         records = empty_records(section.count)
         read_records(view, arena, batches, 0, records)

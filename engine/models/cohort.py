@@ -1,6 +1,7 @@
 """The site's newcomers: a histogram per scale of the peak that new keys reach in their first 24 hours, and its quantiles.
 
-Bins are a sixth of an octave of 1 + peak; a quantile is read as its bin's upper edge. A unit of weight moves between bins
+Bins are a sixth of an octave of 1 + peak; a quantile is read as its bin's lower edge (the bin of one message then reads
+as 1, and the prior's limits as 40, 81 and 81). A unit of weight moves between bins
 as its newcomer grows, so keys that never return are counted right and no timer is needed. Guards, so that attackers don't
 raise the limit that they are measured by: nothing is learned in the site's first two days, a contribution is capped at
 1.5 times the quantile, and stops once more was rejected than accepted.
@@ -35,7 +36,7 @@ def bin_of(peak: float) -> int:
 
 @inline
 def quantile(hist: Any, scale: int, share: float) -> float:
-    """Upper edge of the first bin at which the cumulated weight reaches ``share`` of the total."""
+    """Lower edge of the first bin at which the cumulated weight reaches ``share`` of the total."""
     total = 0.0
     for b in range(BINS):
         total += hist[scale, b]
@@ -43,7 +44,7 @@ def quantile(hist: Any, scale: int, share: float) -> float:
     while reached < share * total and b < BINS - 1:
         b += 1
         reached += hist[scale, b]
-    return math.exp2((b + 1) / BINS_PER_OCTAVE) - 1.0
+    return math.exp2(b / BINS_PER_OCTAVE) - 1.0
 
 
 @inline

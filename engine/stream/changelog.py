@@ -69,7 +69,7 @@ class ChangelogWriter:
     def _pack(cut: Cut) -> list[ColumnBatch]:
         stamp_ms = int(time.time() * 1000)
         return [
-            ColumnBatch(section.octets, section.count, stamp_ms, lz4=True, transactional=True)
+            ColumnBatch(section.octets, section.count, (stamp_ms, stamp_ms), transactional=True)
             for section in cut.sections
         ]
 
