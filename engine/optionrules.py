@@ -1,0 +1,60 @@
+"""What a text option must satisfy beyond its type. Each rule takes the value and returns what it should be instead, as the
+end of the sentence "give ...", or nothing if the value is fine."""
+
+from __future__ import annotations
+
+import re
+from string import Formatter
+
+HOUR_MS = 3_600_000
+REPLY_FIELDS = frozenset({"ip", "network", "retry_s"})
+REPLY_LENGTH = 200
+
+_SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
+_NAME = re.compile(r"[A-Za-z0-9._-]{0,180}")
+_STATUS = re.compile(r"4\.7\.[56]\d\d")
+
+
+def servers(value: str) -> str:
+    """Nothing, or HOST:PORT, several with commas."""
+    matches = [_SERVER.fullmatch(server.strip()) for server in value.split(",")] if value else []
+    if all(match and 0 < int(match[2]) < 65536 for match in matches):
+        return ""
+    return "HOST:PORT, several with commas between them"
+
+
+def kafka_name(value: str) -> str:
+    """What Kafka takes as part of a topic's or a group's name."""
+    return "" if _NAME.fullmatch(value) else "at most 180 letters, digits, dots, dashes and underscores"
+
+
+def required_name(value: str) -> str:
+    """As `kafka_name`, and not empty."""
+    return kafka_name(value) if value else "a name"
+
+
+def retention(value: int) -> str:
+    """Unlimited, or long enough that nothing is deleted before it is read."""
+    return "" if value == -1 or value >= HOUR_MS else f"-1 for unlimited, or at least {HOUR_MS} (an hour)"
+
+
+def status(value: str) -> str:
+    """An enhanced status code of the range that the mail world knows for throttling."""
+    return "" if _STATUS.fullmatch(value) else "an enhanced status code from 4.7.500 to 4.7.699"
+
+
+def reply_text(value: str) -> str:
+    """One line of printable ASCII whose only fields are those that a decision can fill."""
+    wanted = (
+        f"one line of at most {REPLY_LENGTH} printable ASCII characters "
+        "with no other fields than {ip}, {network}, {retry_s}"
+    )
+    if not (0 < len(value) <= REPLY_LENGTH and value.isascii() and value.isprintable()):
+        return wanted
+    try:
+        fields = [part[1:] for part in Formatter().parse(value) if part[1] is not None]
+    except ValueError:
+        return wanted
+    return (
+        "" if all(name in REPLY_FIELDS and not spec and not conversion for name, spec, conversion in fields) else wanted
+    )

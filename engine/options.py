@@ -1,0 +1,236 @@
+"""Every option, declared once: its name with the unit last, type, default, range, and what it is for.
+
+`engine.config` reads them from a file, the environment and the command line, and checks them by what stands here;
+`engine.optiontexts` writes their documentation from it. A value that got into a `Settings` by `load_settings` is valid:
+nobody checks it again.
+
+Options marked ``decides`` change decisions and make up `Settings.config_hash`. The table's size is not among them: it
+matters only once a table is full, and a worker with more memory should not look like another configuration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+from engine import optionrules as rules
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How an option's value is checked. ``low``, ``high``: inclusive bounds; ``choices``: all that is allowed; ``wanted``: says
+    what the value should be, nothing if it is fine; ``secret``: never printed; ``decides``: changes decisions."""
+
+    text: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    wanted: Callable[[Any], str] | None = None
+    secret: bool = False
+    decides: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One declared option. ``kind``: int, float or str."""
+
+    section: str
+    name: str
+    kind: type
+    default: int | float | str
+    rule: Rule
+
+    @property
+    def path(self) -> str:
+        """Section and name, as messages say them."""
+        return f"{self.section}.{self.name}"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return f"TIDEGATE_{self.section}_{self.name}".upper()
+
+
+def option(default: T, text: str, **rule: Any) -> T:
+    """Declare a section's field with its `Rule`."""
+    return field(default=default, repr=not rule.get("secret"), metadata={"rule": Rule(text, **rule)})
+
+
+@dataclass(frozen=True, slots=True)
+class Kafka:
+    """The cluster, and how to get in."""
+
+    bootstrap: str = option(
+        "", "HOST:PORT of a broker, several with commas; empty: `up` and `demo` start their own", wanted=rules.servers
+    )
+    client_id: str = option(
+        "tidegate", "how the cluster's logs and quotas call this client", wanted=rules.required_name
+    )
+    security_protocol: str = option(
+        "PLAINTEXT", "what the listener speaks", choices=("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+    )
+    ssl_cafile: str = option("", "PEM file with the authority that signed the brokers; empty: the system's")
+    sasl_mechanism: str = option(
+        "PLAIN", "how to prove who we are", choices=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+    )
+    sasl_username: str = option("", "who we are")
+    sasl_password: str = option("", "better in the environment than in a file", secret=True)
+    request_timeout_ms: int = option(
+        40_000, "a request without an answer for so long has failed", low=1_000, high=600_000
+    )
+
+    def client_options(self) -> dict[str, Any]:
+        """Keywords for any aiokafka client: consumer, producer or admin."""
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap,
+            "client_id": self.client_id,
+            "request_timeout_ms": self.request_timeout_ms,
+            "security_protocol": self.security_protocol,
+        }
+        if "SSL" in self.security_protocol:
+            options["ssl_context"] = ssl.create_default_context(cafile=self.ssl_cafile or None)
+        if "SASL" in self.security_protocol:
+            options |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.sasl_username,
+                "sasl_plain_password": self.sasl_password,
+            }
+        return options
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics' names and sizes. They are created once; `tidegate topics` compares."""
+
+    prefix: str = option("", "put before every topic's name", wanted=rules.kafka_name)
+    partitions: int = option(
+        4, "of connections and state; bound to the state, so choose it once", low=1, high=1024, decides=True
+    )
+    retention_ms: int = option(
+        7 * 24 * rules.HOUR_MS,
+        "how long connections are kept; -1: for ever, as imported history needs",
+        wanted=rules.retention,
+    )
+    replication: int = option(1, "copies of every topic; 3 on a cluster that must lose nothing", low=1, high=9)
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker of the engine. Workers of one app_id share the partitions."""
+
+    app_id: str = option(
+        "tidegate", "the consumer group; workers of the same name work together", wanted=rules.required_name
+    )
+    rows_per_partition: int = option(
+        1 << 20,
+        "senders that a partition can know, 128 bytes each; rounded up to a power of two",
+        low=1024,
+        high=1 << 27,
+    )
+    event_time_window_s: int = option(
+        86_400,
+        "an event's own time counts if it lies so near to its record's",
+        low=1,
+        high=10 * 366 * 86_400,
+        decides=True,
+    )
+    checkpoint_interval_ms: int = option(
+        2_000, "at least so often state is saved and offsets committed", low=50, high=600_000
+    )
+    checkpoint_dirty_rows: int = option(200_000, "changed rows that bring a checkpoint on sooner", low=1, high=1 << 27)
+    fetch_bytes: int = option(
+        2 << 20, "read at once from a partition: the size of a block", low=64 << 10, high=32 << 20
+    )
+    session_timeout_s: int = option(10, "a worker silent for so long loses its partitions to others", low=6, high=300)
+    status_file: str = option("", "file that a JSON snapshot of the worker's counters is written to; empty: none")
+    status_interval_ms: int = option(500, "how often that is", low=50, high=600_000)
+    instance_id: str = option(
+        "", "static group membership: a restart with the same name moves no partition", wanted=rules.kafka_name
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The detector. Its other constants are measured, not configured."""
+
+    threshold: float = option(
+        1.0,
+        "the one knob: half of it throttles sooner, twice of it later, newcomers above all",
+        low=0.05,
+        high=100,
+        decides=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an MTA tells a throttled sender, after code 451."""
+
+    text: str = option(
+        "Server busy. Please try again later from [{ip}].",
+        "one line; fields: {ip}, {network}, {retry_s}",
+        wanted=rules.reply_text,
+    )
+    status_volume: str = option(
+        "4.7.500", "enhanced status for a known sender above its own volume", wanted=rules.status
+    )
+    status_probation: str = option("4.7.501", "enhanced status for a newcomer above its share", wanted=rules.status)
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """The broker that `up` and `demo` start when kafka.bootstrap is empty."""
+
+    data_dir: str = option("", "its folder; empty: broker in $TIDEGATE_CACHE_DIR, or in ~/.cache/tidegate")
+    port: int = option(0, "where it listens on 127.0.0.1; 0: any free port", low=0, high=65_535)
+    heap_mb: int = option(512, "Java heap", low=128, high=65_536)
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What goes to standard error."""
+
+    level: str = option("info", "the least important that is shown", choices=("debug", "info", "warning", "error"))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All options, checked; made by `engine.config.load_settings`."""
+
+    kafka: Kafka = Kafka()
+    topics: Topics = Topics()
+    worker: Worker = Worker()
+    model: Model = Model()
+    reply: Reply = Reply()
+    local: Local = Local()
+    log: Log = Log()
+
+    def config_hash(self) -> str:
+        """SHA-256 in hex over the options that change decisions, as canonical JSON."""
+        chosen = {
+            known.path: getattr(getattr(self, known.section), known.name) for known in OPTIONS if known.rule.decides
+        }
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+SECTIONS: dict[str, type] = {
+    "kafka": Kafka, "topics": Topics, "worker": Worker, "model": Model, "reply": Reply, "local": Local, "log": Log
+}  # fmt: skip
+KINDS = {"int": int, "float": float, "str": str}
+
+
+def _declared() -> Iterator[Option]:
+    for section, declaration in SECTIONS.items():
+        for found in dataclasses.fields(declaration):
+            kind = KINDS[cast(str, found.type)]
+            yield Option(section, found.name, kind, cast(Any, found.default), found.metadata["rule"])
+
+
+OPTIONS: tuple[Option, ...] = tuple(_declared())
