@@ -39,19 +39,19 @@ class Tally:
     examples: list[tuple[int, str]] = field(default_factory=list)
 
 
-def _chunks(source: BinaryIO) -> Iterator[bytes]:
-    """Whole lines of ``source`` in chunks; a last line without its newline gets one."""
+def whole_lines(source: BinaryIO, size: int = CHUNK) -> Iterator[bytes]:
+    """Whole lines of ``source`` in chunks of about ``size`` octets; a last line without its line break gets one."""
     left = b""
-    while chunk := source.read(CHUNK):
+    while chunk := source.read(size):
         cut = chunk.rfind(b"\n") + 1
-        if not cut:
+        if cut:
+            yield left + chunk[:cut]
+            left = chunk[cut:]
+        else:
             left += chunk
-            if len(left) > LONGEST_LINE:
-                yield left + b"\n"
-                left = b""
-            continue
-        yield left + chunk[:cut]
-        left = chunk[cut:]
+        if len(left) > LONGEST_LINE:
+            yield left + b"\n"
+            left = b""
     if left:
         yield left + b"\n"
 
@@ -68,7 +68,7 @@ class Replay:
 
     def run(self, source: BinaryIO) -> Iterator[list[Decision]]:
         """Decisions in the order of the events that led to them, a list (maybe empty) a block of at most 16,384 events."""
-        for text in _chunks(source):
+        for text in whole_lines(source):
             octets, at = np.frombuffer(text, np.uint8), 0
             while at < len(text):
                 count, used = scan_lines(octets[at:], self._columns)

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.config import Settings
 from engine.models.constants import PROBATION_DAYS, SCALE_NAMES
 from engine.policy.throttle import RELEASE
 from topics import decisions
+from topics.contracts import CONNECTIONS
 from topics.decisions import Decision, Source
 from topics.keys import network_text
 
@@ -82,6 +84,12 @@ class Composer:
             evidence=_evidence(verdict),
             **common,
         )
+
+
+def composer(settings: Settings) -> Composer:
+    """What turns verdicts into decisions under ``settings``."""
+    reply = Reply({VOLUME: settings.reply.status_volume, PROBATION: settings.reply.status_probation}, settings.reply.text)
+    return Composer(settings.topics.prefix + CONNECTIONS.name, f"sha256:{settings.config_hash()}", reply)
 
 
 def _evidence(verdict: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import uvloop
 
 
 from engine.config import Settings, load_settings
-from engine.policy.compose import PROBATION, VOLUME, Composer, Reply
+from engine.policy.compose import composer
 from engine.stream.engine import Engine
 from engine.stream.publisher import Publisher
 from engine.stream.shards import Shards
@@ -44,20 +45,16 @@ class BlockSchema(faust.Schema):
         return message.value
 
 
-def composer(settings: Settings) -> Composer:
-    """What turns verdicts into decisions under ``settings``."""
-    reply = Reply({VOLUME: settings.reply.status_volume, PROBATION: settings.reply.status_probation}, settings.reply.text)
-    return Composer(settings.topics.prefix + CONNECTIONS.name, f"sha256:{settings.config_hash()}", reply)
-
-
 class Tidegate(faust.App):
-    """The engine as a Faust app under ``settings``. ``failure``: what ended it, None while all is well."""
+    """The engine as a Faust app under ``settings``. ``failure``: what ended it, None while all is well; ``stop_soon``: how
+    it is to be ended then, a crash of the app unless whoever runs it says otherwise."""
 
     def __init__(self, settings: Settings, **options: Any) -> None:
         worker = settings.worker
         self.settings = settings
         self.client_options = settings.kafka.client_options()
         self.failure: BaseException | None = None
+        self.stop_soon: Callable[[BaseException], Coroutine[Any, Any, None]] = self.crash
         super().__init__(
             worker.app_id,
             broker=[f"kafka://{server.strip()}" for server in settings.kafka.bootstrap.split(",")],
@@ -108,7 +105,7 @@ class Tidegate(faust.App):
         """End the worker because of ``error``; the first one is kept."""
         if self.failure is None:
             self.failure = error
-            asyncio.get_running_loop().create_task(self.crash(error))
+            self.loop.create_task(self.stop_soon(error))
 
 
 def create_app(settings: Settings) -> Tidegate:

@@ -19,15 +19,18 @@ from topics.decisions import RELEASE, RELEASE_HEADER, Decision, Source, encode_d
 
 LINGER_MS = 5
 BATCH_OCTETS = 256 << 10
+MOST_BURIED = 1_000_000
+MOST_REQUEST = 2 << 20
 
 
 def dead_letter(reason: str, source: Source, value: bytes) -> bytes:
-    """A dead letter's JSON: why, from where, and the record's octets in base64."""
+    """A dead letter's JSON: why, from where, how long the record is, and its first million octets in base64."""
     return orjson.dumps(
         {
             "reason": reason,
             "source": {"topic": source.topic, "partition": source.partition, "offset": source.offset},
-            "value_base64": base64.b64encode(value).decode(),
+            "octets": len(value),
+            "value_base64": base64.b64encode(value[:MOST_BURIED]).decode(),
         }
     )
 
@@ -41,12 +44,17 @@ class Publisher:
         self._decisions, self._dead_letters = decisions, dead_letters
         self._on_failure = on_failure
         self._pending: set[asyncio.Future[Any]] = set()
-        self._producer = AIOKafkaProducer(
-            enable_idempotence=True, linger_ms=LINGER_MS, max_batch_size=BATCH_OCTETS, **options
-        )
+        self._options = options
 
     async def start(self) -> None:
         """Connect."""
+        self._producer = AIOKafkaProducer(
+            enable_idempotence=True,
+            linger_ms=LINGER_MS,
+            max_batch_size=BATCH_OCTETS,
+            max_request_size=MOST_REQUEST,
+            **self._options,
+        )
         await self._producer.start()
 
     async def stop(self) -> None:

@@ -1,0 +1,84 @@
+"""Files of events for the commands: plain or gzipped, ``-`` for a standard stream, with progress on standard error."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from engine.errors import OperatorError
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+@contextmanager
+def progress(total: int | None, label: str) -> Iterator[Progress]:
+    """A bar of octets on standard error, if that is a terminal; advance its first task."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        bar.add_task(label, total=total)
+        yield bar
+
+
+class _Counted:
+    """Counts what is read of a file, as the bar shows it."""
+
+    def __init__(self, file: BinaryIO, bar: Progress) -> None:
+        self._file, self._bar = file, bar
+
+    def read(self, size: int = -1) -> bytes:
+        octets = self._file.read(size)
+        self._bar.advance(self._bar.task_ids[0], len(octets))
+        return octets
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._file, name)
+
+
+def size_of(names: list[str]) -> int | None:
+    """Octets in all files, None if one is standard input."""
+    return None if "-" in names else sum(Path(name).stat().st_size for name in names)
+
+
+@contextmanager
+def event_file(name: str, bar: Progress) -> Iterator[BinaryIO]:
+    """Open a file for reading; gzip is recognised by its first octets. A damaged or cut gzip is an `OperatorError`."""
+    raw = sys.stdin.buffer if name == "-" else open(name, "rb")  # noqa: SIM115 (closed below, unless it is stdin)
+    try:
+        head = raw.peek(2)[:2] if hasattr(raw, "peek") else b""
+        counted = cast(BinaryIO, _Counted(raw, bar))
+        yield cast(BinaryIO, gzip.GzipFile(fileobj=counted)) if head == GZIP_MAGIC else counted
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise OperatorError(
+            f"{name}: the gzip data is cut or damaged ({error}); everything before that was used"
+        ) from error
+    finally:
+        if raw is not sys.stdin.buffer:
+            raw.close()
+
+
+@contextmanager
+def output_file(name: str) -> Iterator[BinaryIO]:
+    """Open a file for writing, gzipped if its name ends in .gz; ``-`` is standard output."""
+    if name == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    elif name.endswith(".gz"):
+        with gzip.open(name, "wb", compresslevel=6) as packed:
+            yield cast(BinaryIO, packed)
+    else:
+        with open(name, "wb") as plain:
+            yield plain

@@ -1,0 +1,84 @@
+"""`tidegate produce`: events from files into Kafka, as an edge would send them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import click
+from rich.progress import Progress
+
+from engine.cli.files import event_file, progress, size_of
+from engine.cli.options import bootstrap_option, settings_from
+from engine.cli.worker import NO_CLUSTER
+from engine.config import Settings
+from engine.errors import OperatorError
+from engine.replay import whole_lines
+from topics.contracts import CONNECTIONS, UNLIMITED
+
+
+@click.command(epilog="Example:  tidegate produce events.ndjson.gz --bootstrap kafka1:9092 --rate 50000")
+@click.argument("events", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@bootstrap_option
+@click.option(
+    "--rate", type=click.FloatRange(min=1), help="Events a second.  [default: as fast as the broker takes them]"
+)
+@click.option(
+    "--codec", type=click.Choice(["none", "gzip", "snappy", "lz4", "zstd"]), default="lz4", show_default=True,
+    help="How batches are compressed.",
+)  # fmt: skip
+@click.pass_context
+def produce(ctx: click.Context, events: tuple[str, ...], bootstrap: str | None, rate: float | None, codec: str) -> None:
+    """Send events (NDJSON, plain or gzip, - for standard input) to the connections topic.
+
+    Records are keyed and stamped as an edge would: record key, event time as record timestamp. Lines that are no events are
+    counted and left out; the exit status is then 1.
+    """
+    settings = settings_from(ctx, kafka_bootstrap=bootstrap)
+    if not settings.kafka.bootstrap:
+        raise OperatorError(NO_CLUSTER)
+    from engine.stream.producing import EventProducer
+    from engine.stream.run import check_topics
+
+    check_topics(settings, create=False)
+    producer = EventProducer(
+        settings.topics.prefix + CONNECTIONS.name, settings.topics.partitions, codec, settings.kafka.client_options()
+    )
+    with progress(size_of(list(events)), "produce") as bar:
+        seconds = asyncio.run(_produce(producer, list(events), rate, (settings, bar)))
+    sent = producer.produced
+    click.echo(f"{sent.events:,} events in {seconds:.2f} s ({sent.events / seconds:,.0f}/s)", err=True)
+    if sent.poison:
+        click.echo(f"{sent.poison:,} lines are no events and were left out: {', '.join(sent.examples)}", err=True)
+    ctx.exit(1 if sent.poison else 0)
+
+
+async def _produce(producer: object, names: list[str], rate: float | None, around: tuple[Settings, Progress]) -> float:
+    from engine.stream.producing import EventProducer
+
+    assert isinstance(producer, EventProducer)
+    settings, bar = around
+    started_s = time.monotonic()
+    await producer.start()
+    try:
+        for name in names:
+            with event_file(name, bar) as source:
+                for text in whole_lines(source, int(min(rate / 20, 1 << 13)) * 100 if rate else 1 << 20):
+                    await producer.send(text)
+                    _refuse_history(producer.produced.first_ms, settings)
+                    if rate:
+                        await asyncio.sleep(started_s + producer.produced.events / rate - time.monotonic())
+    finally:
+        await producer.stop()
+    return max(time.monotonic() - started_s, 1e-9)
+
+
+def _refuse_history(first_ms: int, settings: Settings) -> None:
+    """Kafka deletes by record timestamp: events older than the topic's retention would vanish within minutes."""
+    retention_ms = settings.topics.retention_ms
+    if retention_ms != UNLIMITED and 0 <= first_ms < time.time() * 1000 - retention_ms:
+        day = time.strftime("%Y-%m-%d", time.gmtime(first_ms / 1000))
+        raise OperatorError(
+            f"the events begin on {day}, but topics.retention_ms keeps {retention_ms / 86_400_000:g} days and Kafka deletes "
+            "by event time: set topics.retention_ms = -1 (and the topic's retention.ms) to keep imported history"
+        )

@@ -1,0 +1,71 @@
+"""`tidegate replay`: the same engine over a file, no Kafka."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+from engine.cli.files import event_file, output_file, progress, size_of
+from engine.cli.options import settings_from
+from engine.replay import Replay, Tally
+
+
+@click.command(epilog="Example:  tidegate replay events.ndjson.gz --decisions decisions.ndjson")
+@click.argument("events", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--decisions", required=True, metavar="FILE", help="Where decisions go, NDJSON; - for standard output.")
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, 1024),
+    help="Deal the events to so many partitions.  [default: topics.partitions, as a worker would]",
+)
+@click.option("--threshold", type=float, help="Override model.threshold.")
+@click.pass_context
+def replay(
+    ctx: click.Context, events: tuple[str, ...], decisions: str, partitions: int | None, threshold: float | None
+) -> None:
+    """Run the engine over files of events (NDJSON, plain or gzip, - for standard input), without Kafka.
+
+    The decisions are those that a worker would publish for the same events, byte for byte but for their source offsets.
+    The exit status is 1 if some lines were no events: they are counted, and left out.
+    """
+    settings = settings_from(ctx, topics_partitions=partitions, model_threshold=threshold)
+    from engine.policy.compose import composer
+    from engine.policy.partition import Partition
+    from engine.policy.throttle import Policy
+    from engine.warm import warm
+    from topics.decisions import encode_decision
+
+    warm()
+    count, window_ms = settings.topics.partitions, settings.worker.event_time_window_s * 1000
+    engine = Replay(
+        [
+            Partition(Policy(settings.model.threshold, window_ms, number, count), settings.worker.rows_per_partition)
+            for number in range(count)
+        ],
+        composer(settings),
+    )
+    started_s = time.perf_counter()
+    with output_file(decisions) as out, progress(size_of(list(events)), "replay") as bar:
+        for name in events:
+            with event_file(name, bar) as source:
+                for found in engine.run(source):
+                    out.writelines(encode_decision(decision) + b"\n" for decision in found)
+    report(engine.tally, time.perf_counter() - started_s)
+    ctx.exit(1 if engine.tally.poison else 0)
+
+
+def report(tally: Tally, seconds: float) -> None:
+    """Say on standard error what was read and decided."""
+    rate = tally.events / max(seconds, 1e-9)
+    click.echo(
+        f"{tally.events:,} events in {seconds:.2f} s ({rate:,.0f}/s): {tally.throttles:,} throttles, "
+        f"{tally.releases:,} releases",
+        err=True,
+    )
+    if tally.poison:
+        click.echo(f"{tally.poison:,} lines are no events and were left out:", err=True)
+        for line, reason in tally.examples:
+            click.echo(f"  line {line:,}: {reason}", err=True)
+    sys.stderr.flush()

@@ -1,0 +1,44 @@
+"""`tidegate up`: everything on one machine, until stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from engine.cli.options import bootstrap_option, settings_from
+
+
+@click.command(epilog="Example:  tidegate up --data-dir /var/lib/tidegate --port 9092")
+@bootstrap_option
+@click.option("--data-dir", metavar="DIR", help="Where the broker keeps its data.  [default: local.data_dir]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port of the broker; 0 for a free one.  [default: local.port]"
+)
+@click.option("--status-file", metavar="FILE", help="Write a JSON snapshot of the worker's counters there.")
+@click.pass_context
+def up(
+    ctx: click.Context, bootstrap: str | None, data_dir: str | None, port: int | None, status_file: str | None
+) -> None:
+    """Run a broker and a worker on this machine, creating the topics, until Ctrl-C.
+
+    With --bootstrap (or kafka.bootstrap) that cluster is used and no broker started.
+    """
+    settings = settings_from(
+        ctx, kafka_bootstrap=bootstrap, local_data_dir=data_dir, local_port=port, worker_status_file=status_file
+    )
+    from engine.stream.run import check_topics, run_worker
+
+    if settings.kafka.bootstrap:
+        check_topics(settings, create=True)
+        run_worker(settings)
+        return
+    from engine.local import EmbeddedBroker
+
+    local = settings.local
+    with EmbeddedBroker(Path(local.data_dir), port=local.port or None, heap_mb=local.heap_mb) as broker:
+        click.echo(f"Kafka at {broker.bootstrap}, data in {local.data_dir}; Ctrl-C stops both", err=True)
+        settings = dataclasses.replace(settings, kafka=dataclasses.replace(settings.kafka, bootstrap=broker.bootstrap))
+        check_topics(settings, create=True)
+        run_worker(settings)

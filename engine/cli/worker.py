@@ -1,0 +1,28 @@
+"""`tidegate worker`: one process of the engine, on a cluster that is there."""
+
+from __future__ import annotations
+
+import click
+
+from engine.cli.options import bootstrap_option, settings_from
+from engine.errors import OperatorError
+
+NO_CLUSTER = "no Kafka given: say --bootstrap HOST:PORT, or run `tidegate up`, which brings its own"
+
+
+@click.command(epilog="Example:  tidegate worker --bootstrap kafka1:9092")
+@bootstrap_option
+@click.option("--status-file", metavar="FILE", help="Write a JSON snapshot of the counters there, twice a second.")
+@click.pass_context
+def worker(ctx: click.Context, bootstrap: str | None, status_file: str | None) -> None:
+    """Run a worker: events in, throttle decisions out, until SIGINT or SIGTERM.
+
+    The topics must exist (`tidegate topics --create`). Start more workers with the same worker.app_id to share the load.
+    """
+    settings = settings_from(ctx, kafka_bootstrap=bootstrap, worker_status_file=status_file)
+    if not settings.kafka.bootstrap:
+        raise OperatorError(NO_CLUSTER)
+    from engine.stream.run import check_topics, run_worker
+
+    check_topics(settings, create=False)
+    run_worker(settings)
