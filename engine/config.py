@@ -23,9 +23,9 @@ __all__ = ["Settings", "load_settings"]
 
 PREFIX = "TIDEGATE_"
 OTHER_VARIABLES = frozenset({"TIDEGATE_CONFIG", "TIDEGATE_CACHE_DIR", "TIDEGATE_SHARED"})
-KUBERNETES = re.compile(
-    r"TIDEGATE_(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT(_\d+_\w+)?)"
-)  # set in every pod beside such a service
+KUBERNETES = re.compile(  # what is set in every pod beside a service whose name begins with tidegate
+    r"TIDEGATE_\w*(SERVICE_(HOST|PORT\w*)=.*|PORT_\d+_\w+=.*|PORT=(tcp|udp|sctp)://.*)"
+)
 FILE_NAME = "tidegate.toml"
 ARTICLES = {int: "a whole number", float: "a number", str: "a text"}
 
@@ -86,9 +86,13 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
     for variable in sorted(environ):
         if variable in paths:
             given[paths[variable]] = Given(environ[variable], f"${variable} = {environ[variable]!r}")
-        elif variable.startswith(PREFIX) and variable not in OTHER_VARIABLES and not KUBERNETES.fullmatch(variable):
+        elif variable.startswith(PREFIX) and variable not in OTHER_VARIABLES and not _is_service(variable, environ):
             raise OperatorError(f"unknown environment variable {variable}{_instead(variable, paths)}")
     return given
+
+
+def _is_service(variable: str, environ: Mapping[str, str]) -> bool:
+    return KUBERNETES.fullmatch(f"{variable}={environ[variable]}") is not None
 
 
 def _from_command_line(overrides: Mapping[str, object]) -> dict[str, Given]:
