@@ -1,0 +1,54 @@
+"""Why a broker stopped, in one line: the last word of its log that says so, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+# What a line of Kafka's log or of Java's output looks like -> what the operator can do.
+_ADVICE = (
+    ("Address already in use", "choose another port, or none for a free one"),
+    ("No space left on device", "free some space there, then start again"),
+    ("Permission denied", "give this user the right to write there, or choose another folder"),
+    ("Read-only file system", "choose another folder"),
+    ("Too many open files", "raise the limit (ulimit -n), then start again"),
+    ("OutOfMemoryError", "it needs about 800 MB of memory: leave it that much"),
+    ("insufficient memory", "it needs about 800 MB of memory: leave it that much"),
+    ("metadata.version", "the data is of a newer Kafka: use that one, or choose another folder"),
+)
+_SPEAKS = re.compile(r"( (ERROR|FATAL) )|Exception|Error\b|Caused by|insufficient memory|Aborting")
+_TAIL_OCTETS = 256 << 10
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ ")
+
+
+def cause(broker_log: Path, console: Path, begin_octets: int) -> str:
+    """Why the broker whose log began at ``begin_octets`` of ``broker_log`` has stopped, and what to do."""
+    lines = _tail(broker_log, begin_octets) + _tail(console, 0)
+    for sign, advice in _ADVICE:
+        for line in lines:
+            if sign in line:
+                return f"{_short(line)}: {advice} (all of it: {broker_log})"
+    speaking = [line for line in lines if _SPEAKS.search(line)] or lines[-1:]
+    last = _short(speaking[-1]) if speaking else "it said nothing"
+    return f"{last}: see {broker_log}"
+
+
+def log_size(broker_log: Path) -> int:
+    """The log's size in octets, 0 if there is none."""
+    return broker_log.stat().st_size if broker_log.exists() else 0
+
+
+def _tail(path: Path, begin_octets: int) -> list[str]:
+    """The last lines of a file, none from before ``begin_octets`` (all when it was rotated since)."""
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        size_octets = path.stat().st_size
+        begin_octets = begin_octets if begin_octets <= size_octets else 0
+        file.seek(max(begin_octets, size_octets - _TAIL_OCTETS))
+        text = file.read().decode(errors="replace")
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("\tat ")]
+
+
+def _short(line: str) -> str:
+    return _STAMP.sub("", line.strip())[:300]
