@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import TYPE_CHECKING
 
 import click
 from rich.progress import Progress
@@ -15,6 +16,9 @@ from engine.config import Settings
 from engine.errors import OperatorError
 from engine.replay import whole_lines
 from topics.contracts import CONNECTIONS, UNLIMITED
+
+if TYPE_CHECKING:
+    from engine.stream.producing import EventProducer
 
 
 @click.command(epilog="Example:  tidegate produce events.ndjson.gz --bootstrap kafka1:9092 --rate 50000")
@@ -53,10 +57,9 @@ def produce(ctx: click.Context, events: tuple[str, ...], bootstrap: str | None, 
     ctx.exit(1 if sent.poison else 0)
 
 
-async def _produce(producer: object, names: list[str], rate: float | None, around: tuple[Settings, Progress]) -> float:
-    from engine.stream.producing import EventProducer
-
-    assert isinstance(producer, EventProducer)
+async def _produce(
+    producer: EventProducer, names: list[str], rate: float | None, around: tuple[Settings, Progress]
+) -> float:
     settings, bar = around
     started_s = time.monotonic()
     await producer.start()

@@ -30,8 +30,6 @@ from topics.contracts import CONNECTIONS, DEAD_LETTERS, DECISIONS, STATE
 STREAM_BUFFER_BLOCKS = 4
 COMMIT_INTERVAL_S = 1.0
 
-asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-
 
 class BlockSchema(faust.Schema):
     """Keys and values as the transport gives them: nothing to decode."""
@@ -130,6 +128,7 @@ def __getattr__(name: str) -> Any:
     if name != "app":
         raise AttributeError(name)
     chosen = os.environ.get("TIDEGATE_CONFIG")
+    uvloop.install()
     app = create_app(load_settings(Path(chosen) if chosen else None, os.environ, {}))
     globals()["app"] = app
     return app

@@ -48,7 +48,7 @@ class EventProducer:
     def __init__(self, topic: str, partitions: int, codec: str, options: dict[str, Any]) -> None:
         self.topic, self.partitions, self.codec = topic, partitions, codec
         self.produced = Produced()
-        self._producer = AIOKafkaProducer(enable_idempotence=True, **options)
+        self._options = options
         self._columns = empty_columns(BLOCK_EVENTS)
         self._out = np.empty(BATCH_OCTETS, np.uint8)
         self._scratch = np.empty(SCRATCH, np.uint8)
@@ -56,6 +56,7 @@ class EventProducer:
 
     async def start(self) -> None:
         """Connect."""
+        self._producer = AIOKafkaProducer(enable_idempotence=True, **self._options)
         await self._producer.start()
 
     async def stop(self) -> None:

@@ -12,6 +12,7 @@ import io
 import logging
 
 import faust
+import uvloop
 
 from engine.config import Settings
 from engine.errors import OperatorError
@@ -22,7 +23,7 @@ from topics.changelog import BadState
 from topics.contracts import Topic, contracts
 
 logger = logging.getLogger(__name__)
-QUIET = ("faust", "mode", "aiokafka", "asyncio")
+QUIET = ("faust", "mode", "aiokafka", "asyncio", "engine.stream.app", "engine.stream.transport")
 
 
 def contracted(settings: Settings) -> tuple[Topic, ...]:
@@ -47,6 +48,7 @@ def run_worker(settings: Settings) -> None:
     if settings.log.level != "debug":
         for name in QUIET:
             logging.getLogger(name).setLevel(logging.ERROR)
+    uvloop.install()
     app = create_app(settings)
     asyncio.set_event_loop(asyncio.new_event_loop())
     worker = faust.Worker(
