@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from topics.contracts import Topic
 from topics.errors import OperatorError
@@ -125,38 +125,59 @@ def _setting(contract: Topic, name: str, wanted: str, actual: str) -> Finding:
     return Finding(contract.name, DIFFERS, fatal, f"{said}: change it with `{alter}`{consequence}")
 
 
+class _LastWord(logging.Handler):
+    """Keeps the last line that aiokafka logs: it says there, and not in its exceptions, why it can't connect."""
+
+    said = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take the line."""
+        self.said = record.getMessage()
+
+
+@contextmanager
+def _overheard() -> Iterator[_LastWord]:
+    """Keep aiokafka's complaints from the log and have the last one."""
+    log, ear = logging.getLogger("aiokafka"), _LastWord(logging.WARNING)
+    propagate, log.propagate = log.propagate, False
+    log.addHandler(ear)
+    try:
+        yield ear
+    finally:
+        log.removeHandler(ear)
+        log.propagate = propagate
+
+
 @asynccontextmanager
 async def _cluster(bootstrap: str, client_options: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A connected client; what goes wrong within is told in one `OperatorError`. aiokafka's own log lines, which repeat it
-    in other words, are held back meanwhile."""
+    """A connected client; what goes wrong within is told in one `OperatorError`."""
     options = {"request_timeout_ms": REQUEST_TIMEOUT_MS, **client_options, "bootstrap_servers": bootstrap}
-    log = logging.getLogger("aiokafka")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        async with asyncio.timeout(TIMEOUT_S):
-            client = AIOKafkaAdminClient(**options)
-            try:
-                await client.start()
-                yield client
-            finally:
-                await client.close()
-    except (KafkaError, OSError, TimeoutError) as error:
-        reason = str(error) or f"no answer within {TIMEOUT_S:.0f} s"
-        advice = "is the broker up, and is kafka.bootstrap (or --bootstrap) the address of its client listener?"
-        raise OperatorError(f"Kafka at {bootstrap} can't be used ({reason}): {advice}") from error
-    finally:
-        log.setLevel(level)
+    with _overheard() as ear:
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                client = AIOKafkaAdminClient(**options)
+                try:
+                    await client.start()
+                    yield client
+                finally:
+                    await client.close()
+        except (KafkaError, OSError, TimeoutError) as error:
+            reason = ear.said or str(error) or f"no answer within {TIMEOUT_S:.0f} s"
+            advice = "is the broker up, and is kafka.bootstrap (or --bootstrap) the address of its client listener?"
+            raise OperatorError(f"Kafka at {bootstrap} can't be used ({reason}): {advice}") from error
 
 
 async def _existing(cluster: AIOKafkaAdminClient, contracts: Sequence[Topic]) -> dict[str, Existing]:
-    described = await cluster.describe_topics([contract.name for contract in contracts])
-    present = [topic for topic in described if not _failed(topic["error_code"], topic["topic"])]
+    # All topics are asked for: a question that names a missing one creates it, where the cluster creates on demand.
+    names = {contract.name for contract in contracts}
+    present = [topic for topic in await cluster.describe_topics() if topic["topic"] in names]
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic["topic"]) for topic in present]
     configurations = {}
     for response in await cluster.describe_configs(resources) if resources else []:
-        for code, _, _, name, entries in response.resources:
-            _failed(code, name)
+        for code, message, _, name, entries in response.resources:
+            if code:
+                reason = message or for_code(code).__name__
+                raise OperatorError(f"topic {name} can't be described ({reason}): give this client the right to do so")
             configurations[name] = {entry[0]: entry[1] for entry in entries}
     return {
         topic["topic"]: Existing(
@@ -167,18 +188,6 @@ async def _existing(cluster: AIOKafkaAdminClient, contracts: Sequence[Topic]) ->
         )
         for topic in present
     }
-
-
-def _failed(code: int, topic: str) -> bool:
-    """Whether the topic doesn't exist; any other error than that is the operator's."""
-    if code == 0:
-        return False
-    error = for_code(code)
-    if error is UnknownTopicOrPartitionError:
-        return True
-    raise OperatorError(
-        f"topic {topic} can't be described ({error.__name__}): give this client the right to describe it"
-    )
 
 
 async def _create(cluster: AIOKafkaAdminClient, absent: Sequence[Topic]) -> None:

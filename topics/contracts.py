@@ -46,7 +46,7 @@ class Topic:
 
 CONNECTIONS = Topic(
     "connections",
-    "IPv4 address, or IPv6 /64 in CIDR form, as text",
+    "client: IPv4, or IPv6 /64",
     "what the MTAs saw: one event a connection",
     partitions=4,
     cleanup="delete",
@@ -60,21 +60,21 @@ CONNECTIONS = Topic(
 )
 DECISIONS = Topic(
     "decisions",
-    "network in CIDR form, as text",
+    "network, CIDR",
     "whom to throttle, how much and until when; null releases",
     partitions=4,
     cleanup="compact",
 )
 EXEMPTIONS = Topic(
     "exemptions",
-    "network in CIDR form, as text",
+    "network, CIDR",
     "trusted relays and manual overrides; null removes",
     partitions=1,
     cleanup="compact",
 )
 DEAD_LETTERS = Topic(
     "dead-letters",
-    "none: spread evenly",
+    "none",
     "records that are no event, with reason and source offset",
     partitions=4,
     cleanup="delete",
@@ -83,7 +83,7 @@ DEAD_LETTERS = Topic(
 )
 STATE = Topic(
     "tidegate-state",
-    "row of a sender, or the partition's own record, in binary",
+    "sender's row, or site",
     "the engine's checkpoints: what restores a worker",
     partitions=CONNECTIONS.partitions,
     cleanup="compact",

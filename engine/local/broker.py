@@ -21,12 +21,13 @@ from typing import Self, TextIO
 
 from engine.local import failure, storage
 from engine.local.artifacts import class_path
-from engine.local.java import BROKER_FLAGS, TOOL_FLAGS, java_command
+from engine.local.java import BROKER_FLAGS, TOOL_FLAGS, heap_flags, java_command
 from engine.local.process import HeldProcess
 from engine.local.properties import HOST, Ports, broker_properties
 from engine.local.startup import cache_flags
 from topics.errors import OperatorError
 
+HEAP_MB = 512
 START_TIMEOUT_S = 120.0  # after a crash the broker first checks the ends of its logs
 STOP_GRACE_S = 30.0
 FREE_PORT_ATTEMPTS = 3
@@ -38,15 +39,16 @@ _HERE = Path(__file__).parent
 
 
 class EmbeddedBroker:
-    """A broker on ``data_dir`` (made if missing) and ``port`` (None: a free one).
+    """A broker on ``data_dir`` (made if missing) and ``port`` (None: a free one). Nothing runs before `start`.
 
-    ``settings``: broker configuration, as Kafka names it, over that of `engine.local.properties`. ``flags``: further
-    flags for Java. Nothing runs before `start`."""
+    ``heap_mb``: Java's heap, of which it needs about 100. ``settings``: broker configuration, as Kafka names it, over that
+    of `engine.local.properties`. ``flags``: further flags for Java, whose class data cache is then not used."""
 
     def __init__(
         self,
         data_dir: Path | str,
         port: int | None = None,
+        heap_mb: int = HEAP_MB,
         settings: Mapping[str, str] | None = None,
         flags: Sequence[str] = (),
     ) -> None:
@@ -55,6 +57,7 @@ class EmbeddedBroker:
         self._console = self.data_dir / "logs" / "console.log"
         self._wanted_port, self._port = port, port
         self._settings, self._flags = dict(settings or {}), tuple(flags)
+        self._heap = heap_flags(heap_mb)
         self._process: HeldProcess | None = None
         self._lock: TextIO | None = None
         self._log_begin_octets = 0
@@ -137,7 +140,7 @@ class EmbeddedBroker:
         assert self._lock is not None
         storage.sign(self._lock, f"{HOST}:{ports.client}")
         self._log_begin_octets = failure.log_size(self.log)
-        flags = [*BROKER_FLAGS, *(warm if not self._flags else ()), *self._flags]
+        flags = [*self._heap, *BROKER_FLAGS, *(warm if not self._flags else ()), *self._flags]
         flags += [
             "-Djava.io.tmpdir=tmp",
             "-Dtidegate.logs=logs",
@@ -164,7 +167,7 @@ class EmbeddedBroker:
                     one.bind((HOST, number))
                 except OSError as error:
                     reason = f"port {number} on {HOST} can't be had ({error.strerror})"
-                    raise OperatorError(f"{reason}: choose another, or none for a free one") from error
+                    raise OperatorError(f"{reason}: choose another (local.port), or 0 for a free one") from error
             return Ports(client.getsockname()[1], controller.getsockname()[1])
 
     def _answers(self, port: int) -> bool:

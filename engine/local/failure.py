@@ -7,13 +7,13 @@ from pathlib import Path
 
 # What a line of Kafka's log or of Java's output looks like -> what the operator can do.
 _ADVICE = (
-    ("Address already in use", "choose another port, or none for a free one"),
+    ("Address already in use", "choose another port (local.port), or 0 for a free one"),
     ("No space left on device", "free some space there, then start again"),
     ("Permission denied", "give this user the right to write there, or choose another folder"),
     ("Read-only file system", "choose another folder"),
     ("Too many open files", "raise the limit (ulimit -n), then start again"),
-    ("OutOfMemoryError", "it needs about 800 MB of memory: leave it that much"),
-    ("insufficient memory", "it needs about 800 MB of memory: leave it that much"),
+    ("OutOfMemoryError", "raise local.heap_mb"),
+    ("insufficient memory", "it needs about 300 MB over its heap (local.heap_mb): leave it that much"),
     ("metadata.version", "the data is of a newer Kafka: use that one, or choose another folder"),
 )
 _SPEAKS = re.compile(r"( (ERROR|FATAL) )|Exception|Error\b|Caused by|insufficient memory|Aborting")

@@ -19,14 +19,7 @@ from topics.errors import OperatorError
 
 # Without these the runtime reports on its standard output, among the program's own, whatever its cache could not use.
 _QUIET = ("-Xlog:disable", "-Xlog:all=error:stderr", "--sun-misc-unsafe-memory-access=allow")
-BROKER_FLAGS = (
-    "-Xms256m",
-    "-Xmx768m",
-    "-XX:MetaspaceSize=96m",
-    "-XX:+UseSerialGC",
-    "-XX:+ExitOnOutOfMemoryError",
-    "-XX:-UsePerfData",
-)
+BROKER_FLAGS = ("-XX:MetaspaceSize=96m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData")
 # Those of Kafka's own start scripts, so that its tools run as their authors meant.
 TOOL_FLAGS = (
     "-Xmx512m",
@@ -49,6 +42,11 @@ def java_executable() -> Path:
 def java_command(class_path: str, flags: Sequence[str], main_class: str, arguments: Sequence[str]) -> list[str]:
     """The command line that runs ``main_class``."""
     return [str(java_executable()), *_QUIET, *flags, "-cp", class_path, main_class, *arguments]
+
+
+def heap_flags(heap_mb: int) -> list[str]:
+    """The flags for a heap of up to ``heap_mb``, 2**20 octets each, that begins with at most 256."""
+    return [f"-Xms{min(256, heap_mb)}m", f"-Xmx{heap_mb}m"]
 
 
 def java_environment() -> Mapping[str, str]:

@@ -2,8 +2,10 @@
 
 One copy of everything, since there is one node; no topic appears by itself (`topics.contracts` are created on purpose); a
 consumer group forms at once instead of after 3 s; threads for 2 cores; and a cleaner buffer of 32 MB (1.3 M keys a pass)
-instead of 128 MB, which would be most of the heap. After a crash the node must wait until the session of its former self
-has ended before it may register again: 3 s here, where Kafka's 9 s made the start take 14. The listener's port may change between two starts, the data stays.
+instead of 128 MB, which would be most of the heap. The listener's port may change between two starts, the data stays.
+
+After a crash the node must wait until the session of its former self has ended before it may register again: 3 s here,
+where Kafka's own 9 s make that start take 14.
 """
 
 from __future__ import annotations

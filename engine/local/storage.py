@@ -28,7 +28,7 @@ from topics.errors import OperatorError
 LEAST_FREE_OCTETS = 128 << 20
 FORMAT_TIMEOUT_S = 60.0
 PROPERTIES = "broker.properties"
-OTHER_FOLDER = "choose another folder (kafka.data_dir, or --data-dir)"
+OTHER_FOLDER = "choose another folder (local.data_dir)"
 
 
 def claim(folder: Path) -> TextIO:
