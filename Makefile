@@ -7,7 +7,7 @@ BIN := .venv/bin
 CODE := topics engine tests $(wildcard benchmarks)
 UV := uv==0.13.9
 
-.PHONY: help setup demo test lint bench-pipeline lock clean
+.PHONY: help setup demo test lint bench-pipeline lock docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -35,6 +35,9 @@ lock: setup ## remake requirements.lock from pyproject.toml (ARGS=--upgrade: wit
 	@env -u UV_FIND_LINKS -u PIP_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND='make lock' .cache/uv/bin/uv pip compile \
 		pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --quiet $(ARGS) --output-file requirements.lock
+
+docs: setup ## rewrite what is generated in deploy/ from the declarations
+	@$(BIN)/python -m engine.optiontexts deploy
 
 clean: ## remove .venv, .cache and every tool's cache
 	rm -rf .venv .cache dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -17,45 +17,52 @@ new_enough() {
 
 find_python() {
     if [ -n "${PYTHON:-}" ]; then
-        candidates=$PYTHON
+        set -- "$PYTHON"
     else
-        candidates='python3 python3.13 python3.12 python3.11 python3.14'
+        set -- python3 python3.13 python3.12 python3.11 python3.14
     fi
-    for candidate in $candidates; do
+    for candidate in "$@"; do
         if new_enough "$candidate"; then
             printf '%s' "$candidate"
             return
         fi
     done
-    found=$("${candidates%% *}" --version 2>&1) || found='no Python that runs'
-    stop "Python 3.11 or newer is needed, '${candidates%% *}' is: $found. Install one, or name it: PYTHON=/path/to/python3.12 make setup"
+    found=$("$1" --version 2>&1) || found='nothing that runs'
+    stop "Python 3.11 or newer is needed, but $1 is $found: install one, or name it: PYTHON=/path/to/python3.12 make setup"
 }
 
 python=$(find_python)
-interpreter=$("$python" -c 'import sys; print(sys.version, sys.base_prefix)'; pwd -P)
-interpreter=$(printf '%s' "$interpreter" | cksum)
-packages=$(cat requirements.lock pyproject.toml setup.sh | cksum)
-stamp=.venv/.tidegate
+interpreter=$(printf '%s' "$("$python" -c 'import sys; print(sys.version, sys.base_prefix)'; pwd -P)" | cksum)
+packages=$(cksum <requirements.lock)
+project=$(cat pyproject.toml setup.sh | cksum)
+stamp=.venv/.tidegate # what .venv was made with, a line each
+made=$(cat "$stamp" 2>/dev/null) || made=''
+made_with() {
+    [ -x .venv/bin/python ] && case $made in "$1"*) true ;; *) false ;; esac
+}
 
-if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$interpreter $packages" ]; then
+nl='
+'
+if made_with "$interpreter$nl$packages$nl$project"; then
     exit 0
 fi
+rm -f "$stamp"
 
-case $(cat "$stamp" 2>/dev/null) in
-"$interpreter "*) rm -f "$stamp" ;; # the same interpreter and folder: only the packages have changed
-*)
+if ! made_with "$interpreter$nl"; then
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||
         stop "$("$python" --version) lacks venv or ensurepip: install them (Debian, Ubuntu: apt install python3-venv), or name another interpreter: PYTHON=... make setup"
     echo "setup: making .venv with $("$python" --version)"
     "$("$python" -c 'import sys; print(sys._base_executable)')" -m venv --clear .venv ||
         stop ".venv could not be made in $(pwd): see above (no space, or no permission to write?)"
-    ;;
-esac
+fi
 
-echo "setup: installing $(grep -c '^[a-z].*==' requirements.lock) packages; the first time about 200 MB are downloaded"
-.venv/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes --progress-bar on -r requirements.lock ||
-    stop "a package could not be downloaded or installed: see above. Check the network (behind a proxy set HTTPS_PROXY, for a mirror PIP_INDEX_URL, for its certificate PIP_CERT) and the free space, then run the same command again"
+if ! made_with "$interpreter$nl$packages$nl"; then
+    echo "setup: installing $(grep -c '^[a-z].*==' requirements.lock) packages; the first time about 200 MB are downloaded"
+    .venv/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes --progress-bar on -r requirements.lock ||
+        stop "a package could not be downloaded or installed: see above. Check the network (behind a proxy set HTTPS_PROXY, for a mirror PIP_INDEX_URL, for its certificate PIP_CERT) and the free space, then run the same command again"
+fi
+
 .venv/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation --quiet --editable . ||
     stop "tidegate itself could not be installed into .venv: see above"
-printf '%s' "$interpreter $packages" >"$stamp"
+printf '%s\n' "$interpreter" "$packages" "$project" >"$stamp"
 echo "setup: ready"

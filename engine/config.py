@@ -112,7 +112,7 @@ def _known(path: str, where: str) -> None:
 
 def _instead(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-    return f": did you mean {close[0]}?" if close else ": see `tidegate.example.toml` for all that there are"
+    return f": did you mean {close[0]}?" if close else ": deploy/CONFIGURATION.md lists all that there are"
 
 
 def _checked(option: Option, given: Given) -> Any:

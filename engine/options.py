@@ -175,7 +175,7 @@ class Reply:
 
     text: str = option(
         "Server busy. Please try again later from [{ip}].",
-        "one line; fields: {ip}, {network}, {retry_s}",
+        "what the sender's postmaster will read; {retry_s} is when one more message may pass",
         wanted=rules.reply_text,
     )
     status_volume: str = option(

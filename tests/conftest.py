@@ -1,0 +1,35 @@
+"""What all tests share: a deterministic hypothesis, a cache inside of the clone, the shared logs and traces if they are there.
+
+``--hypothesis-profile=explore`` searches longer and from another seed each time; a failure prints how to repeat it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+os.environ.setdefault("TIDEGATE_CACHE_DIR", str(ROOT / ".cache"))
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, print_blob=True)
+settings.register_profile("explore", max_examples=5_000, deadline=None, database=None, print_blob=True)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The clone."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real logs and traces: $TIDEGATE_SHARED, else ``../shared`` beside the clone; else the test is skipped."""
+    folder = Path(os.environ.get("TIDEGATE_SHARED") or ROOT.parent / "shared")
+    if not folder.is_dir():
+        pytest.skip(f"needs real logs and traces, and there is no {folder}: set TIDEGATE_SHARED")
+    return folder
