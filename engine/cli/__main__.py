@@ -1,0 +1,9 @@
+"""``python -m engine.cli``: the command line, for processes that we start ourselves."""
+
+from __future__ import annotations
+
+import sys
+
+from engine.cli import main
+
+sys.exit(main())
