@@ -1,0 +1,192 @@
+"""Time stamps of log lines to ms since epoch.
+
+Two forms, by their first character: traditional syslog (``Oct 22 02:12:45``: no year, no zone) and ISO 8601 / RFC 3339
+(``2015-10-22T02:12:45.123456-07:00``, Exim's ``2015-10-22 02:12:45.123 -0700``; the zone may be missing). What a stamp
+doesn't say must be given: nothing is guessed from this machine's own clock or zone. A year of "mtime" is taken from the
+file: its first stamp is the last such date before the file's modification.
+
+A year turns where the stamps fall back by more than half a year; late lines of the old year keep it. In the hour that a
+clock put back shows twice, a stamp is of the first pass unless that were more than ten minutes before the latest time read,
+so a silence of 50 minutes there can be taken for none. A stamp in the hour that a clock put forward skips is read with the
+offset before the jump. Both are counted. Stamps may run back otherwise; they are taken as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from typing import NoReturn
+from zoneinfo import ZoneInfo
+
+from engine.errors import OperatorError
+from engine.imports.lines import LogFile
+from engine.imports.tally import Tally
+
+MTIME = "mtime"
+UNREADABLE = -1
+_MONTHS = {name: i for i, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+_ISO = re.compile(rb"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?( ?[+-]\d\d:?\d\d|Z)?(?![^ ])")
+_TRADITIONAL = re.compile(rb"([A-Z][a-z][a-z]) ([ \d]\d) (\d\d):(\d\d):$")
+_OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)$")
+_HALF_YEAR_DAYS = 186
+_NEARLY_A_YEAR_DAYS = 340
+_BACK_MS = 600_000
+_DAY_S = 86_400
+_ASK_ZONE = "--time-zone (such as Europe/Berlin, UTC or -07:00)"
+_ASK_YEAR = "--year (the year of its first line, or mtime: the one that the file's modification time gives)"
+
+
+def zone_of(text: str) -> tzinfo:
+    """A time zone by its IANA name, or as a fixed offset (``-07:00``). OperatorError for anything else."""
+    offset = _OFFSET.match(text)
+    if offset:
+        span = timedelta(hours=int(offset[2]), minutes=int(offset[3]))
+        if span < timedelta(hours=24) and int(offset[3]) < 60:
+            return timezone(-span if offset[1] == "-" else span)
+    try:
+        return ZoneInfo(text)
+    except (ValueError, OSError, KeyError):
+        raise OperatorError(
+            f"no time zone {text!r}: give a name such as Europe/Berlin, or an offset such as -07:00"
+        ) from None
+
+
+def year_of(text: str) -> int | str:
+    """A year, or "mtime". OperatorError for anything else."""
+    if text == MTIME:
+        return MTIME
+    if re.fullmatch(r"(19[7-9]\d|2\d{3})", text):
+        return int(text)
+    raise OperatorError(f"no year {text!r}: give one from 1970 on, or mtime")
+
+
+class StampClock:
+    """The clock of one file: `read` its stamps in the order of the lines."""
+
+    def __init__(self, log: LogFile, year: int | str | None, zone: tzinfo | None, tally: Tally) -> None:
+        self.end = 0
+        """Where the stamp last read ends in its line."""
+        self._log = log
+        self._tally = tally
+        self._zone = zone
+        self._given_year = year
+        self._first_year = 0
+        self._year = 0
+        self._latest_day = 0
+        self._latest_ms = 0
+        self._minute = b""
+        self._minute_ms = 0
+        self._iso_minute: tuple[bytes, bytes | None] = (b"", None)
+
+    def read(self, line: bytes) -> int:
+        """Ms since epoch of the stamp at the beginning of ``line``; UNREADABLE when there is none.
+
+        OperatorError when the stamp lacks a year or zone that was not given."""
+        if line[:13] == self._minute:
+            second = line[13:15]
+            if second.isdigit() and second < b"61" and line[15:16] == b" ":
+                self.end = 15
+                ts = self._minute_ms + int(second) * 1000
+                self._latest_ms = max(self._latest_ms, ts)
+                return ts
+            return UNREADABLE
+        try:
+            ts = self._iso(line) if line[:1].isdigit() else self._traditional(line)
+        except (ValueError, OverflowError):
+            return UNREADABLE
+        self._latest_ms = max(self._latest_ms, ts)
+        return ts
+
+    def _traditional(self, line: bytes) -> int:
+        match = _TRADITIONAL.match(line[:13])
+        second = line[13:15]
+        if not match or not second.isdigit() or second > b"60" or line[15:16] != b" " or match[1] not in _MONTHS:
+            return UNREADABLE
+        if self._zone is None or self._given_year is None:
+            self._ask(year=self._given_year is None, zone=self._zone is None)
+        month, day = _MONTHS[match[1]], int(match[2])
+        local = datetime(self._year_of_day(month, day), month, day, int(match[3]), int(match[4]))  # noqa: DTZ001
+        start, plain = self._epoch_ms(local)
+        self._minute, self._minute_ms = (line[:13] if plain else b""), start
+        self._iso_minute = (b"", None)
+        self.end = 15
+        return start + int(second) * 1000
+
+    def _year_of_day(self, month: int, day: int) -> int:
+        """The year of the next stamp, from the day of the year it has."""
+        at = month * 31 + day  # months of 31 days: exact enough to tell a turn of the year
+        if not self._year:
+            self._year = self._first_year = self._year_at_first(month, day)
+        elif at < self._latest_day - _HALF_YEAR_DAYS:
+            self._year += 1
+        elif at > self._latest_day + (_HALF_YEAR_DAYS if self._year > self._first_year else _NEARLY_A_YEAR_DAYS):
+            return self._year - 1
+        else:
+            self._latest_day = max(self._latest_day, at)
+            return self._year
+        self._latest_day = at
+        return self._year
+
+    def _year_at_first(self, month: int, day: int) -> int:
+        if isinstance(self._given_year, int):
+            return self._given_year
+        if self._log.modified_s is None:
+            raise OperatorError(f"{self._log.name} has no modification time: give --year YYYY")
+        modified = datetime.fromtimestamp(self._log.modified_s + _DAY_S, self._zone)
+        return modified.year if (month, day) <= (modified.month, modified.day) else modified.year - 1
+
+    def _iso(self, line: bytes) -> int:
+        match = _ISO.match(line)
+        if not match:
+            return UNREADABLE
+        if (line[:17], match[8]) != self._iso_minute:
+            year, month, day, hour, minute = (int(group) for group in match.groups()[:5])
+            local = datetime(year, month, day, hour, minute)  # noqa: DTZ001
+            plain = True
+            if match[8]:
+                self._minute_ms = _utc_ms(local) - _offset_ms(match[8])
+            elif self._zone is None:
+                self._ask(year=False, zone=True)
+            else:
+                self._minute_ms, plain = self._epoch_ms(local)
+            self._iso_minute = (line[:17], match[8]) if plain else (b"", None)
+            self._minute = b""
+        self.end = match.end()
+        return self._minute_ms + int(match[6]) * 1000 + int((match[7] or b"0").ljust(3, b"0")[:3])
+
+    def _epoch_ms(self, local: datetime) -> tuple[int, bool]:
+        """Ms since epoch of a time in the zone, and whether it exists exactly once there."""
+        before = _shift_ms(local.replace(tzinfo=self._zone, fold=0))
+        after = _shift_ms(local.replace(tzinfo=self._zone, fold=1))
+        first = _utc_ms(local) - before
+        if before == after:
+            return first, True
+        if before < after:
+            self._tally.skipped_times += 1
+            return first, False
+        self._tally.ambiguous_times += 1
+        again = first < self._latest_ms - _BACK_MS
+        return (_utc_ms(local) - after if again else first), False
+
+    def _ask(self, *, year: bool, zone: bool) -> NoReturn:
+        lack = " and ".join(["no year"] * year + ["no time zone"] * zone)
+        give = " and ".join([_ASK_YEAR] * year + [_ASK_ZONE] * zone)
+        raise OperatorError(f"{self._log.name}: its time stamps have {lack}: give {give}")
+
+
+def _utc_ms(local: datetime) -> int:
+    return int(local.replace(tzinfo=UTC).timestamp()) * 1000
+
+
+def _shift_ms(moment: datetime) -> int:
+    shift = moment.utcoffset()
+    assert shift is not None
+    return int(shift.total_seconds() * 1000)
+
+
+def _offset_ms(text: bytes) -> int:
+    if text == b"Z":
+        return 0
+    digits = text.strip().replace(b":", b"")
+    minutes = int(digits[1:3]) * 60 + int(digits[3:5])
+    return -minutes * 60_000 if digits[:1] == b"-" else minutes * 60_000

@@ -1,0 +1,143 @@
+"""CSV to events: a header line, then an event a line. Columns by name; only ``ts`` and ``ip`` must be there.
+
+``ts`` is ISO 8601, or a number: seconds since epoch, or ms, us or ns from 10^11, 10^14 and 10^17 on. ``outcome`` is
+accepted, deferred or rejected, or an SMTP reply code. Empty fields take their defaults. A row is a line: fields with line
+breaks are not read. Rows are taken as they come: sort them by time first, as the engine reads them in order.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from engine.errors import OperatorError
+from engine.imports.clock import UNREADABLE, StampClock
+from engine.imports.lines import LogFile
+from engine.imports.sessions import address_text
+from engine.imports.tally import Tally
+from topics.events import ACCEPTED, DEFERRED, LAST_TS_MS, MOST_MESSAGES, OUTCOMES, REJECTED, ConnectionEvent
+
+DELIMITERS = ",;\t|"
+_BY_CODE = {"2": ACCEPTED, "4": DEFERRED, "5": REJECTED}
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The header names of the fields; a name that was asked for must be there, the others but ts and ip may be missing."""
+
+    ts: str = "ts"
+    ip: str = "ip"
+    mta: str = "mta"
+    messages: str = "messages"
+    recipients: str = "recipients"
+    outcome: str = "outcome"
+    asked: frozenset[str] = frozenset()
+
+
+class BadRow(ValueError):
+    """A row that is no event; the message says why."""
+
+
+def delimiter_of(header: bytes) -> str:
+    """The delimiter that the header has most often, the comma if it has none."""
+    return max(DELIMITERS, key=lambda character: header.count(character.encode()))
+
+
+def _time_ms(text: str, clock: StampClock) -> int:
+    try:
+        number = float(text) if "." in text else int(text)
+    except ValueError:
+        stamp = text.encode("utf-8", "replace")
+        ts = clock.read(stamp) if stamp[:1].isdigit() else UNREADABLE
+        if ts == UNREADABLE or clock.end != len(stamp):
+            raise BadRow("no time") from None
+        return ts
+    if number >= 10**17:
+        number //= 10**6
+    elif number >= 10**14:
+        number //= 10**3
+    elif number < 10**11:
+        number *= 1000
+    if not 0 <= number <= LAST_TS_MS:
+        raise BadRow("time out of range")
+    return round(number)
+
+
+def _count(text: str, default: int) -> int:
+    if not text:
+        return default
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) > MOST_MESSAGES:
+        raise BadRow(f"not a number from 0 to {MOST_MESSAGES}")
+    return int(text)
+
+
+def _outcome(text: str) -> str:
+    if not text:
+        return ACCEPTED
+    word = text.lower()
+    if word in OUTCOMES:
+        return word
+    if len(text) == 3 and text.isdigit() and text[0] in _BY_CODE:
+        return _BY_CODE[text[0]]
+    raise BadRow("outcome unknown")
+
+
+class Table:
+    """The rows of one file, by its header. OperatorError when the header lacks a column that must be there."""
+
+    def __init__(self, name: str, header: bytes, columns: Columns, delimiter: str | None) -> None:
+        text = header.removeprefix(_BYTE_ORDER_MARK)
+        self._delimiter = delimiter or delimiter_of(text)
+        names = [field.strip().lower() for field in self._fields(text)]
+        self._at: list[int] = []
+        for field in ("ts", "ip", "mta", "messages", "recipients", "outcome"):
+            wanted = getattr(columns, field)
+            if wanted.lower() in names:
+                self._at.append(names.index(wanted.lower()))
+            elif field in ("ts", "ip") or field in columns.asked:
+                have = ", ".join(names)
+                raise OperatorError(f"{name} has no column {wanted!r} (it has {have}): give --{field}-column NAME")
+            else:
+                self._at.append(-1)
+
+    def _fields(self, line: bytes) -> list[str]:
+        try:
+            return next(csv.reader([line.decode("utf-8", "replace")], delimiter=self._delimiter), [])
+        except csv.Error as error:
+            raise BadRow(str(error)) from None
+
+    def event(self, line: bytes, clock: StampClock) -> ConnectionEvent:
+        """The event of a row; BadRow when it is none."""
+        fields = self._fields(line)
+        ts, ip, mta, messages, recipients, outcome = (
+            fields[at].strip() if 0 <= at < len(fields) else "" for at in self._at
+        )
+        if not address_text(ip.encode("utf-8", "replace")):
+            raise BadRow("no address")
+        ts_ms, offered = _time_ms(ts, clock), _count(messages, 1)
+        return ConnectionEvent(ts_ms, ip, mta, offered, _count(recipients, offered), _outcome(outcome))
+
+
+def csv_events(
+    log: LogFile, clock: StampClock, tally: Tally, columns: Columns, delimiter: str | None
+) -> Iterator[ConnectionEvent]:
+    """The events of one file. Rows that are none are counted; an empty file has none."""
+    lines = log.lines()
+    header = next(lines, b"")
+    if not header:
+        return
+    tally.lines += 1
+    try:
+        table = Table(log.name, header, columns, delimiter)
+    except BadRow as error:
+        raise OperatorError(f"{log.name} begins with no CSV header: {error}") from None
+    for line in lines:
+        tally.lines += 1
+        if not line.strip():
+            continue
+        try:
+            yield table.event(line, clock)
+        except BadRow as error:
+            tally.refuse(log.name, line, str(error))

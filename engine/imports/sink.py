@@ -1,0 +1,51 @@
+"""Imported events into the connections topic of a cluster, keyed and stamped as an edge would send them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiokafka.errors import KafkaError
+
+from engine.errors import OperatorError
+from engine.imports.tally import Tally
+from engine.stream.producing import EventProducer
+from topics.contracts import UNLIMITED, Topic
+
+CODEC = "lz4"
+
+
+class KafkaSink:
+    """A connections topic that is there. ``client_options``: aiokafka's keywords, ``bootstrap_servers`` among them."""
+
+    def __init__(self, topic: Topic, client_options: Mapping[str, Any]) -> None:
+        self._topic = topic
+        self._options = dict(client_options)
+
+    async def send(self, blocks: Iterable[bytes], tally: Tally) -> None:
+        """Send blocks of NDJSON; ``tally`` counts their events. OperatorError when the cluster fails, or when the events are
+        so old that Kafka, which deletes by event time, would drop them within minutes."""
+        producer = EventProducer(self._topic.name, self._topic.partitions, CODEC, self._options)
+        try:
+            await producer.start()
+            try:
+                for block in blocks:
+                    self._refuse_history(tally.first_ms)
+                    await producer.send(block)
+            finally:
+                await producer.stop()
+        except KafkaError as error:
+            raise OperatorError(
+                f"Kafka at {self._options['bootstrap_servers']} took no more events: {error}"
+            ) from error
+
+    def _refuse_history(self, first_ms: int) -> None:
+        kept_ms = self._topic.retention_ms
+        if kept_ms is None or kept_ms == UNLIMITED or first_ms >= time.time() * 1000 - kept_ms:
+            return
+        day = time.strftime("%Y-%m-%d", time.gmtime(first_ms / 1000))
+        raise OperatorError(
+            f"the events begin on {day}, but topics.retention_ms keeps {kept_ms / 86_400_000:g} days and Kafka deletes by "
+            "event time: set topics.retention_ms = -1 (and the topic's retention.ms) to keep imported history"
+        )
