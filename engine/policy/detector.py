@@ -51,9 +51,10 @@ def _release(state: Any, verdicts: Any, n: int, offset: int, event: int) -> int:
     """Release what has lapsed by the partition's clock, as far as ``verdicts`` has room; the number of verdicts."""
     site = state.site[0]
     while state.cursor[0].waiting > 0 and state.queue_ms[0] <= site.clock_ms and n < verdicts.shape[0]:
+        queued_ms = state.queue_ms[0]
         number = pop(state)
         row = state.rows[number]
-        if row.until_ms > site.clock_ms:
+        if row.until_ms != queued_ms:
             push(state, number, row.until_ms)
             continue
         verdict = verdicts[n]
