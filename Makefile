@@ -7,7 +7,7 @@ BIN := .venv/bin
 CODE := topics engine tests $(wildcard benchmarks)
 UV := uv==0.13.9
 
-.PHONY: help setup demo test lint bench-pipeline lock docs clean
+.PHONY: help setup demo lint test bench-pipeline lock docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done

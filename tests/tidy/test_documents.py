@@ -1,0 +1,52 @@
+"""What is written about the project agrees with what it is: options, make targets, the lock."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from engine.optiontexts import EXAMPLE, TABLE, example_text, table_text
+from tests.tidy.tree import none_of
+
+REQUIREMENT = re.compile(r"^([a-z0-9-]+)==([^ ;\\]+)(?: ; [^\\]+)? \\$", re.MULTILINE)
+
+
+def pins(lines: list[str]) -> dict[str, str]:
+    return dict(line.split("==", 1) for line in lines)
+
+
+@pytest.mark.parametrize(("name", "text"), [(EXAMPLE, example_text()), (TABLE, table_text())])
+def test_the_options_documents_are_those_of_the_declarations(root: Path, name: str, text: str) -> None:
+    assert (root / "deploy" / name).read_text(encoding="utf-8") == text, "run `make docs`"
+
+
+def test_the_lock_holds_what_the_project_pins(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = pins(project["project"]["dependencies"] + project["project"]["optional-dependencies"]["dev"])
+    wanted |= pins(project["build-system"]["requires"])
+    locked = REQUIREMENT.findall((root / "requirements.lock").read_text(encoding="utf-8"))
+    assert wanted.items() <= set(locked), "run `make lock`"
+
+
+def test_every_package_of_the_lock_has_its_hashes(root: Path) -> None:
+    text = (root / "requirements.lock").read_text(encoding="utf-8")
+    entries = re.split(r"^(?=[a-z])", text, flags=re.MULTILINE)[1:]
+    assert len(entries) == len(REQUIREMENT.findall(text))
+    none_of(entry.split(" ", 1)[0] for entry in entries if "--hash=sha256:" not in entry)
+
+
+def test_the_lock_names_no_place_to_download_from(root: Path) -> None:
+    text = (root / "requirements.lock").read_text(encoding="utf-8")
+    assert [
+        line for line in text.splitlines() if "//" in line or re.search(r"--(index|extra|find|trusted)", line)
+    ] == []
+
+
+def test_make_help_lists_every_target(root: Path) -> None:
+    text = (root / "Makefile").read_text(encoding="utf-8")
+    declared = re.search(r"^\.PHONY: (.+)$", text, re.MULTILINE)
+    assert declared
+    assert re.findall(r"^([a-z-]+):.*## ", text, re.MULTILINE) == declared[1].split()

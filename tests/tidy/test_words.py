@@ -1,0 +1,84 @@
+"""Words that have no place in the tree: names that say nothing, scaffolding, and traces of one machine."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from tests.tidy.tree import modules, none_of, texts
+
+EMPTY_NAMES = re.compile(r"(?:^|_)(helpers?|utils?|utilities|managers?|processors?|handlers?)(?:_|$)", re.IGNORECASE)
+CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+SCAFFOLDING = re.compile(
+    r"\b(TODO|FIXME|XXX|HACK|WIP)\b"
+    r"|\b(?i:placeholders?|for now|work in progress|not yet implemented|stub(?:bed)? out|quick fix|temporary hack)\b"
+    r"|\b(?i:phase|step|round|stage|milestone) \d"
+)
+MACHINE = re.compile(r"(?<![\w.])/(?:root|home|work|Users|tmp/w)/")
+ADDRESS = re.compile(r"https?://([A-Za-z0-9.-]+)")
+
+NOT_OURS = frozenset({"LICENSE", "requirements.lock"})
+RULES = "tests/tidy/test_words.py"
+PUBLIC_PROJECTS = frozenset(
+    {
+        "www.apache.org",
+        "kafka.apache.org",
+        "archive.apache.org",
+        "repo.maven.apache.org",
+        "faust-streaming.github.io",
+        "github.com",
+        "www.postfix.org",
+        "www.exim.org",
+        "riverml.xyz",
+        "numba.pydata.org",
+        "docs.python.org",
+        "www.rfc-editor.org",
+        "learn.microsoft.com",
+        "snap.stanford.edu",
+    }
+)
+
+
+def named() -> Iterator[tuple[str, str]]:
+    for module in modules():
+        yield module.path, module.name.rpartition(".")[2]
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                yield f"{module.path}:{node.lineno}", node.name
+            elif isinstance(node, ast.arg):
+                yield f"{module.path}:{node.lineno}", node.arg
+
+
+def hits(pattern: re.Pattern[str], leave_out: frozenset[str] = NOT_OURS | {RULES}) -> list[str]:
+    return [
+        f"{name}:{number}: {line.strip()}"
+        for name, text in texts()
+        if name not in leave_out
+        for number, line in enumerate(text.splitlines(), 1)
+        if pattern.search(line)
+    ]
+
+
+def test_names_say_what_a_thing_is() -> None:
+    none_of(f"{where}: {name}" for where, name in named() if EMPTY_NAMES.search(CAMEL.sub("_", name)))
+
+
+def test_no_scaffolding_is_left_standing() -> None:
+    none_of(hits(SCAFFOLDING))
+
+
+def test_nothing_names_a_folder_of_one_machine() -> None:
+    none_of(hits(MACHINE))
+
+
+def test_web_addresses_lead_to_public_projects() -> None:
+    found = [
+        f"{name}: {host}"
+        for name, text in texts()
+        if name not in NOT_OURS
+        for host in ADDRESS.findall(text)
+        if host not in PUBLIC_PROJECTS
+    ]
+    none_of(found)
