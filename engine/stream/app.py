@@ -94,7 +94,10 @@ class Tidegate(faust.App):
         self.add_future(self.status.run())
 
     async def on_stop(self) -> None:
-        """Stop the stream first, then what it publishes with."""
+        """Make everything applied durable and commit it, stop the stream, then what it publishes with."""
+        await self.shards.close(self.shards.assigned())
+        if self._consumer is not None:
+            await self._consumer.commit()
         await super().on_stop()
         await self.shards.drop(self.shards.assigned())
         await self.publisher.stop()

@@ -7,7 +7,7 @@ What is overridden, and why:
   they are thrown away so that they don't pile up;
 - `_add_gap`: the offsets inside a block are no gaps in the sequence of messages;
 - `_commit_offsets`: the books advance only if the commit did;
-- revocation and stop: a checkpoint first, so that the next owner starts where this one ended.
+- revocation: a checkpoint and a commit first, so that the next owner starts where this one ended.
 """
 
 from __future__ import annotations
@@ -78,11 +78,6 @@ class Consumer(driver.Consumer):
         """Open the shards of what has come."""
         self.app.shards.assign(assigned)
         await super().on_partitions_assigned(assigned, generation_id)
-
-    async def on_stop(self) -> None:
-        """Make everything durable before the last commit."""
-        await self.app.shards.close(set(self.app.shards.assigned()))
-        await super().on_stop()
 
 
 class Transport(driver.Transport):

@@ -1,0 +1,248 @@
+"""The worker on a real Kafka: the decisions of a replay, every event counted once, whatever stops it; bad input set aside."""
+
+from __future__ import annotations
+
+import base64
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import confluent_kafka
+import kafka
+import orjson
+import pytest
+
+from engine.demo.simulate import MTA_NAMES, simulate
+from engine.local import EmbeddedBroker
+from tests.system.workers import WorkerProcess, environment, tidegate
+from topics.columns.write import Drafts, texts, write_lines
+from topics.keys import key_of, key_text
+
+pytestmark = pytest.mark.timeout(180)
+
+END_MS = 1_764_547_200_000
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small simulated month as NDJSON."""
+    import numpy as np
+
+    month = simulate(5, END_MS, 0.02)
+    out = np.empty(200 * len(month.ts_ms), np.uint8)
+    done, size = write_lines(Drafts(*month[:6]), 0, texts(list(MTA_NAMES)), out)
+    assert done == len(month.ts_ms)
+    path = tmp_path_factory.mktemp("events") / "events.ndjson"
+    path.write_bytes(out[:size].tobytes())
+    return path
+
+
+def _halves(events: Path) -> tuple[bytes, bytes, int]:
+    lines = events.read_bytes().splitlines(keepends=True)
+    middle = len(lines) // 2
+    return b"".join(lines[:middle]), b"".join(lines[middle:]), len(lines)
+
+
+def _by_source(lines: bytes) -> dict[tuple[Any, ...], set[bytes]]:
+    """Decisions by what led to them; repeats of the same one count once."""
+    found: dict[tuple[Any, ...], set[bytes]] = {}
+    for line in lines.splitlines():
+        decision = orjson.loads(line)
+        source = decision["source"]
+        place = (decision["network"], decision["verdict"], source["partition"], source["offset"])
+        found.setdefault(place, set()).add(line)
+    return found
+
+
+def _decisions(env: dict[str, str]) -> dict[tuple[Any, ...], set[bytes]]:
+    shown = tidegate("decisions", "--no-follow", "--json", env=env)
+    assert shown.returncode == 0, shown.stderr.decode()
+    return _by_source(shown.stdout)
+
+
+def _replayed(events: Path, env: dict[str, str]) -> dict[tuple[Any, ...], set[bytes]]:
+    shown = tidegate("replay", str(events), "--decisions", "-", env=env)
+    assert shown.returncode == 0, shown.stderr.decode()
+    return _by_source(shown.stdout)
+
+
+@pytest.fixture
+def cluster(broker: EmbeddedBroker, prefix: str) -> Iterator[dict[str, str]]:
+    """Topics of this test's own, four partitions."""
+    yield _created(broker, prefix, 4)
+
+
+def _created(broker: EmbeddedBroker, prefix: str, partitions: int) -> dict[str, str]:
+    env = environment(broker.bootstrap, prefix, partitions)
+    created = tidegate("topics", "--create", env=env)
+    assert created.returncode == 0, created.stderr.decode()
+    return env
+
+
+def _produce(env: dict[str, str], text: bytes, *options: str) -> None:
+    sent = tidegate("produce", "-", *options, env=env, stdin=text)
+    assert sent.returncode == 0, sent.stderr.decode()
+
+
+@pytest.mark.parametrize(("partitions", "codec"), [(1, "zstd"), (8, "lz4")])
+def test_through_kafka_and_by_replay_the_decisions_are_the_same_bytes(
+    broker: EmbeddedBroker, prefix: str, events: Path, tmp_path: Path, partitions: int, codec: str
+) -> None:
+    env = _created(broker, prefix, partitions)
+    text = events.read_bytes()
+    _produce(env, text, "--codec", codec)
+    with WorkerProcess(env, tmp_path) as worker:
+        status = worker.wait_for(partitions, text.count(b"\n"))
+        assert worker.stop() == 0
+    assert (status["events"], status["poison"], status["miskeyed"]) == (text.count(b"\n"), 0, 0)
+    expected = _replayed(events, env)
+    assert len(expected) > 100
+    assert _decisions(env) == expected
+
+
+def test_a_stopped_worker_goes_on_where_it_was(cluster: dict[str, str], events: Path, tmp_path: Path) -> None:
+    first, second, count = _halves(events)
+    _produce(cluster, first)
+    with WorkerProcess(cluster, tmp_path) as worker:
+        worker.wait_for(4, first.count(b"\n"), durable=False)
+        assert worker.stop() == 0
+    _produce(cluster, second)
+    with WorkerProcess(cluster, tmp_path) as worker:
+        status = worker.wait_for(4, count)
+        assert worker.stop() == 0
+    assert status["events"] == count
+    assert status["since_start"]["records"] == second.count(b"\n"), "nothing was read twice"
+    assert _decisions(cluster) == _replayed(events, cluster)
+
+
+def test_a_killed_worker_counts_every_event_once(cluster: dict[str, str], events: Path, tmp_path: Path) -> None:
+    cluster["TIDEGATE_WORKER_INSTANCE_ID"] = "one"  # static membership: no wait for the dead one's session
+    first, second, count = _halves(events)
+    _produce(cluster, first)
+    for text in (b"", second):
+        with WorkerProcess(cluster, tmp_path) as worker:
+            worker.wait_for(4, first.count(b"\n") if text else 1, durable=False)
+            worker.kill()
+        if text:
+            _produce(cluster, text)
+    with WorkerProcess(cluster, tmp_path) as worker:
+        status = worker.wait_for(4, count)
+        assert worker.stop() == 0
+    assert status["events"] == count
+    assert _decisions(cluster) == _replayed(events, cluster)
+
+
+def test_a_newer_worker_fences_the_older_one(cluster: dict[str, str], tmp_path: Path) -> None:
+    _produce(cluster, b'{"ts":1764000000000,"ip":"192.0.2.1"}\n')
+    other = {**cluster, "TIDEGATE_WORKER_SESSION_TIMEOUT_S": "60"}
+    old_folder, new_folder = tmp_path / "old", tmp_path / "new"
+    old_folder.mkdir()
+    new_folder.mkdir()
+    with WorkerProcess(other, old_folder) as old:
+        old.wait_for(4, 1)
+        # the same transactional ids from another group: what a zombie sees after its partitions have moved
+        from aiokafka import AIOKafkaProducer
+
+        async def take_over() -> None:
+            for partition in range(4):
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=cluster["TIDEGATE_KAFKA_BOOTSTRAP"],
+                    transactional_id=f"{cluster['TIDEGATE_WORKER_APP_ID']}-state-{partition}",
+                )
+                await producer.start()
+                await producer.stop()
+
+        import asyncio
+
+        asyncio.run(take_over())
+        _produce(cluster, b'{"ts":1764000000001,"ip":"192.0.2.1"}\n')
+        assert old.process.wait(30) == 2
+        assert "taken over by another worker" in Path(old.log.name).read_text()
+
+
+def test_poison_is_set_aside_and_the_rest_goes_on(cluster: dict[str, str], tmp_path: Path) -> None:
+    bootstrap, topic = cluster["TIDEGATE_KAFKA_BOOTSTRAP"], cluster["TIDEGATE_TOPICS_PREFIX"] + "connections"
+    values = [b'{"ts":1764000000000,"ip":"192.0.2.1"}', b"no JSON", b'{"ts":"x","ip":"192.0.2.1"}', None,
+              '{"ts":1764000000001,"ip":"192.0.2.1","helo":"müller"}'.encode()]  # fmt: skip
+    outside = kafka.KafkaProducer(bootstrap_servers=bootstrap)
+    for value in values:
+        outside.send(topic, value, key=b"192.0.2.1", timestamp_ms=1_764_000_000_000)
+    outside.close()
+    with WorkerProcess(cluster, tmp_path) as worker:
+        status = worker.wait_for(4, 2)
+        assert worker.stop() == 0
+    assert (status["events"], status["poison"], status["since_start"]["slow"]) == (2, 3, 3)
+    letters = _read(bootstrap, cluster["TIDEGATE_TOPICS_PREFIX"] + "dead-letters", 3)
+    found = {orjson.loads(letter)["reason"]: orjson.loads(letter) for letter in letters}
+    assert set(found) == {"not JSON", "ts not an integer", "null value"}
+    assert base64.b64decode(found["not JSON"]["value_base64"]) == b"no JSON"
+    assert found["not JSON"]["source"]["offset"] == 1
+
+
+def _read(bootstrap: str, topic: str, count: int) -> list[bytes]:
+    reader = confluent_kafka.Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": topic, "auto.offset.reset": "earliest"}
+    )
+    reader.subscribe([topic])
+    found: list[bytes] = []
+    deadline_s = time.monotonic() + 30
+    while len(found) < count and time.monotonic() < deadline_s:
+        message = reader.poll(0.5)
+        if message is not None and message.error() is None:
+            found.append(message.value())
+    reader.close()
+    return found
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+def test_outside_producers_are_understood_and_key_as_we_do(cluster: dict[str, str], tmp_path: Path, codec: str) -> None:
+    bootstrap, topic = cluster["TIDEGATE_KAFKA_BOOTSTRAP"], cluster["TIDEGATE_TOPICS_PREFIX"] + "connections"
+    outside = confluent_kafka.Producer(
+        {"bootstrap.servers": bootstrap, "compression.type": codec, "partitioner": "murmur2_random"}
+    )
+    addresses = [f"192.0.2.{i}" for i in range(200)] + [f"2001:db8:{i:x}::25" for i in range(200)]
+    for i, ip in enumerate(addresses):
+        value = orjson.dumps({"ts": 1_764_000_000_000 + i, "ip": ip, "helo": "mail.example.org"})
+        outside.produce(topic, value, key=key_text(key_of(ip)).encode(), timestamp=1_764_000_000_000 + i)
+    outside.flush()
+    with WorkerProcess(cluster, tmp_path) as worker:
+        status = worker.wait_for(4, len(addresses))
+        assert worker.stop() == 0
+    assert (status["events"], status["keys"], status["miskeyed"]) == (400, 400, 0)
+
+
+def test_wrong_keys_are_noticed(cluster: dict[str, str], tmp_path: Path) -> None:
+    bootstrap, topic = cluster["TIDEGATE_KAFKA_BOOTSTRAP"], cluster["TIDEGATE_TOPICS_PREFIX"] + "connections"
+    outside = confluent_kafka.Producer({"bootstrap.servers": bootstrap})
+    for i in range(40):
+        value = orjson.dumps({"ts": 1_764_000_000_000 + i, "ip": f"192.0.2.{i}"})
+        outside.produce(topic, value, partition=0, timestamp=1_764_000_000_000)
+    outside.flush()
+    with WorkerProcess(cluster, tmp_path) as worker:
+        assert worker.wait_for(4, 40)["miskeyed"] > 20
+        assert worker.stop() == 0
+
+
+def test_the_faust_command_runs_the_same_app(cluster: dict[str, str], tmp_path: Path) -> None:
+    _produce(cluster, b'{"ts":1764000000000,"ip":"192.0.2.1"}\n')
+    command = [sys.executable, "-m", "faust", "-A", "engine.stream.app", "worker", "-l", "warn"]
+    with WorkerProcess(cluster, tmp_path, command) as worker:
+        assert worker.wait_for(4, 1)["events"] == 1
+        assert worker.stop() == 0
+
+
+def test_a_topic_with_another_partition_count_is_refused(cluster: dict[str, str]) -> None:
+    refused = tidegate("worker", env={**cluster, "TIDEGATE_TOPICS_PARTITIONS": "6"})
+    assert refused.returncode == 2
+    message = refused.stderr.decode().strip().splitlines()[-1]
+    assert message.startswith("tidegate: topic ")
+    assert "has 4 partitions, this configuration says 6" in message
+
+
+def test_without_a_broker_there_is_one_line(prefix: str) -> None:
+    refused = tidegate("worker", env=environment("127.0.0.1:1", prefix, 4))
+    assert refused.returncode == 2
+    assert len(refused.stderr.decode().strip().splitlines()) == 1
+    assert "127.0.0.1:1" in refused.stderr.decode()
