@@ -4,7 +4,8 @@ Bins are a sixth of an octave of 1 + peak; a quantile is read as its bin's lower
 as 1, and the prior's limits as 40, 81 and 81). A unit of weight moves between bins
 as its newcomer grows, so keys that never return are counted right and no timer is needed. Guards, so that attackers don't
 raise the limit that they are measured by: nothing is learned in the site's first two days, a contribution is capped at
-1.5 times the quantile, and stops once more was rejected than accepted.
+1.5 times the quantile, and stops once more was rejected than accepted. Q90 is never below one message: where most newcomers
+are turned away, and so stay in bin 0, it would come to allow none, and with the cap at 1.5 x 0 never recover.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from engine.models.constants import (
     HALVE_EVERY,
     NEWCOMER_SHARE,
     QUANTILE,
+    QUANTILE_LEAST,
     REFRESH_EVERY,
     SCALES,
 )
@@ -51,7 +53,7 @@ def quantile(hist: Any, scale: int, share: float) -> float:
 def read_quantiles(site: Any) -> None:
     """Set the newcomers' limits from the histograms."""
     for s in range(SCALES):
-        site.q90[s] = quantile(site.hist, s, QUANTILE)
+        site.q90[s] = max(quantile(site.hist, s, QUANTILE), QUANTILE_LEAST)
         site.limit[s] = NEWCOMER_SHARE[s] * site.q90[s]
     site.q50 = quantile(site.hist, 0, 0.5)
 

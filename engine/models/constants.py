@@ -39,6 +39,7 @@ NEWCOMER_MS = DAY_MS  # a newcomer's first day is what the cohort learns
 LEARN_AFTER_MS = 2 * DAY_MS  # before that everybody looks new
 NEWCOMER_SHARE = (10.0, 20.0, 20.0)  # newcomer limit = this x Q90: a large factor on Q90 needs 30 newcomers, Q99 1,000
 QUANTILE = 0.9
+QUANTILE_LEAST = 1.0  # message: what is learned from a site that turns most newcomers away
 BINS = 96
 BINS_PER_OCTAVE = 6
 PRIOR_MASS, PRIOR_RATIO, PRIOR_BINS = 12.0, 0.85, 39  # worth 68 newcomers
