@@ -31,7 +31,7 @@ _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)$")
 _HALF_YEAR_DAYS = 186
 _NEARLY_A_YEAR_DAYS = 340
 _BACK_MS = 600_000
-_DAY_S = 86_400
+_SKEW_S = 3_600
 _ASK_ZONE = "--time-zone (such as Europe/Berlin, UTC or -07:00)"
 _ASK_YEAR = "--year (the year of its first line, or mtime: the one that the file's modification time gives)"
 
@@ -74,6 +74,7 @@ class StampClock:
         self._year = 0
         self._latest_day = 0
         self._latest_ms = 0
+        self._second_pass = False
         self._minute = b""
         self._minute_ms = 0
         self._iso_minute: tuple[bytes, bytes | None] = (b"", None)
@@ -132,7 +133,7 @@ class StampClock:
             return self._given_year
         if self._log.modified_s is None:
             raise OperatorError(f"{self._log.name} has no modification time: give --year YYYY")
-        modified = datetime.fromtimestamp(self._log.modified_s + _DAY_S, self._zone)
+        modified = datetime.fromtimestamp(self._log.modified_s + _SKEW_S, self._zone)
         return modified.year if (month, day) <= (modified.month, modified.day) else modified.year - 1
 
     def _iso(self, line: bytes) -> int:
@@ -160,13 +161,14 @@ class StampClock:
         after = _shift_ms(local.replace(tzinfo=self._zone, fold=1))
         first = _utc_ms(local) - before
         if before == after:
+            self._second_pass = False
             return first, True
         if before < after:
             self._tally.skipped_times += 1
             return first, False
         self._tally.ambiguous_times += 1
-        again = first < self._latest_ms - _BACK_MS
-        return (_utc_ms(local) - after if again else first), False
+        self._second_pass |= first < self._latest_ms - _BACK_MS
+        return (_utc_ms(local) - after if self._second_pass else first), False
 
     def _ask(self, *, year: bool, zone: bool) -> NoReturn:
         lack = " and ".join(["no year"] * year + ["no time zone"] * zone)

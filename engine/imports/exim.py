@@ -20,6 +20,7 @@ from engine.imports.clock import UNREADABLE, StampClock
 from engine.imports.lines import LogFile
 from engine.imports.merging import in_time_order
 from engine.imports.sessions import Session, Timeline, address_text
+from engine.imports.syslog import plain_form
 from engine.imports.tally import Tally
 from topics.events import ConnectionEvent
 
@@ -68,18 +69,19 @@ def exim_entries(log: LogFile, clock: StampClock, tally: Tally) -> Iterator[Entr
     for line in log.lines():
         tally.lines += 1
         host, pid, at = b"", b"", 0
-        if line[10:11] != b" " or not line[:4].isdigit():
-            match = _SYSLOG.match(line)
+        text = plain_form(line) if line[:1] == b"<" else line
+        if text[10:11] != b" " or not text[:4].isdigit():
+            match = _SYSLOG.match(text)
             if match is None:
                 if line.strip():
                     tally.refuse(log.name, line, "no line of Exim's main log")
                 continue
             host, pid, at = match["host"], match["pid"] or b"", match.end()
-        if not any(word in line for word in _WORDS):
+        if not any(word in text for word in _WORDS):
             continue
-        body = _SPLIT.sub(b"", line[at:], count=1) if at else line
+        body = _SPLIT.sub(b"", text[at:], count=1) if at else text
         stamped = body[:4].isdigit() and body[4:5] == b"-"
-        ts = clock.read(body if stamped else line)
+        ts = clock.read(body if stamped else text)
         if ts == UNREADABLE:
             tally.refuse(log.name, line, "no time stamp")
             continue
