@@ -85,7 +85,7 @@ class Replay:
         self.tally.lines += text.count(b"\n")
         ready = np.flatnonzero(columns.status[:count] == READY)
         self.tally.events += len(ready)
-        decisions = self._decide(EventColumns(*(column[ready] for column in columns)))
+        decisions = self._decide(EventColumns._make(column[ready] for column in columns))
         throttles = sum(decision.verdict == "throttle" for decision in decisions)
         self.tally.throttles += throttles
         self.tally.releases += len(decisions) - throttles
@@ -99,7 +99,7 @@ class Replay:
             own = np.flatnonzero(owner == number)
             if not len(own):
                 continue
-            dealt = EventColumns(*(column[own] for column in events))
+            dealt = EventColumns._make(column[own] for column in events)
             dealt.offset[:] = np.arange(self._offsets[number], self._offsets[number] + len(own))
             self._offsets[number] += len(own)
             found += self._verdicts(partition, dealt, own)

@@ -26,6 +26,7 @@ from topics.errors import OperatorError
 
 TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_MS = 10_000
+VISIBLE_S = 0.02  # how often is looked whether a new topic can be used
 
 CREATED, MISSING, DIFFERS = "created", "missing", "differs"
 
@@ -56,12 +57,19 @@ async def ensure(bootstrap: str, contracts: Sequence[Topic], client_options: Map
     ``bootstrap``: host:port, several with commas. ``client_options``: aiokafka's keywords for security and the like."""
     async with _cluster(bootstrap, client_options) as cluster:
         there = await _existing(cluster, contracts)
-        absent = [contract for contract in contracts if contract.name not in there]
-        if absent:
-            await _create(cluster, absent)
-        created = [_created(contract) for contract in absent]
-        return created + [finding for contract in contracts if contract.name in there
-                          for finding in compare(contract, there[contract.name])]  # fmt: skip
+        created: set[str] = set()
+        if len(there) < len(contracts):
+            created = await _create(cluster, [contract for contract in contracts if contract.name not in there])
+            while len(there) < len(contracts):
+                await asyncio.sleep(VISIBLE_S)
+                there = await _existing(cluster, contracts)
+    # Those that somebody else created meanwhile are compared like the ones that were there before.
+    return [_created(contract) for contract in contracts if contract.name in created] + [
+        finding
+        for contract in contracts
+        if contract.name not in created
+        for finding in compare(contract, there[contract.name])
+    ]
 
 
 async def differences(bootstrap: str, contracts: Sequence[Topic], client_options: Mapping[str, Any]) -> list[Finding]:
@@ -170,7 +178,8 @@ async def _cluster(bootstrap: str, client_options: Mapping[str, Any]) -> AsyncIt
 async def _existing(cluster: AIOKafkaAdminClient, contracts: Sequence[Topic]) -> dict[str, Existing]:
     # All topics are asked for: a question that names a missing one creates it, where the cluster creates on demand.
     names = {contract.name for contract in contracts}
-    present = [topic for topic in await cluster.describe_topics() if topic["topic"] in names]
+    described = [topic for topic in await cluster.describe_topics() if topic["topic"] in names]
+    present = [topic for topic in described if _settled(topic)]
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic["topic"]) for topic in present]
     configurations = {}
     for response in await cluster.describe_configs(resources) if resources else []:
@@ -190,8 +199,13 @@ async def _existing(cluster: AIOKafkaAdminClient, contracts: Sequence[Topic]) ->
     }
 
 
-async def _create(cluster: AIOKafkaAdminClient, absent: Sequence[Topic]) -> None:
-    """Create topics. One that another process created meanwhile is as good."""
+def _settled(topic: Mapping[str, Any]) -> bool:
+    """Whether all of a topic's partitions are known; for a moment after its creation they aren't."""
+    return topic["error_code"] == 0 and bool(topic["partitions"])
+
+
+async def _create(cluster: AIOKafkaAdminClient, absent: Sequence[Topic]) -> set[str]:
+    """Create topics; the names of those that didn't exist."""
     response = await cluster.create_topics(
         [
             NewTopic(topic.name, topic.partitions, topic.replication, topic_configs=topic.configuration())
@@ -204,3 +218,4 @@ async def _create(cluster: AIOKafkaAdminClient, absent: Sequence[Topic]) -> None
                 f"topic {name} can't be created ({message or for_code(code).__name__}): "
                 "check topics.partitions, topics.replication and this client's right to create topics"
             )
+    return {name for name, code, _ in response.topic_errors if code == 0}

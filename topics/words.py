@@ -35,7 +35,9 @@ def in_words(decision: Decision) -> str:
         against = f"new here, a newcomer may send {_amount(limit)}"
     elif decision.reason == "probation":
         plural = "s" if days > 1 else ""
-        against = f"only {days} active day{plural} known (most so far {_amount(peak)}), so the limit is {_amount(limit)}"
+        against = (
+            f"only {days} active day{plural} known (most so far {_amount(peak)}), so the limit is {_amount(limit)}"
+        )
     else:
         against = f"its own most over {days} active days was {_amount(peak)}, so the limit is {_amount(limit)}"
     return f"{decision.network}: about {_amount(sent)} messages in {_SPANS[scale]}; {against}; {_held(decision)}"

@@ -36,7 +36,9 @@ WAIT_S = 120.0
 @click.option(
     "--scale", type=click.FloatRange(0.01, 5), default=1.0, show_default=True, help="Senders, in 9,000 regular ones."
 )
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Keep broker data and logs there.  [default: thrown away]")
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path), help="Keep broker data and logs there.  [default: thrown away]"
+)
 @click.pass_context
 def demo(ctx: click.Context, bootstrap: str | None, seed: int, scale: float, data_dir: Path | None) -> None:
     """Watch a simulated month of mail pass through Kafka and the engine, and its last day under attack.
@@ -45,7 +47,11 @@ def demo(ctx: click.Context, bootstrap: str | None, seed: int, scale: float, dat
     """
     prefix = f"demo-{int(time.time())}-"
     settings = settings_from(
-        ctx, kafka_bootstrap=bootstrap, topics_prefix=prefix, topics_retention_ms=UNLIMITED, worker_app_id=prefix + "app"
+        ctx,
+        kafka_bootstrap=bootstrap,
+        topics_prefix=prefix,
+        topics_retention_ms=UNLIMITED,
+        worker_app_id=prefix + "app",
     )
     console = Console()
     from engine.demo.simulate import simulate
@@ -91,14 +97,16 @@ async def _play(
     from engine.stream.producing import EventProducer
 
     topics = settings.topics
-    producer = EventProducer(topics.prefix + CONNECTIONS.name, topics.partitions, "lz4", settings.kafka.client_options())
+    producer = EventProducer(
+        topics.prefix + CONNECTIONS.name, topics.partitions, "lz4", settings.kafka.client_options()
+    )
     feed = Feed(producer, events)
     decisions: list[Decision] = []
     await producer.start()
     following = asyncio.create_task(_follow(settings, decisions, screen))
     showing = asyncio.create_task(_show(process, feed, screen))
     try:
-        while not process.status.get("partitions"):
+        while not process.status.get("partitions"):  # noqa: ASYNC110 (another process: there is no event to wait for)
             await asyncio.sleep(REFRESH_S)
         started_s = time.monotonic()
         await feed.history(int(events.ts_ms[-1]) // DAY_MS * DAY_MS)

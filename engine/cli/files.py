@@ -56,7 +56,7 @@ def size_of(names: list[str]) -> int | None:
 @contextmanager
 def event_file(name: str, bar: Progress) -> Iterator[BinaryIO]:
     """Open a file for reading; gzip is recognised by its first octets. A damaged or cut gzip is an `OperatorError`."""
-    raw = sys.stdin.buffer if name == "-" else open(name, "rb")  # noqa: SIM115 (closed below, unless it is stdin)
+    raw = sys.stdin.buffer if name == "-" else Path(name).open("rb")  # noqa: SIM115 (closed below, unless it is stdin)
     try:
         head = raw.peek(2)[:2] if hasattr(raw, "peek") else b""
         counted = cast(BinaryIO, _Counted(raw, bar))
@@ -80,5 +80,5 @@ def output_file(name: str) -> Iterator[BinaryIO]:
         with gzip.open(name, "wb", compresslevel=6) as packed:
             yield cast(BinaryIO, packed)
     else:
-        with open(name, "wb") as plain:
+        with Path(name).open("wb") as plain:
             yield plain

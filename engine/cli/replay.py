@@ -31,21 +31,12 @@ def replay(
     The exit status is 1 if some lines were no events: they are counted, and left out.
     """
     settings = settings_from(ctx, topics_partitions=partitions, model_threshold=threshold)
-    from engine.policy.compose import composer
-    from engine.policy.partition import Partition
-    from engine.policy.throttle import Policy
+    from engine.assembly import composer, partition
     from engine.warm import warm
     from topics.decisions import encode_decision
 
     warm()
-    count, window_ms = settings.topics.partitions, settings.worker.event_time_window_s * 1000
-    engine = Replay(
-        [
-            Partition(Policy(settings.model.threshold, window_ms, number, count), settings.worker.rows_per_partition)
-            for number in range(count)
-        ],
-        composer(settings),
-    )
+    engine = Replay([partition(settings, number) for number in range(settings.topics.partitions)], composer(settings))
     started_s = time.perf_counter()
     with output_file(decisions) as out, progress(size_of(list(events)), "replay") as bar:
         for name in events:

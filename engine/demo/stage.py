@@ -114,7 +114,7 @@ class Feed:
         columns = self._events
         while self.sent < end:
             span = slice(self.sent, min(end, self.sent + (1 << 15)))
-            drafts = Drafts(*(column[span] for column in columns[:6]))
+            drafts = Drafts._make(column[span] for column in columns[:6])
             done, at = 0, 0
             while done < len(drafts.ts_ms):
                 done, at = write_lines(drafts, done, self._texts, self._out)

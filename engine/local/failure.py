@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 # What a line of Kafka's log or of Java's output looks like -> what the operator can do.
@@ -18,19 +20,27 @@ _ADVICE = (
 )
 _SPEAKS = re.compile(r"( (ERROR|FATAL) )|Exception|Error\b|Caused by|insufficient memory|Aborting")
 _TAIL_OCTETS = 256 << 10
+FULL_OCTETS = 1 << 20
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ ")
 
 
 def cause(broker_log: Path, console: Path, begin_octets: int) -> str:
     """Why the broker whose log began at ``begin_octets`` of ``broker_log`` has stopped, and what to do."""
-    lines = _tail(broker_log, begin_octets) + _tail(console, 0)
+    if shutil.disk_usage(broker_log.parent).free < FULL_OCTETS:  # the log may have found no room to say so
+        why = f"no space left in {broker_log.parents[1]}: free some, then start again"
+    else:
+        why = last_word(_tail(broker_log, begin_octets) + _tail(console, 0))
+    return f"{why} (all of it: {broker_log})"
+
+
+def last_word(lines: Sequence[str]) -> str:
+    """The line among a Java program's ``lines`` that says why it failed, and what to do about it where that is known."""
     for sign, advice in _ADVICE:
         for line in lines:
             if sign in line:
-                return f"{_short(line)}: {advice} (all of it: {broker_log})"
-    speaking = [line for line in lines if _SPEAKS.search(line)] or lines[-1:]
-    last = _short(speaking[-1]) if speaking else "it said nothing"
-    return f"{last}: see {broker_log}"
+                return f"{_short(line)}: {advice}"
+    speaking = [line for line in lines if _SPEAKS.search(line) and not line.startswith("\tat ")] or lines[-1:]
+    return _short(speaking[-1]) if speaking else "it said nothing"
 
 
 def log_size(broker_log: Path) -> int:
@@ -47,7 +57,7 @@ def _tail(path: Path, begin_octets: int) -> list[str]:
         begin_octets = begin_octets if begin_octets <= size_octets else 0
         file.seek(max(begin_octets, size_octets - _TAIL_OCTETS))
         text = file.read().decode(errors="replace")
-    return [line for line in text.splitlines() if line.strip() and not line.startswith("\tat ")]
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def _short(line: str) -> str:

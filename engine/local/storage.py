@@ -21,6 +21,7 @@ import uuid
 from pathlib import Path
 from typing import Any, TextIO
 
+from engine.local.failure import last_word
 from engine.local.java import java_command, java_environment
 from engine.local.properties import LOG_FOLDER, NODE_ID
 from topics.errors import OperatorError
@@ -123,8 +124,7 @@ def format_once(folder: Path, class_path: str, flags: list[str]) -> None:
     except subprocess.TimeoutExpired:
         raise OperatorError(f"formatting {data} took more than {FORMAT_TIMEOUT_S:.0f} s: is its disk well?") from None
     if done.returncode:
-        last = (said.strip() or f"exit status {done.returncode}").splitlines()[-1]
-        raise OperatorError(f"{data} can't be formatted ({last}): {OTHER_FOLDER}")
+        raise OperatorError(f"data folder {folder} can't be formatted: {last_word(said.splitlines())}")
 
 
 def _check_format(folder: Path, text: str) -> None:

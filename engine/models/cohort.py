@@ -13,8 +13,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from engine.models.constants import (
     BINS,
     BINS_PER_OCTAVE,
@@ -28,12 +26,13 @@ from engine.models.constants import (
 )
 from engine.models.layout import COUNTED
 from topics.columns.jit import inline, kernel
+from topics.columns.memory import float64, int64
 
 
 @inline
 def bin_of(peak: float) -> int:
     """The bin of a peak: floor(6 log2(1 + peak)), at most the last."""
-    return min(np.int64(math.floor(BINS_PER_OCTAVE * math.log2(1.0 + peak))), BINS - 1)
+    return min(int64(math.floor(BINS_PER_OCTAVE * math.log2(1.0 + peak))), BINS - 1)
 
 
 @inline
@@ -86,8 +85,8 @@ def enter(site: Any, row: Any, learning: bool) -> None:
 def grow(site: Any, row: Any) -> None:
     """A counted newcomer in its first 24 hours: its unit follows its peak, as far as the cap."""
     for s in range(SCALES):
-        b = bin_of(min(np.float64(row.peak[s]), CONTRIBUTION_CAP * site.q90[s]))
-        old = np.int64(row.bin[s])
+        b = bin_of(min(float64(row.peak[s]), CONTRIBUTION_CAP * site.q90[s]))
+        old = int64(row.bin[s])
         if b > old:
             unit = min(1.0, site.hist[s, old])
             site.hist[s, old] -= unit

@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from engine.models.constants import REJECTED_WEIGHT, SATURATED, SCALE_MS, SCALES
 from topics.columns.jit import inline
+from topics.columns.memory import float64, int64
 from topics.columns.scan import ACCEPTED, DEFERRED, REJECTED
 
 
@@ -23,7 +22,7 @@ def demand(row: Any, messages: int, outcome: int) -> float:
         return 0.0
     if outcome == REJECTED and row.accepted == 0:
         return REJECTED_WEIGHT * messages
-    return np.float64(messages)
+    return float64(messages)
 
 
 @inline
@@ -32,7 +31,7 @@ def count(row: Any, t_ms: int, messages: int, outcome: int) -> None:
     amount = demand(row, messages, outcome)
     elapsed_ms = t_ms - row.last_ms
     for s in range(SCALES):
-        counter = np.float64(row.counter[s])
+        counter = float64(row.counter[s])
         if elapsed_ms > 0:
             counter *= math.exp(-elapsed_ms / SCALE_MS[s])
         row.counter[s] = counter + amount
@@ -41,6 +40,6 @@ def count(row: Any, t_ms: int, messages: int, outcome: int) -> None:
     if elapsed_ms > 0:
         row.last_ms = t_ms
     if outcome == ACCEPTED:
-        row.accepted = min(np.int64(row.accepted) + messages, SATURATED)
+        row.accepted = min(int64(row.accepted) + messages, SATURATED)
     elif outcome == REJECTED:
-        row.rejected = min(np.int64(row.rejected) + messages, SATURATED)
+        row.rejected = min(int64(row.rejected) + messages, SATURATED)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from engine.models.constants import (
     BRAKE,
     BRAKE_GROWTH,
@@ -27,15 +25,16 @@ from engine.models.constants import (
 )
 from engine.models.limits import growth
 from topics.columns.jit import inline
+from topics.columns.memory import float64, int64
 
 
 @inline
 def learned_peak(row: Any, site: Any, scale: int) -> float:
     """The open day's peak as the memory may take it: clipped, then braked."""
-    memory, newcomer = np.float64(row.memory[scale]), site.limit[scale]
-    active_days = np.int64(row.active_days)
+    memory, newcomer = float64(row.memory[scale]), site.limit[scale]
+    active_days = int64(row.active_days)
     own = newcomer if active_days == 0 else max(growth(active_days, scale) * memory, FLOOR * newcomer)
-    peak = min(np.float64(row.peak[scale]), CLIP * own)
+    peak = min(float64(row.peak[scale]), CLIP * own)
     if peak > BRAKE * newcomer:
         peak = max(min(peak, BRAKE_GROWTH * memory), BRAKE * newcomer)
     return peak
@@ -44,17 +43,17 @@ def learned_peak(row: Any, site: Any, scale: int) -> float:
 @inline
 def close_day(row: Any, site: Any, today: int) -> None:
     """Fold the open day into the memory and open ``today`` (days since 1970), a later one."""
-    idle_days = today - np.int64(row.day)
+    idle_days = today - int64(row.day)
     kept = math.exp2(-idle_days / HALF_LIFE_DAYS)
     busiest_hour = learned_peak(row, site, 0)
     for s in range(SCALES):
-        row.memory[s] = max(np.float64(row.memory[s]) * kept, learned_peak(row, site, s))
+        row.memory[s] = max(float64(row.memory[s]) * kept, learned_peak(row, site, s))
         row.peak[s] = 0.0
-    weight = min(np.float64(row.weight) + 1.0, TYPICAL_WEIGHT_MOST)
-    typical = np.float64(row.typical)
+    weight = min(float64(row.weight) + 1.0, TYPICAL_WEIGHT_MOST)
+    typical = float64(row.typical)
     row.typical = typical + (math.log(1.0 + busiest_hour) - typical) / weight
     if idle_days > IDLE_DAYS:
         weight = max(TYPICAL_WEIGHT_FIRST, weight * math.exp(-(idle_days - IDLE_DAYS) / IDLE_FADE_DAYS))
     row.weight = weight
-    row.active_days = min(np.int64(row.active_days) + 1, SATURATED)
+    row.active_days = min(int64(row.active_days) + 1, SATURATED)
     row.day = today

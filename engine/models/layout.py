@@ -67,10 +67,10 @@ CURSOR = np.dtype([("rows", "i8"), ("dirty", "i8"), ("waiting", "i8")], align=Tr
 
 
 class State(NamedTuple):
-    """A partition's state. ``index``: uint32[power of two >= 2 x rows]; ``dirty``, ``queue``: uint32[rows]."""
+    """A partition's state. ``places``: uint32[power of two >= 2 x rows]; ``dirty``, ``queue``: uint32[rows]."""
 
     rows: npt.NDArray[Any]
-    index: npt.NDArray[np.uint32]
+    places: npt.NDArray[np.uint32]
     dirty: npt.NDArray[np.uint32]
     queue: npt.NDArray[np.uint32]
     queue_ms: npt.NDArray[np.int64]

@@ -13,8 +13,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from engine.models.constants import (
     FLOOR,
     FLOOR_AGE_DAYS,
@@ -25,6 +23,7 @@ from engine.models.constants import (
     TENURE,
 )
 from topics.columns.jit import inline
+from topics.columns.memory import float64, int64
 
 
 @inline
@@ -38,12 +37,12 @@ def growth(active_days: int, scale: int) -> float:
 @inline
 def limit(row: Any, site: Any, scale: int, threshold: float) -> float:
     """The limit of a key's leaky counter at ``scale``; ``threshold`` is T."""
-    active_days = np.int64(row.active_days)
+    active_days = int64(row.active_days)
     newcomer = threshold * site.limit[scale]
     if active_days == 0:
         return newcomer
     floor = newcomer * FLOOR * max(FLOOR_LEAST, 1.0 / math.sqrt(1.0 + active_days / FLOOR_AGE_DAYS))
-    own = growth(active_days, scale) * np.float64(row.memory[scale])
+    own = growth(active_days, scale) * float64(row.memory[scale])
     if active_days > PROBATION_DAYS:
         own *= math.sqrt(math.sqrt(threshold))
     return max(own, floor)

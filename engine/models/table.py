@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from topics.columns.jit import inline, kernel
+from topics.columns.memory import int64
 
 NO_ROW = -1
 SEED = np.uint64(secrets.randbits(64))
@@ -33,15 +34,15 @@ def hash_key(key: Any, seed: Any) -> Any:
 @inline
 def find(state: Any, key: Any, mixed: Any) -> int:
     """The row number of ``key`` (``mixed`` is its hash), NO_ROW when it has none."""
-    mask = np.uint64(state.index.shape[0] - 1)
+    mask = np.uint64(state.places.shape[0] - 1)
     tag = np.uint32(mixed >> np.uint64(59)) << np.uint32(27)
     place = mixed & mask
     while True:
-        entry = state.index[place]
+        entry = state.places[place]
         if entry == 0:
             return NO_ROW
         if entry & ~_ROW_BITS == tag:
-            row = np.int64(entry & _ROW_BITS) - 1
+            row = int64(entry & _ROW_BITS) - 1
             if state.rows[row].key == key:
                 return row
         place = (place + np.uint64(1)) & mask
@@ -54,11 +55,11 @@ def insert(state: Any, key: Any, mixed: Any) -> int:
     if row >= state.rows.shape[0]:
         return NO_ROW
     state.cursor[0].rows = row + 1
-    mask = np.uint64(state.index.shape[0] - 1)
+    mask = np.uint64(state.places.shape[0] - 1)
     place = mixed & mask
-    while state.index[place] != 0:
+    while state.places[place] != 0:
         place = (place + np.uint64(1)) & mask
-    state.index[place] = (np.uint32(mixed >> np.uint64(59)) << np.uint32(27)) | np.uint32(row + 1)
+    state.places[place] = (np.uint32(mixed >> np.uint64(59)) << np.uint32(27)) | np.uint32(row + 1)
     state.rows[row].key = key
     return row
 

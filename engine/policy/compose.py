@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.config import Settings
 from engine.models.constants import PROBATION_DAYS, SCALE_NAMES
 from engine.policy.throttle import RELEASE
 from topics import decisions
-from topics.contracts import CONNECTIONS
 from topics.decisions import Decision, Source
 from topics.keys import network_text
 
@@ -61,35 +59,23 @@ class Composer:
     def decision(self, verdict: Any, partition: int) -> Decision:
         """The decision for one row of VERDICT."""
         network, issued_ms = network_text(int(verdict["key"])), int(verdict["issued_ms"])
-        common = {
-            "network": network,
-            "issued": issued_ms,
-            "until": int(verdict["until_ms"]),
-            "source": Source(self.topic, partition, int(verdict["offset"])),
-            "model": MODEL,
-            "config": self.config,
-        }
-        if verdict["kind"] == RELEASE:
-            return Decision(
-                verdict=decisions.RELEASE, rate_per_min=0.0, burst=0.0, reason="", reply={}, evidence={}, **common
-            )
+        release = verdict["kind"] == RELEASE
         reason = VOLUME if verdict["active_days"] > PROBATION_DAYS else PROBATION
         rate_per_min = round(float(verdict["rate_per_h"]) / 60, 6)
         return Decision(
-            verdict=decisions.THROTTLE,
-            rate_per_min=rate_per_min,
-            burst=round(float(verdict["burst"]), 3),
-            reason=reason,
-            reply=self.reply.compose(network, reason, issued_ms, rate_per_min),
-            evidence=_evidence(verdict),
-            **common,
+            network=network,
+            verdict=decisions.RELEASE if release else decisions.THROTTLE,
+            issued=issued_ms,
+            until=int(verdict["until_ms"]),
+            rate_per_min=0.0 if release else rate_per_min,
+            burst=0.0 if release else round(float(verdict["burst"]), 3),
+            reason="" if release else reason,
+            reply={} if release else self.reply.compose(network, reason, issued_ms, rate_per_min),
+            evidence={} if release else _evidence(verdict),
+            source=Source(self.topic, partition, int(verdict["offset"])),
+            model=MODEL,
+            config=self.config,
         )
-
-
-def composer(settings: Settings) -> Composer:
-    """What turns verdicts into decisions under ``settings``."""
-    reply = Reply({VOLUME: settings.reply.status_volume, PROBATION: settings.reply.status_probation}, settings.reply.text)
-    return Composer(settings.topics.prefix + CONNECTIONS.name, f"sha256:{settings.config_hash()}", reply)
 
 
 def _evidence(verdict: Any) -> dict[str, Any]:

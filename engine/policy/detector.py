@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from engine.models.cohort import enter, grow
 from engine.models.constants import DAY_MS, LEARN_AFTER_MS, NEWCOMER_MS, TYPICAL_WEIGHT_FIRST
 from engine.models.counters import count
@@ -23,6 +21,7 @@ from engine.policy.lapse import pop, push
 from engine.policy.throttle import RELEASE, exceeded_scales, throttle, write_throttle
 from topics.columns.jit import inline, kernel
 from topics.columns.keys import partition_of_key
+from topics.columns.memory import int64
 from topics.columns.scan import DEFERRED, READY
 
 RUN = 64
@@ -42,8 +41,8 @@ def _event_time(columns: Any, i: int, window_ms: int) -> int:
     """The event's stamp, or its record's when the two are further apart than the window."""
     stamp, record_ms = columns.ts_ms[i], columns.record_ms[i]
     if record_ms >= 0 and abs(stamp - record_ms) > window_ms:
-        return np.int64(record_ms)
-    return np.int64(stamp)
+        return int64(record_ms)
+    return int64(stamp)
 
 
 @inline
@@ -96,7 +95,7 @@ def _judge(state: Any, number: int, t_ms: int, messages: int, outcome: int, poli
     if today > row.day:
         close_day(row, site, today)
     count(row, t_ms, messages, outcome)
-    if row.flags & COUNTED and t_ms - np.int64(row.first_seen_s) * 1000 < NEWCOMER_MS and row.rejected <= row.accepted:
+    if row.flags & COUNTED and t_ms - int64(row.first_seen_s) * 1000 < NEWCOMER_MS and row.rejected <= row.accepted:
         grow(site, row)
     _mark(state, number)
     if outcome == DEFERRED:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from engine.models.layout import DIRTY, WAITING
 from topics.columns.jit import inline, kernel
+from topics.columns.memory import int64
 
 
 @inline
@@ -43,7 +42,7 @@ def push(state: Any, row: int, until_ms: int) -> None:
 @inline
 def pop(state: Any) -> int:
     """Take the row with the earliest end off the queue, which must not be empty."""
-    row = np.int64(state.queue[0])
+    row = int64(state.queue[0])
     size = state.cursor[0].waiting - 1
     state.cursor[0].waiting = size
     state.queue[0], state.queue_ms[0] = state.queue[size], state.queue_ms[size]
@@ -80,4 +79,4 @@ def take_dirty(state: Any, numbers: Any) -> int:
     for i in range(count):
         numbers[i] = state.dirty[i]
         state.rows[numbers[i]].flags &= ~DIRTY
-    return np.int64(count)
+    return int64(count)

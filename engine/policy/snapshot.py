@@ -18,6 +18,7 @@ from engine.policy.lapse import requeue, take_dirty
 from engine.policy.partition import Partition
 from topics.changelog import HEAD, SITE_KEY, SITE_KIND, BadState
 from topics.columns.batches import RecordColumns
+from topics.columns.batchwrite import field
 from topics.columns.rows import (
     HEAD_SIZE,
     NEWER,
@@ -28,7 +29,6 @@ from topics.columns.rows import (
     write_rows,
     write_site,
 )
-from topics.columns.batchwrite import field
 
 ROWS_A_BATCH = 4096  # 620 KB, below the broker's default for the largest batch
 FAULTS = {
@@ -89,7 +89,7 @@ class Restoration:
 
     def add(self, octets: npt.NDArray[np.uint8], arena: npt.NDArray[np.uint8], records: RecordColumns) -> None:
         """Apply one fetch; `BadState` says which record is at fault."""
-        records = RecordColumns(*(column[records.length >= 0] for column in records))
+        records = RecordColumns._make(column[records.length >= 0] for column in records)
         count = len(records.offset)
         keys, kinds = np.empty(count, np.uint64), np.empty(count, np.uint8)
         scratch = (np.empty(max(ROW.itemsize, SITE.itemsize) + HEAD_SIZE, np.uint8), keys, kinds)
@@ -117,4 +117,3 @@ class Restoration:
     def finish(self) -> None:
         """All records are in: make the partition ready for events."""
         requeue(self.partition.state)
-

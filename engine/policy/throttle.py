@@ -25,6 +25,7 @@ from engine.models.layout import WAITING
 from engine.models.limits import limit
 from engine.policy.lapse import push
 from topics.columns.jit import inline
+from topics.columns.memory import float64
 
 THROTTLE, RELEASE = 1, 2
 
@@ -63,7 +64,7 @@ class Policy(NamedTuple):
 def rate_per_h(row: Any, site: Any, exceeded: int, threshold: float) -> float:
     """Messages an hour that a throttled key may go on sending."""
     if row.active_days > 0:
-        return math.exp(np.float64(row.typical)) - 1.0 + RATE_FLOOR_PER_H
+        return math.exp(float64(row.typical)) - 1.0 + RATE_FLOOR_PER_H
     rate = math.inf
     for s in range(SCALES):
         if exceeded & (1 << s):
@@ -91,7 +92,7 @@ def throttle(state: Any, number: int, t_ms: int, exceeded: int, policy: Any) -> 
             term_ms = max(term_ms, SCALE_MS[s])
     rate = rate_per_h(row, site, exceeded, policy.threshold)
     live = row.until_ms > t_ms
-    if live and 2 * (row.until_ms - t_ms) >= term_ms and rate > RATE_FALL * np.float64(row.rate_per_h):
+    if live and 2 * (row.until_ms - t_ms) >= term_ms and rate > RATE_FALL * float64(row.rate_per_h):
         return False
     row.until_ms = max(row.until_ms, t_ms + term_ms) if live else t_ms + term_ms
     row.rate_per_h = rate

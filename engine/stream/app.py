@@ -7,7 +7,6 @@ its group, never on the first block.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -16,9 +15,8 @@ from typing import Any
 import faust
 import uvloop
 
-
+from engine.assembly import composer
 from engine.config import Settings, load_settings
-from engine.policy.compose import composer
 from engine.stream.engine import Engine
 from engine.stream.publisher import Publisher
 from engine.stream.shards import Shards
@@ -31,7 +29,7 @@ STREAM_BUFFER_BLOCKS = 4
 COMMIT_INTERVAL_S = 1.0
 
 
-class BlockSchema(faust.Schema):
+class BlockSchema(faust.Schema[Any, Any]):
     """Keys and values as the transport gives them: nothing to decode."""
 
     def loads_key(self, app: Any, message: Any, **_: Any) -> Any:
@@ -71,9 +69,7 @@ class Tidegate(faust.App):
             **options,
         )
         prefix = settings.topics.prefix
-        self.publisher = Publisher(
-            prefix + DECISIONS.name, prefix + DEAD_LETTERS.name, self.client_options, self.fail
-        )
+        self.publisher = Publisher(prefix + DECISIONS.name, prefix + DEAD_LETTERS.name, self.client_options, self.fail)
         topics = (prefix + CONNECTIONS.name, prefix + STATE.name)
         self.shards = Shards(settings, topics, self.publisher.settled, self.fail)
         self.engine = Engine(self.shards, self.publisher, composer(settings))
@@ -119,7 +115,7 @@ def create_app(settings: Settings) -> Tidegate:
         async for block in blocks:
             try:
                 await app.engine.take(block)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 (an exception that escaped would count as done: Faust acks it)
                 app.fail(error)
                 return
 

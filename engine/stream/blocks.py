@@ -74,6 +74,8 @@ class RawRecords:
 class BlockRecords(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
     """Takes the place of aiokafka's PartitionRecords: yields at most one record, whose value is a `Block`."""
 
+    next_fetch_offset: int
+
     def _unpack_records(self) -> Iterator[ConsumerRecord]:
         octets, first_offset = self._records.octets, self.next_fetch_offset
         batches = self._find(octets)

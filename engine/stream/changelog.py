@@ -56,8 +56,7 @@ class ChangelogWriter:
         batches = await asyncio.to_thread(self._pack, cut)
         while True:
             try:
-                await self._transaction(batches)
-                return
+                return await self._transaction(batches)
             except ProducerFenced as error:
                 raise Fenced(f"partition {self.partition} was taken over by another worker") from error
             except KafkaError as error:
@@ -75,9 +74,7 @@ class ChangelogWriter:
 
     async def _transaction(self, batches: list[ColumnBatch]) -> None:
         async with self._producer.transaction():
-            sent = [
-                await self._producer.send_batch(batch, self.topic, partition=self.partition) for batch in batches
-            ]
+            sent = [await self._producer.send_batch(batch, self.topic, partition=self.partition) for batch in batches]
             await asyncio.gather(*sent)
 
 
@@ -113,5 +110,4 @@ def _add(restoration: Restoration, block: Block) -> None:
     records = empty_records(unpacked.most_records)
     count = read_records(unpacked.octets, unpacked.arena, unpacked.batches, block.first_offset, records)
     assert unpacked.batches["sound"].all(), "a checkpoint's batch passed its CRC but can't be read"
-    restoration.add(unpacked.octets, unpacked.arena, type(records)(*(column[:count] for column in records)))
-
+    restoration.add(unpacked.octets, unpacked.arena, type(records)._make(column[:count] for column in records))

@@ -92,7 +92,9 @@ class EventProducer:
         ready = np.flatnonzero(columns.status[:count] == READY)
         if len(ready):
             stamps = columns.ts_ms[ready]
-            produced.first_ms = int(stamps.min()) if produced.first_ms < 0 else min(produced.first_ms, int(stamps.min()))
+            produced.first_ms = (
+                int(stamps.min()) if produced.first_ms < 0 else min(produced.first_ms, int(stamps.min()))
+            )
             produced.last_ms = max(produced.last_ms, int(stamps.max()))
         owner = partitions_of_keys(columns.key[ready], self.partitions)
         for partition in range(self.partitions):

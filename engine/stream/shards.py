@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from faust.types import TP
 from mode import get_logger
 
+from engine import assembly
 from engine.config import Settings
 from engine.policy.partition import Partition
 from engine.policy.snapshot import take_cut
-from engine.policy.throttle import Policy
 from engine.stream.changelog import ChangelogWriter, restore
 
 logger = get_logger(__name__)
@@ -76,7 +76,7 @@ class Shard:
         )
 
     def due(self, interval_s: float, most_dirty: int) -> bool:
-        """Whether a checkpoint is called for now."""
+        """Whether a checkpoint is due."""
         if self.partition.applied_offset <= self.durable_offset or self.closing or self._writing.locked():
             return False
         return self.partition.dirty >= most_dirty or time.monotonic() - self._last_s >= interval_s
@@ -187,16 +187,13 @@ class Shards:
             await work
         except asyncio.CancelledError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (whatever it is ends the worker, and is raised there)
             self._on_failure(error)
 
     async def _open(self, number: int) -> Shard:
         settings = self._settings
-        policy = Policy(
-            settings.model.threshold, settings.worker.event_time_window_s * 1000, number, settings.topics.partitions
-        )
         writer = ChangelogWriter(self._state, number, settings.worker.app_id, settings.kafka.client_options())
-        shard = Shard(Partition(policy, settings.worker.rows_per_partition), writer, self._settled)
+        shard = Shard(assembly.partition(settings, number), writer, self._settled)
         try:
             await shard.open(self._state, settings)
         except asyncio.CancelledError:

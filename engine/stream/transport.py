@@ -27,7 +27,9 @@ FETCH_WAIT_MS = 100
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread around a block consumer that has our client options."""
 
-    def _create_worker_consumer(self, transport: Transport) -> BlockConsumer:
+    app: Any
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> BlockConsumer:
         ours = {**self.app.client_options, "fetch_max_wait_ms": FETCH_WAIT_MS}
 
         def create(*topics: str, **options: Any) -> BlockConsumer:
@@ -42,6 +44,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
 class Consumer(driver.Consumer):
     """Faust's consumer; commits follow `app.shards`."""
+
+    app: Any
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 
@@ -60,9 +61,9 @@ def bin_of(x: float) -> int:
     return min(BINS - 1, math.floor(BINS_PER_OCTAVE * math.log2(1.0 + x)))
 
 
-def upper_edge(b: int) -> float:
-    """Where bin ``b`` ends: 2^((b + 1)/6) - 1."""
-    return float(2.0 ** ((b + 1) / BINS_PER_OCTAVE)) - 1.0
+def lower_edge(b: int) -> float:
+    """Where bin ``b`` begins: 2^(b/6) - 1."""
+    return float(2.0 ** (b / BINS_PER_OCTAVE)) - 1.0
 
 
 def prior() -> list[float]:
@@ -71,14 +72,14 @@ def prior() -> list[float]:
 
 
 def quantile(histogram: list[float], q: float) -> float:
-    """Upper edge of the first bin at which the running sum reaches ``q`` of the whole."""
-    wanted = q * sum(histogram)
+    """Lower edge of the first bin at which the running sum reaches ``q`` of the whole."""
+    wanted = q * list(accumulate(histogram))[-1]  # not sum(): from Python 3.12 on that rounds otherwise
     reached = 0.0
     for b, held in enumerate(histogram):
         reached += held
         if reached >= wanted:
-            return upper_edge(b)
-    return upper_edge(BINS - 1)
+            return lower_edge(b)
+    return lower_edge(BINS - 1)
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,8 @@ class Cohort:
         self.read()
 
     def read(self) -> None:
-        """Q90 a scale, Q50 at 1 h, and the newcomer's ceiling Lnew_s = nu_s · Q90_s with nu = 10, 20, 20."""
-        self.q90 = [quantile(self.hist[s], 0.90) for s in EACH]
+        """Q90 a scale, at least one message, Q50 at 1 h, and the newcomer's ceiling Lnew_s = nu_s · Q90_s, nu = 10, 20, 20."""
+        self.q90 = [max(1.0, quantile(self.hist[s], 0.90)) for s in EACH]
         self.q50 = quantile(self.hist[0], 0.50)
         self.lnew = [NEWCOMER_FACTOR[s] * self.q90[s] for s in EACH]
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import confluent_kafka
 import kafka
+import numpy as np
 import orjson
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from engine.demo.simulate import MTA_NAMES, simulate
 from engine.local import EmbeddedBroker
@@ -28,8 +30,6 @@ END_MS = 1_764_547_200_000
 @pytest.fixture(scope="module")
 def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small simulated month as NDJSON."""
-    import numpy as np
-
     month = simulate(5, END_MS, 0.02)
     out = np.empty(200 * len(month.ts_ms), np.uint8)
     done, size = write_lines(Drafts(*month[:6]), 0, texts(list(MTA_NAMES)), out)
@@ -69,9 +69,9 @@ def _replayed(events: Path, env: dict[str, str]) -> dict[tuple[Any, ...], set[by
 
 
 @pytest.fixture
-def cluster(broker: EmbeddedBroker, prefix: str) -> Iterator[dict[str, str]]:
+def cluster(broker: EmbeddedBroker, prefix: str) -> dict[str, str]:
     """Topics of this test's own, four partitions."""
-    yield _created(broker, prefix, 4)
+    return _created(broker, prefix, 4)
 
 
 def _created(broker: EmbeddedBroker, prefix: str, partitions: int) -> dict[str, str]:
@@ -142,9 +142,8 @@ def test_a_newer_worker_fences_the_older_one(cluster: dict[str, str], tmp_path: 
     new_folder.mkdir()
     with WorkerProcess(other, old_folder) as old:
         old.wait_for(4, 1)
-        # the same transactional ids from another group: what a zombie sees after its partitions have moved
-        from aiokafka import AIOKafkaProducer
 
+        # the same transactional ids from another group: what a zombie sees after its partitions have moved
         async def take_over() -> None:
             for partition in range(4):
                 producer = AIOKafkaProducer(
@@ -153,8 +152,6 @@ def test_a_newer_worker_fences_the_older_one(cluster: dict[str, str], tmp_path: 
                 )
                 await producer.start()
                 await producer.stop()
-
-        import asyncio
 
         asyncio.run(take_over())
         _produce(cluster, b'{"ts":1764000000001,"ip":"192.0.2.1"}\n')
@@ -191,7 +188,7 @@ def _read(bootstrap: str, topic: str, count: int) -> list[bytes]:
     while len(found) < count and time.monotonic() < deadline_s:
         message = reader.poll(0.5)
         if message is not None and message.error() is None:
-            found.append(message.value())
+            found.append(message.value() or b"")
     reader.close()
     return found
 

@@ -87,6 +87,6 @@ class WorkerProcess:
         return self.process.wait(WAIT_S)
 
     def kill(self) -> None:
-        """kill -9."""
+        """Kill -9."""
         self.process.kill()
         self.process.wait()

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from topics.columns.crc import crc32c
 from topics.columns.jit import inline, kernel
-from topics.columns.memory import big32, byte_swap, octet, octets8
+from topics.columns.memory import big32, byte_swap, int64, octet, octets8
 from topics.columns.scan import POISON, scan_event
 
 BATCH_HEAD = 61
@@ -47,7 +47,7 @@ BATCH = np.dtype(
 
 @inline
 def _big64(octets: Any, at: int) -> int:
-    return np.int64(byte_swap(octets8(octets, at)))
+    return int64(byte_swap(octets8(octets, at)))
 
 
 @kernel
@@ -56,7 +56,7 @@ def find_batches(octets: Any, at: int, check_crc: bool, batches: Any) -> Any:
     behind the last one). Stops at a batch that isn't sound, which is the last one given."""
     size, n = octets.shape[0], 0
     while n < batches.shape[0] and at + BATCH_HEAD <= size:
-        length = np.int64(np.int32(big32(octets, at + 8)))
+        length = int64(np.int32(big32(octets, at + 8)))
         end = at + 12 + length
         sound = length >= BATCH_HEAD - 12 and octet(octets, at + 16) == 2
         if sound and end > size:
@@ -72,7 +72,7 @@ def find_batches(octets: Any, at: int, check_crc: bool, batches: Any) -> Any:
         batch.start, batch.end = at + BATCH_HEAD, end
         batch.unpacked = batch.skip = 0
         if sound and check_crc:
-            sound = np.int64(crc32c(octets, at + 21, end)) == big32(octets, at + 17)
+            sound = int64(crc32c(octets, at + 21, end)) == big32(octets, at + 17)
         batch.sound = sound
         n += 1
         if not sound:
@@ -92,7 +92,7 @@ def unpack(octets: bytes, batches: npt.NDArray[Any], arena: npt.NDArray[np.uint8
         packed = memoryview(octets)[start:end]
         while True:
             try:
-                size = _decompress(codec, packed, memoryview(arena)[used:])
+                size = _decompress(codec, packed, memoryview(arena.data)[used:])
             except cramjam.DecompressionError:
                 if used + (len(packed) << 10) < len(arena) or len(arena) >= MOST_UNPACKED:
                     batches["sound"][i] = 0
@@ -152,12 +152,8 @@ class RecordColumns(NamedTuple):
 
 def empty_records(capacity: int) -> RecordColumns:
     """Columns for ``capacity`` records of any topic."""
-    return RecordColumns(
-        np.zeros(capacity, np.int64),
-        np.zeros(capacity, np.int64),
-        *(np.zeros(capacity, np.int32) for _ in range(4)),
-        np.zeros(capacity, np.uint8),
-    )
+    kinds = (np.int64, np.int64, np.int32, np.int32, np.int32, np.int32, np.uint8)
+    return RecordColumns._make(np.zeros(capacity, kind) for kind in kinds)
 
 
 @inline
@@ -169,9 +165,9 @@ def _varint(octets: Any, at: int, end: int) -> Any:
         at += 1
         value |= np.uint64(byte & 0x7F) << shift
         if byte < 128:
-            return at, np.int64(value >> np.uint64(1)) ^ -np.int64(value & np.uint64(1))
+            return at, int64(value >> np.uint64(1)) ^ -int64(value & np.uint64(1))
         shift += np.uint64(7)
-    return np.int64(-1), np.int64(0)
+    return int64(-1), int64(0)
 
 
 @inline
@@ -179,14 +175,14 @@ def _field(octets: Any, at: int, end: int) -> Any:
     """(position behind, start, length) of a length-prefixed field; length -1 is null, position -1 is malformed."""
     at, length = _varint(octets, at, end)
     if at < 0 or length < -1 or length > end - at:
-        return np.int64(-1), np.int64(0), np.int64(0)
+        return int64(-1), int64(0), int64(0)
     return at + max(length, 0), at, length
 
 
 @inline
 def _read_record(octets: Any, at: int, end: int) -> Any:
     """(end or -1, timestamp delta, offset delta, key start, key length, value start, value length)."""
-    bad = (np.int64(-1), np.int64(0), np.int64(0), np.int64(0), np.int64(0), np.int64(0), np.int64(0))
+    bad = (int64(-1), int64(0), int64(0), int64(0), int64(0), int64(0), int64(0))
     at, length = _varint(octets, at, end)
     if at < 0 or length < 1 or length > end - at:
         return bad

@@ -16,12 +16,20 @@ import numpy as np
 from topics.columns.batches import GZIP, LZ4, SNAPPY, TRANSACTIONAL, ZSTD
 from topics.columns.crc import checksum
 
+
+def _lz4(octets: bytes) -> bytes:
+    """An LZ4 frame of independent blocks: Kafka refuses linked ones."""
+    compressor = cramjam.lz4.Compressor(level=1, content_checksum=False, block_linked=False)
+    compressor.compress(octets)
+    return bytes(compressor.finish())
+
+
 Compress = Callable[[bytes], bytes]
 CODECS: Final[dict[str, tuple[int, Compress]]] = {
     "none": (0, bytes),
     "gzip": (GZIP, lambda octets: bytes(cramjam.gzip.compress(octets))),
     "snappy": (SNAPPY, lambda octets: bytes(cramjam.snappy.compress_raw(octets))),
-    "lz4": (LZ4, lambda octets: bytes(cramjam.lz4.compress(octets))),
+    "lz4": (LZ4, _lz4),
     "zstd": (ZSTD, lambda octets: bytes(cramjam.zstd.compress(octets))),
 }
 _HEAD = struct.Struct(">hiqqqhii")  # attributes to record count: what the CRC covers besides the records

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from topics.columns.jit import inline, kernel
-from topics.columns.memory import octets8
+from topics.columns.memory import int64, octets8
 
 
 def _tables() -> npt.NDArray[np.uint32]:
@@ -57,4 +57,4 @@ def crc32c(octets: Any, start: int, end: int) -> Any:
 @kernel
 def checksum(octets: Any) -> int:
     """CRC-32C of a whole uint8 array."""
-    return np.int64(crc32c(octets, 0, octets.shape[0]))
+    return int64(crc32c(octets, 0, octets.shape[0]))

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from topics.columns.jit import inline, kernel
-from topics.columns.memory import octet
+from topics.columns.memory import int64, octet
 
 IPV4_TAG = np.uint64(0xFFFFFFFF00000000)
 SCRATCH = 64  # octets that every key text fits into: the longest is an IPv6 /64, 24
@@ -171,7 +171,7 @@ def _write_hex(value: int, out: Any, at: int) -> int:
 def _group(high: Any, low: Any, g: int) -> int:
     """The g-th 16-bit group of an IPv6 address, from the left."""
     half = high if g < 4 else low
-    return np.int64((half >> np.uint64(48 - 16 * (g & 3))) & np.uint64(0xFFFF))
+    return int64((half >> np.uint64(48 - 16 * (g & 3))) & np.uint64(0xFFFF))
 
 
 @inline
@@ -204,7 +204,7 @@ def write_ipv6(high: Any, low: Any, out: Any, at: int) -> int:
 def write_key(key: Any, out: Any, at: int) -> int:
     """Write a record key (``192.0.2.7``, ``2001:db8:1:2::/64``) at ``out[at:]``, give the position behind it."""
     if key >= IPV4_TAG:
-        return write_ipv4(np.int64(key & np.uint64(0xFFFFFFFF)), out, at)
+        return write_ipv4(int64(key & np.uint64(0xFFFFFFFF)), out, at)
     at = write_ipv6(key, np.uint64(0), out, at)
     out[at], out[at + 1], out[at + 2] = 47, 54, 52
     return at + 3
@@ -244,7 +244,7 @@ def murmur2(text: Any, length: int) -> Any:
 def partition_of_key(key: Any, partitions: int, scratch: Any) -> int:
     """The partition that Kafka's default partitioner gives a key's record key. ``scratch``: uint8[SCRATCH]."""
     length = write_key(key, scratch, 0)
-    return np.int64(murmur2(scratch, length) & np.uint32(0x7FFFFFFF)) % partitions
+    return int64(murmur2(scratch, length) & np.uint32(0x7FFFFFFF)) % partitions
 
 
 @kernel

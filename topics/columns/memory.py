@@ -7,8 +7,10 @@ the project refuses big-endian machines at import. Measured on the JSON scan: th
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -17,6 +19,9 @@ from topics.columns.jit import inline
 
 if sys.byteorder != "little":
     raise ImportError("tidegate's kernels read eight octets at once, little-endian: this machine is big-endian")
+
+int64 = cast(Callable[[Any], int], np.int64)  # as kernels cast; to the type checker they are Python's numbers
+float64 = cast(Callable[[Any], float], np.float64)
 
 ONES = 0x0101010101010101
 HIGHS = 0x8080808080808080
@@ -84,10 +89,14 @@ def byte_swap(typing_context: Any, value: Any) -> Any:
 @inline
 def octets4(octets: Any, at: int) -> int:
     """The four octets from ``octets[at]`` on as one little-endian integer, unchecked."""
-    return octet(octets, at) | (octet(octets, at + 1) << 8) | (octet(octets, at + 2) << 16) | (octet(octets, at + 3) << 24)
+    return (
+        octet(octets, at) | (octet(octets, at + 1) << 8) | (octet(octets, at + 2) << 16) | (octet(octets, at + 3) << 24)
+    )
 
 
 @inline
 def big32(octets: Any, at: int) -> int:
     """The unsigned big-endian 32-bit integer at ``octets[at]``, unchecked."""
-    return (octet(octets, at) << 24) | (octet(octets, at + 1) << 16) | (octet(octets, at + 2) << 8) | octet(octets, at + 3)
+    return (
+        (octet(octets, at) << 24) | (octet(octets, at + 1) << 16) | (octet(octets, at + 2) << 8) | octet(octets, at + 3)
+    )

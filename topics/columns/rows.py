@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from topics.changelog import HEAD, ROW_KIND, SITE_KIND
 from topics.columns.crc import crc32c
 from topics.columns.jit import inline, kernel
-from topics.columns.memory import byte_swap, octet, octets4, octets8, store8
+from topics.columns.memory import byte_swap, int64, octet, octets4, octets8, store8
 
 HEAD_SIZE = HEAD.size
 OK, WRONG_CRC, WRONG_SIZE, NEWER = 0, 1, 2, 3
@@ -59,7 +57,7 @@ def write_value(row: Any, kind: int, version: int, epoch: int, out: Any, at: int
     for i in range(0, size, 8):
         store8(out, at + HEAD_SIZE + i, octets8(row, i))
     end = at + HEAD_SIZE + size
-    _store32(out, at + 8, np.int64(crc32c(out, at, end)))
+    _store32(out, at + 8, int64(crc32c(out, at, end)))
     return end
 
 
@@ -104,7 +102,7 @@ def _fault(source: Any, at: int, length: int, size: int, version: int, scratch: 
     for i in range(length):
         scratch[i] = octet(source, at + i)
     _store32(scratch, 8, 0)
-    return OK if np.int64(crc32c(scratch, 0, length)) == octets4(source, at + 8) else WRONG_CRC
+    return OK if int64(crc32c(scratch, 0, length)) == octets4(source, at + 8) else WRONG_CRC
 
 
 @kernel

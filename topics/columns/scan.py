@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from topics.columns.jit import inline, kernel
 from topics.columns.keys import parse_key
-from topics.columns.memory import HIGHS, ONES, octet, octets4, octets8, trailing_zeros
+from topics.columns.memory import HIGHS, ONES, int64, octet, octets4, octets8, trailing_zeros
 
 READY, SLOW, POISON, APPLIED = 0, 1, 2, 3
 ACCEPTED, DEFERRED, REJECTED = 0, 1, 2
@@ -44,13 +44,8 @@ class EventColumns(NamedTuple):
 def empty_columns(capacity: int) -> EventColumns:
     """Columns for ``capacity`` events. ``start``/``length`` is the value's place, ``unpacked`` says in which buffer
     (0: as fetched, 1: decompressed); ``length`` -1 is a null value."""
-    return EventColumns(
-        *(np.zeros(capacity, np.int64) for _ in range(3)),
-        np.zeros(capacity, np.uint64),
-        np.zeros(capacity, np.int32),
-        *(np.zeros(capacity, np.uint8) for _ in range(3)),
-        *(np.zeros(capacity, np.int32) for _ in range(2)),
-    )
+    kinds = (np.int64, np.int64, np.int64, np.uint64, np.int32, np.uint8, np.uint8, np.uint8, np.int32, np.int32)
+    return EventColumns._make(np.zeros(capacity, kind) for kind in kinds)
 
 
 @inline
@@ -93,8 +88,8 @@ def _string_end(text: Any, i: int, end: int) -> int:
 @inline
 def _integer(text: Any, i: int, end: int) -> Any:
     """(end position or -1, value) of a non-negative integer of at most 18 digits without a leading zero."""
-    first, value = i, np.int64(0)
-    byte = np.int64(0)
+    first, value = i, int64(0)
+    byte = int64(0)
     while i < end:
         byte = octet(text, i)
         if byte < 48 or byte > 57 or i - first > 18:
@@ -115,7 +110,7 @@ def _literal_end(text: Any, i: int, end: int) -> int:
     if end - i < 5:
         return -1
     word = octets4(text, i)
-    if word == _TRUE or word == _NULL:
+    if word in (_TRUE, _NULL):
         return i + 4
     return i + 5 if word == _FALS and octet(text, i + 4) == 101 else -1
 
@@ -163,25 +158,47 @@ def _outcome(text: Any, start: int, end: int) -> int:
 
 
 @inline
-def _store(text: Any, field: int, first: int, last: int, value: int, columns: Any, at: int) -> bool:
-    """Take a contract field's value (text in ``[first, last)``, or integer with ``first`` -1); False when refused."""
-    if first < 0:
-        if field == _TS and value <= LAST_TS_MS:
-            columns.ts_ms[at] = value
-            return True
-        if field == _MESSAGES and value <= MOST_MESSAGES:
-            columns.messages[at] = value
-            return True
-        return bool(field == _RECIPIENTS and value <= MOST_MESSAGES)
+def _store_integer(field: int, value: int, columns: Any, at: int) -> bool:
+    """Take a contract field's integer; False when it is refused."""
+    if field == _TS and value <= LAST_TS_MS:
+        columns.ts_ms[at] = value
+        return True
+    if field == _MESSAGES and value <= MOST_MESSAGES:
+        columns.messages[at] = value
+        return True
+    return bool(field == _RECIPIENTS and value <= MOST_MESSAGES)
+
+
+@inline
+def _store_text(text: Any, field: int, span: Any, columns: Any, at: int) -> bool:
+    """Take a contract field's text, ``text[span[0]:span[1]]``; False when it is refused."""
     if field == _IP:
-        understood, key = parse_key(text, first, last)
+        understood, key = parse_key(text, span[0], span[1])
         columns.key[at] = key
         return bool(understood)
     if field == _OUTCOME:
-        outcome = _outcome(text, first, last)
+        outcome = _outcome(text, span[0], span[1])
         columns.outcome[at] = max(outcome, 0)
         return outcome >= 0
     return False
+
+
+@inline
+def _value(text: Any, i: int, end: int, field: int, place: Any) -> int:
+    """Read the value at ``i`` and take it if it is a contract field's; the position behind it, -1 for SLOW.
+    ``place``: (columns, event number)."""
+    first = octet(text, i)
+    if first == 34:
+        end = _string_end(text, i + 1, end)
+        if end < 0 or (field and not _store_text(text, field, (i + 1, end), place[0], place[1])):
+            return -1
+        return end + 1
+    if 48 <= first <= 57:
+        end, value = _integer(text, i, end)
+        if end < 0 or (field and not _store_integer(field, value, place[0], place[1])):
+            return -1
+        return end
+    return -1 if field else _literal_end(text, i, end)
 
 
 @inline
@@ -211,20 +228,8 @@ def scan_event(text: Any, start: int, end: int, columns: Any, at: int) -> int:
         if seen & field:
             return SLOW
         seen |= field
-        first, last, value = -1, i, np.int64(0)
-        if octet(text, i) == 34:
-            first = i + 1
-            last = _string_end(text, first, end)
-            i = last + 1
-        elif 48 <= octet(text, i) <= 57:
-            last, value = _integer(text, i, end)
-            i = last
-        elif field:
-            return SLOW
-        else:
-            last = _literal_end(text, i, end)
-            i = last
-        if last < 0 or (field and not _store(text, field, first, last, value, columns, at)):
+        i = _value(text, i, end, field, (columns, at))
+        if i < 0:
             return SLOW
         i = _skip_space(text, i, end)
         if i >= end:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from topics.columns.jit import inline, kernel
 from topics.columns.keys import IPV4_TAG, write_ipv4, write_ipv6, write_key
-from topics.columns.memory import octet
+from topics.columns.memory import int64, octet
 from topics.columns.rows import varint_size, write_varint
 from topics.columns.scan import DEFERRED, REJECTED
 
@@ -89,7 +89,7 @@ def write_lines(drafts: Drafts, first: int, chosen: Texts, out: npt.NDArray[np.u
         at = _put_integer(drafts.ts_ms[i], out, _put(_TS, out, at))
         at = _put(_IP, out, at)
         if drafts.high[i] >= IPV4_TAG:
-            at = write_ipv4(np.int64(drafts.high[i] & np.uint64(0xFFFFFFFF)), out, at)
+            at = write_ipv4(int64(drafts.high[i] & np.uint64(0xFFFFFFFF)), out, at)
         else:
             at = write_ipv6(drafts.high[i], drafts.low[i], out, at)
         at = _put(_MTA, out, at)
@@ -98,7 +98,7 @@ def write_lines(drafts: Drafts, first: int, chosen: Texts, out: npt.NDArray[np.u
             out[at] = chosen.names[k]
             at += 1
         if drafts.messages[i] != 1:
-            at = _put_integer(np.int64(drafts.messages[i]), out, _put(_MESSAGES, out, at))
+            at = _put_integer(int64(drafts.messages[i]), out, _put(_MESSAGES, out, at))
         if drafts.outcome[i] == DEFERRED:
             at = _put(_DEFERRED, out, at)
         elif drafts.outcome[i] == REJECTED:
@@ -133,7 +133,7 @@ def write_records(text: Any, columns: Any, chosen: Any, scratch: Any, out: Any) 
     at, n = 0, 0
     base_ms = columns.ts_ms[chosen[0]] if chosen.shape[0] else 0
     for i in chosen:
-        length = np.int64(columns.length[i])
+        length = int64(columns.length[i])
         if at + length + RECORD_OVERHEAD > out.shape[0]:
             break
         key_length = write_key(columns.key[i], scratch, 0)
