@@ -1,0 +1,281 @@
+"""The embedded broker from start to stop, with everything that may go wrong in between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from confluent_kafka import Producer
+
+from engine.errors import OperatorError
+from engine.local import EmbeddedBroker, bootstrap_of
+from tests.system.kafkatools import run_tool
+from topics.admin import ensure
+from topics.contracts import contracts
+
+pytestmark = pytest.mark.system
+
+WARM_START_S = 15.0
+GONE_S = 20.0
+
+OWNER = """
+    import sys, time
+    from engine.local import EmbeddedBroker
+    with EmbeddedBroker(sys.argv[1]) as broker:
+        print(broker.pid, broker.bootstrap, flush=True)
+        {then}
+"""
+
+
+def soon(condition: Callable[[], bool]) -> bool:
+    """Wait until the condition holds; False if it still doesn't after `GONE_S`."""
+    deadline_s = time.monotonic() + GONE_S
+    while not condition() and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    return condition()
+
+
+def gone(pid: int) -> bool:
+    """Wait until the process is no more."""
+    return soon(lambda: not psutil.pid_exists(pid))
+
+
+@contextmanager
+def owner(folder: Path, then: str = "time.sleep(600)") -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Another process that runs a broker; the process and the broker's pid."""
+    command = [sys.executable, "-c", textwrap.dedent(OWNER.format(then=then)), str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert process.stdout is not None
+        yield process, int(process.stdout.readline().split()[0])
+    finally:
+        process.kill()
+        process.wait()
+
+
+def one_line(error: pytest.ExceptionInfo[OperatorError]) -> str:
+    """The operator's message, which must be one line."""
+    assert len(str(error.value).splitlines()) == 1
+    return str(error.value)
+
+
+def test_it_is_ready_in_time_and_stops_without_leaving_a_process(broker_folder: Path) -> None:
+    begun_s = time.monotonic()
+    with EmbeddedBroker(broker_folder) as broker:
+        assert time.monotonic() - begun_s < WARM_START_S
+        assert broker.running
+        assert bootstrap_of(broker_folder) == broker.bootstrap
+        pids = [broker.pid, *(child.pid for child in psutil.Process().children(recursive=True))]
+        host, port = broker.bootstrap.split(":")
+        listening = {
+            each.laddr for each in psutil.Process(broker.pid).net_connections("tcp") if each.status == "LISTEN"
+        }
+        assert {address.ip.removeprefix("::ffff:") for address in listening} == {host}
+        assert int(port) in {address.port for address in listening}
+    assert not broker.running
+    assert all(gone(pid) for pid in pids)
+    assert bootstrap_of(broker_folder) is None
+    assert "shutdown" in broker.log.read_text().lower()
+
+
+def write(bootstrap: str, topic: str, values: list[bytes], timeout_s: float = 20.0) -> int:
+    """Produce with librdkafka; how many of the values were acknowledged in time."""
+    acknowledged: list[bool] = []
+    producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "log_level": 0})
+    for value in values:
+        producer.produce(topic, value, on_delivery=lambda error, _: acknowledged.append(error is None))
+    producer.flush(timeout_s)
+    return sum(acknowledged)
+
+
+def test_what_was_written_is_there_after_a_stop_and_after_a_kill(broker_folder: Path) -> None:
+    broker = EmbeddedBroker(broker_folder)
+    broker.start()
+    bootstrap = broker.bootstrap
+    connections, *_ = contracts("", 1, -1, 1)
+    asyncio.run(ensure(bootstrap, [connections], {}))
+    assert write(bootstrap, "connections", [b"one"]) == 1
+    broker.stop()
+    broker.start()
+    assert write(bootstrap, "connections", [b"two"]) == 1
+    broker.kill()
+    assert not broker.running
+    broker.start()
+    assert broker.bootstrap == bootstrap
+    read = run_tool(
+        "consumer.ConsoleConsumer",
+        *("--bootstrap-server", bootstrap, "--topic", "connections", "--from-beginning", "--max-messages", "2"),
+    )
+    broker.stop()
+    assert read.split() == ["one", "two"]
+
+
+def test_kafkas_own_tools_produce_read_and_measure(broker: EmbeddedBroker, prefix: str) -> None:
+    cluster, topic = ("--bootstrap-server", broker.bootstrap), prefix + "tools"
+    run_tool("TopicCommand", *cluster, "--create", "--topic", topic, "--partitions", "2")
+    lines = [f"line {number}" for number in range(100)]
+    run_tool("ConsoleProducer", *cluster, "--topic", topic, given="\n".join(lines) + "\n")
+    read = run_tool("consumer.ConsoleConsumer", *cluster, "--topic", topic, "--from-beginning", "--max-messages", "100")
+    assert sorted(read.splitlines()) == sorted(lines)
+    ends = [line.split(":") for line in run_tool("GetOffsetShell", *cluster, "--topic", topic).split()]
+    assert sum(int(end) for _, _, end in ends) == 100
+    measured = run_tool("ConsumerPerformance", *cluster, "--topic", topic, "--messages", "100", "--hide-header")
+    assert int(measured.splitlines()[-1].split(", ")[4]) == 100
+
+
+def test_no_topic_appears_by_itself(broker: EmbeddedBroker, prefix: str) -> None:
+    cluster = ("--bootstrap-server", broker.bootstrap)
+    with pytest.raises(AssertionError):
+        run_tool("GetOffsetShell", *cluster, "--topic", prefix + "nowhere")
+    assert prefix not in run_tool("TopicCommand", *cluster, "--list")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_process_that_dies_takes_its_broker_with_it(broker_folder: Path, number: signal.Signals) -> None:
+    with owner(broker_folder) as (process, pid):
+        assert psutil.pid_exists(pid)
+        process.send_signal(number)
+        process.wait()
+        assert gone(pid)
+    with EmbeddedBroker(broker_folder) as broker:
+        assert broker.running
+
+
+def test_a_lifeline_that_dies_takes_the_broker_with_it(broker_folder: Path) -> None:
+    if sys.platform != "linux":
+        pytest.skip("only Linux ends a process with its parent")
+    with EmbeddedBroker(broker_folder) as broker:
+        pid = broker.pid
+        os.kill(psutil.Process(pid).ppid(), signal.SIGKILL)
+        assert gone(pid)
+        assert not broker.running
+
+
+def test_ctrl_c_reaches_us_first_and_the_broker_stops_in_order(broker_folder: Path) -> None:
+    record = """try:
+            time.sleep(600)
+        except KeyboardInterrupt:
+            time.sleep(0.5)
+            print(broker.running, flush=True)"""
+    with owner(broker_folder, record) as (process, pid):
+        os.killpg(process.pid, signal.SIGINT)  # what the terminal does: every process of the foreground group
+        said, _ = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert said.split() == ["True"]
+        assert gone(pid)
+    assert (broker_folder / "kafka" / ".kafka_cleanshutdown").exists()
+
+
+def test_a_stopped_process_is_killed_after_the_grace(broker_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.local.broker.STOP_GRACE_S", 0.5)
+    broker = EmbeddedBroker(broker_folder)
+    broker.start()
+    pid = broker.pid
+    os.kill(pid, signal.SIGSTOP)
+    broker.stop()
+    assert gone(pid)
+
+
+def test_a_broker_that_dies_by_itself_is_told(broker_folder: Path) -> None:
+    with EmbeddedBroker(broker_folder) as broker:
+        broker.check()
+        os.kill(broker.pid, signal.SIGKILL)
+        assert soon(lambda: not broker.running)
+        with pytest.raises(OperatorError, match="the embedded Kafka has stopped: ") as raised:
+            broker.check()
+        assert str(broker.log) in one_line(raised)
+
+
+def test_a_port_in_use_is_one_line(broker_folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OperatorError, match=f"port {port} on 127.0.0.1 .*choose another") as raised:
+            EmbeddedBroker(broker_folder, port).start()
+    one_line(raised)
+    with EmbeddedBroker(broker_folder, port) as broker:
+        assert broker.bootstrap == f"127.0.0.1:{port}"
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(kafka_cache: None, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OperatorError, match=r"can't be written .*choose another folder") as raised:
+        EmbeddedBroker(tmp_path / "file" / "broker").start()
+    one_line(raised)
+
+
+def test_a_folder_in_use_names_its_user(broker: EmbeddedBroker) -> None:
+    with pytest.raises(OperatorError, match=f"in use by process {os.getpid()} .*{broker.bootstrap}") as raised:
+        EmbeddedBroker(broker.data_dir).start()
+    one_line(raised)
+    assert broker.running
+
+
+def test_data_of_another_format_is_refused(broker_folder: Path) -> None:
+    (broker_folder / "kafka").mkdir(parents=True)
+    meta = broker_folder / "kafka" / "meta.properties"
+    meta.write_text("version=0\nbroker.id=0\ncluster.id=abc\n")
+    with pytest.raises(OperatorError, match=r"another kind of broker \(version=0, node.id=missing") as raised:
+        EmbeddedBroker(broker_folder).start()
+    one_line(raised)
+    meta.unlink()
+    (broker_folder / "kafka" / "topic-0").mkdir()
+    (broker_folder / "kafka" / "topic-0" / "00000000000000000000.log").write_text("")
+    with pytest.raises(OperatorError, match=r"no meta\.properties"):
+        EmbeddedBroker(broker_folder).start()
+
+
+def test_a_broken_setting_is_told_in_kafkas_words(broker_folder: Path) -> None:
+    with pytest.raises(OperatorError, match=r"can't be formatted: .*num\.io\.threads") as raised:
+        EmbeddedBroker(broker_folder, settings={"num.io.threads": "many"}).start()
+    one_line(raised)
+
+
+@contextmanager
+def little_disk(folder: Path, size_mb: int) -> Iterator[Path]:
+    """A file system of that size on ``folder``; skips where this user may not mount one."""
+    folder.mkdir()
+    size = f"size={size_mb}m"
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", folder], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_too_little_space_is_one_line(kafka_cache: None, tmp_path: Path) -> None:
+    with little_disk(tmp_path / "disk", 16) as disk, pytest.raises(OperatorError, match="free some") as raised:
+        EmbeddedBroker(disk / "broker").start()
+    one_line(raised)
+
+
+def test_a_disk_that_fills_up_is_told(kafka_cache: None, tmp_path: Path) -> None:
+    with little_disk(tmp_path / "disk", 160) as disk, EmbeddedBroker(disk / "broker") as broker:
+        connections, *_ = contracts("", 1, -1, 1)
+        asyncio.run(ensure(broker.bootstrap, [connections], {}))
+        with (disk / "others").open("wb") as file:
+            file.write(bytes(shutil.disk_usage(disk).free - 200_000))
+        assert write(broker.bootstrap, "connections", [bytes(1000)] * 1000, timeout_s=2.0) < 1000
+        assert soon(lambda: not broker.running)
+        with pytest.raises(OperatorError, match=r"has stopped: .*[Nn]o space left .*free some") as raised:
+            broker.check()
+        one_line(raised)
+
+
+def test_the_lock_file_is_readable_json(broker: EmbeddedBroker) -> None:
+    signed = json.loads((broker.data_dir / "broker.lock").read_text())
+    assert signed == {"pid": os.getpid(), "bootstrap": broker.bootstrap}
