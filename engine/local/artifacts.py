@@ -70,7 +70,7 @@ def intact(jar: Jar, repository: Path) -> bool:
             return False
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == jar.sha256
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
@@ -80,7 +80,7 @@ def class_path() -> str:
     `OperatorError` when the cache can't be written or a download fails."""
     jars, repository = pinned(), cache_folder() / "repository"
     if any(not intact(jar, repository) for jar in jars):
-        with _only_one(cache_folder()):
+        with exclusively(cache_folder()):
             # Another process may have brought some while this one waited.
             missing = [jar for jar in jars if not intact(jar, repository)]
             if missing:
@@ -91,11 +91,11 @@ def class_path() -> str:
 
 
 @contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Hold the cache folder against other processes that download; waits for them, up to `DOWNLOAD_WAIT_S`."""
+def exclusively(folder: Path) -> Iterator[None]:
+    """Hold the cache folder against other processes that fill it; waits for them, up to `DOWNLOAD_WAIT_S`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "download.lock").open("a")
+        lock = (folder / "filling.lock").open("a")
     except OSError as error:
         reason = f"cache folder {folder} can't be written ({error.strerror})"
         raise OperatorError(f"{reason}: set TIDEGATE_CACHE_DIR to a folder that can") from error
@@ -107,9 +107,7 @@ def _only_one(folder: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline_s:
-                    reason = (
-                        f"another process has been downloading into {folder} for {DOWNLOAD_WAIT_S / 60:.0f} minutes"
-                    )
+                    reason = f"another process has been filling {folder} for {DOWNLOAD_WAIT_S / 60:.0f} minutes"
                     raise OperatorError(f"{reason}: end it, or set TIDEGATE_CACHE_DIR to another folder") from None
                 time.sleep(0.2)
         yield

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
 from rich.console import Console
 
-from engine.local.artifacts import KAFKA_VERSION, cache_folder, class_path
+from engine.local.artifacts import KAFKA_VERSION, cache_folder, class_path, exclusively
 from engine.local.broker import EmbeddedBroker
 from engine.local.startup import cache_file
 
@@ -22,14 +23,17 @@ def prepare() -> None:
     if cache.exists():
         return
     console = Console(stderr=True)
-    with console.status(f"Apache Kafka {KAFKA_VERSION}: making its start-up cache"):
-        _make(cache)
+    with exclusively(cache_folder()), console.status(f"Apache Kafka {KAFKA_VERSION}: making its start-up cache"):
+        if not cache.exists():
+            _make(cache)
 
 
 def _make(cache: Path) -> None:
-    for outdated in cache_folder().glob("start-*"):
+    for outdated in cache_folder().glob("start-*.aot"):
         outdated.unlink()
-    with tempfile.TemporaryDirectory(prefix="start-", dir=cache_folder()) as folder:
+    for abandoned in cache_folder().glob("making-*"):
+        shutil.rmtree(abandoned)
+    with tempfile.TemporaryDirectory(prefix="making-", dir=cache_folder()) as folder:
         fresh = Path(folder) / "fresh.aot"
         with EmbeddedBroker(Path(folder) / "broker", flags=[f"-XX:AOTCacheOutput={fresh}"]):
             pass
