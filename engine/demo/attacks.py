@@ -76,8 +76,8 @@ def _snowshoe(rng: np.random.Generator, month: Month) -> Scene:
     hosts = rng.permutation(np.arange(1, 255))[:64]
     volleys = np.concatenate([volley_from(f"203.0.113.{host}", month, (16, 19), 30) for host in hosts])
     story = (
-        "64 new addresses of one /24 send 10 messages an hour each for three hours: every one stays within what any newcomer "
-        "may send, only the whole network stands out."
+        "64 new addresses of one /24 send 10 messages an hour each for three hours: hardly one exceeds what any newcomer may "
+        "send, only the whole network stands out."
     )
     return scene("snowshoe", "snowshoe", volleys, story, "203.0.113.0/24")
 
