@@ -13,6 +13,10 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
+KEPT = {"TIDEGATE_CACHE_DIR", "TIDEGATE_SHARED"}
+
+for variable in [name for name in os.environ if name.startswith("TIDEGATE_") and name not in KEPT]:
+    del os.environ[variable]  # nobody's configuration changes what is tested, or sends test mail to a real cluster
 os.environ.setdefault("TIDEGATE_CACHE_DIR", str(ROOT / ".cache"))
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, print_blob=True)
