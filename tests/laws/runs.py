@@ -1,0 +1,117 @@
+"""How the laws run a partition: block by block, through checkpoints, with what must not matter taken out of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.models.layout import COUNTED
+from engine.policy import partition as partition_module
+from engine.policy.partition import Partition
+from engine.policy.snapshot import Cut, Restoration, take_cut
+from engine.policy.throttle import THROTTLE, VERDICT, Policy
+from tests.laws.sequences import WINDOW_MS
+from topics.columns.batches import BATCH, RecordColumns, empty_records, find_batches, read_records, unpack
+from topics.columns.batchwrite import ColumnBatch
+from topics.columns.scan import EventColumns
+
+ROWS = 1024
+RELEASE_SAYS = ("kind", "key", "offset", "issued_ms", "until_ms")
+POLICY = Policy(1.0, WINDOW_MS, 0, 1)
+
+
+def fresh(policy: Policy = POLICY, *, room: int = 1024, rows: int = ROWS) -> Partition:
+    """A partition of ``rows`` rows whose verdict buffer holds ``room`` verdicts."""
+    with patch.object(partition_module, "VERDICT_ROOM", room):
+        return Partition(policy, rows)
+
+
+def rows_of(partition: Partition) -> npt.NDArray[Any]:
+    """The rows in use, by key, without the flags that say how a row is filed and not what is known of it."""
+    rows = np.sort(partition.state.rows[: partition.keys], order="key")
+    rows["flags"] &= COUNTED
+    return rows
+
+
+def state_of(partition: Partition) -> tuple[bytes, bytes]:
+    """Everything that a partition knows: its rows by key, its site record."""
+    return rows_of(partition).tobytes(), partition.state.site.tobytes()
+
+
+def facts_of(verdicts: npt.NDArray[Any]) -> bytes:
+    """The verdicts without the number that the event has in its block, releases without what only a throttle says."""
+    plain = np.zeros(len(verdicts), VERDICT)
+    for name in RELEASE_SAYS:
+        plain[name] = verdicts[name]
+    throttles = verdicts["kind"] == THROTTLE
+    plain[throttles] = verdicts[throttles]
+    plain["event"] = 0
+    return plain.tobytes()
+
+
+@dataclass(slots=True)
+class Run:
+    """A partition under way. ``changelog``: the cuts that it has written."""
+
+    partition: Partition = field(default_factory=fresh)
+    changelog: list[Cut] = field(default_factory=list)
+    facts: bytes = b""
+
+    def apply(self, columns: EventColumns, first: int = 0, last: int | None = None) -> None:
+        verdicts = self.partition.apply(columns, first, len(columns.offset) if last is None else last)
+        self.facts += facts_of(verdicts)
+
+    def checkpoint(self) -> None:
+        self.changelog.append(take_cut(self.partition, len(self.changelog)))
+
+    def restart(self) -> None:
+        """Go on with a new partition that knows what the changelog knows."""
+        self.partition = restored(self.changelog, fresh(self.partition.policy, rows=len(self.partition.state.rows)))
+
+    def result(self) -> tuple[bytes, tuple[bytes, bytes]]:
+        return self.facts, state_of(self.partition)
+
+
+def verdicts_from(facts: bytes) -> npt.NDArray[Any]:
+    """The verdicts of a run, as VERDICT[]."""
+    return np.frombuffer(facts, VERDICT)
+
+
+def wire_of(changelog: Iterable[Cut]) -> bytes:
+    """The changelog's batches as a broker would serve them."""
+    served, offset = [], 0
+    for cut in changelog:
+        for section in cut.sections:
+            batch = bytearray(ColumnBatch(section.octets, section.count, (0, 0), transactional=True)._build())
+            batch[:8] = offset.to_bytes(8, "big")
+            offset += section.count
+            served.append(bytes(batch))
+    return b"".join(served)
+
+
+def add_fetch(restoration: Restoration, octets: bytes) -> None:
+    """What one fetch of the changelog does to a partition that is being restored."""
+    view, room = np.frombuffer(octets, np.uint8), np.zeros(1024, BATCH)
+    count, at = find_batches(view, 0, True, room)
+    batches = room[:count]
+    assert at == len(octets)
+    arena = unpack(octets, batches, np.empty(1 << 20, np.uint8)).view()
+    arena.flags.writeable = False
+    records = empty_records(int(batches["records"].sum()))
+    read = read_records(view, arena, batches, 0, records)
+    assert batches["sound"].all()
+    restoration.add(view, arena, RecordColumns._make(column[:read] for column in records))
+
+
+def restored(changelog: Sequence[Cut], into: Partition) -> Partition:
+    """A partition from a changelog that is read in one fetch."""
+    restoration = Restoration(into)
+    if changelog:
+        add_fetch(restoration, wire_of(changelog))
+    restoration.finish()
+    return into

@@ -1,0 +1,187 @@
+"""The compiled partition against `tests.oracles.detector`: the same events give the same verdicts, rows and site.
+
+Whole numbers are equal. A float may differ by one unit in the last place of a float32: the oracle raises to powers where
+the kernels take square roots and exp2.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.models.layout import COUNTED
+from engine.policy.partition import Partition
+from engine.policy.throttle import RELEASE, Policy
+from tests.laws.runs import fresh, rows_of
+from tests.laws.sequences import (
+    DAY_MS,
+    IPV4_TAG,
+    OUTCOMES,
+    START_MS,
+    WINDOW_MS,
+    Event,
+    columns_of,
+    rich_sequence,
+    sequences,
+)
+from tests.oracles.detector import OracleRow, PartitionOracle, Verdict
+from topics.columns.scan import ACCEPTED, DEFERRED, REJECTED
+
+HALVE_EVERY = 500
+
+
+def same(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> bool:
+    """Equal but for one unit in the last place of a float32."""
+    one, other = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    return bool((np.abs(one - other) <= np.spacing(np.abs(other).astype(np.float32))).all())
+
+
+def compare_verdict(ours: Any, theirs: Verdict) -> None:
+    assert ("release" if ours["kind"] == RELEASE else "throttle") == theirs.kind
+    assert tuple(int(ours[name]) for name in ("key", "issued_ms", "until_ms", "offset")) == (
+        theirs.key,
+        theirs.issued_ms,
+        theirs.until_ms,
+        theirs.offset,
+    )
+    if theirs.kind == "release":
+        return
+    assert tuple(name for s, name in enumerate(("1h", "6h", "24h")) if int(ours["scales"]) >> s & 1) == theirs.scales
+    assert ours["active_days"] == theirs.active_days
+    assert theirs.reason == ("probation" if ours["active_days"] <= 3 else "volume")
+    assert same(ours["rate_per_h"], theirs.rate_per_min * 60)
+    assert same(ours["burst"], theirs.burst)
+    assert same(ours["counter"], theirs.counters)
+    assert same(ours["limit"], theirs.limits)
+    assert same(ours["memory"], theirs.peaks)
+
+
+def compare_row(ours: Any, theirs: OracleRow) -> None:
+    for name in ("last_ms", "until_ms", "day", "active_days", "accepted", "rejected"):
+        assert ours[name] == getattr(theirs, name), name
+    assert ours["first_seen_s"] == theirs.first_seen_s % 2**32
+    assert ours["bin"].tolist() == theirs.bin
+    assert bool(ours["flags"] & COUNTED) == theirs.counted
+    for name in ("counter", "peak", "memory", "typical", "weight", "rate_per_h", "burst"):
+        assert same(ours[name], getattr(theirs, name)), name
+
+
+def compare_state(partition: Partition, oracle: PartitionOracle) -> None:
+    rows = rows_of(partition)
+    assert rows["key"].tolist() == sorted(oracle.rows)
+    for row in rows:
+        compare_row(row, oracle.rows[int(row["key"])])
+    site, cohort = partition.state.site[0], oracle.cohort
+    assert (site["new_keys"], site["since_halving"]) == (cohort.new_keys, cohort.since_halving)
+    assert (max(site["clock_ms"], -1), site["first_ms"], site["late"]) == (
+        max(oracle.clock_ms, 0),
+        cohort.first_ms,
+        oracle.late,
+    )
+    assert np.allclose(site["hist"], cohort.hist, rtol=1e-12, atol=0)
+    assert np.allclose(site["q90"], cohort.q90, rtol=1e-12)
+    assert np.allclose(site["limit"], cohort.lnew, rtol=1e-12)
+    assert np.isclose(site["q50"], cohort.q50, rtol=1e-12)
+
+
+def ask_oracle(oracle: PartitionOracle, events: Iterable[Event]) -> list[Verdict]:
+    verdicts = []
+    for event in events:
+        record_ms = None if event.record_ms < 0 else event.record_ms
+        verdicts += oracle.apply(
+            event.offset, event.ts_ms, record_ms, event.key, event.messages, OUTCOMES[event.outcome]
+        )
+    return verdicts
+
+
+def judged(events: list[Event], threshold: float = 1.0, rows: int = 1024) -> tuple[PartitionOracle, list[Verdict]]:
+    """The oracle and its verdicts, after the partition was found to be of the same opinion."""
+    partition, oracle = fresh(Policy(threshold, WINDOW_MS, 0, 1), rows=rows), PartitionOracle(threshold, WINDOW_MS)
+    ours, theirs = partition.apply(columns_of(events), 0, len(events)), ask_oracle(oracle, events)
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        compare_verdict(one, other)
+    compare_state(partition, oracle)
+    return oracle, theirs
+
+
+@settings(max_examples=300)
+@given(sequences(), st.sampled_from([1.0, 0.05, 0.6, 4.77, 100.0]))
+def test_the_partition_and_its_twin_agree(events: list[Event], threshold: float) -> None:
+    judged(events, threshold)
+
+
+def event_times(events: Iterable[Event]) -> Iterable[tuple[Event, int]]:
+    for event in events:
+        far = event.record_ms >= 0 and abs(event.ts_ms - event.record_ms) > WINDOW_MS
+        yield event, event.record_ms if far else event.ts_ms
+
+
+def reached(events: list[Event], verdicts: list[Verdict], oracle: PartitionOracle) -> Counter[str]:
+    """How often a sequence went where the model has something to decide."""
+    found, until, last = Counter[str](), dict[int, int](), dict[int, int]()
+    for verdict in verdicts:
+        live = until.get(verdict.key, 0) > verdict.issued_ms
+        found[verdict.kind] += 1
+        found[verdict.reason] += 1
+        found["extended"] += verdict.kind == "throttle" and live and verdict.until_ms > until[verdict.key]
+        found["scales " + "+".join(verdict.scales)] += verdict.kind == "throttle"
+        until[verdict.key] = verdict.until_ms if verdict.kind == "throttle" else 0
+    for event, t_ms in event_times(events):
+        idle_days = t_ms // DAY_MS - last.get(event.key, t_ms) // DAY_MS
+        found["idle a week"] += idle_days > 7
+        found["out of order"] += t_ms < last.get(event.key, 0)
+        found["retry"] += event.outcome == DEFERRED
+        last[event.key] = max(last.get(event.key, 0), t_ms)
+    rows = oracle.rows.values()
+    found["closed days"] = sum(row.active_days for row in rows)
+    found["rejected only"] = sum(row.rejected > 0 and row.accepted == 0 for row in rows)
+    found["known"] = sum(row.active_days > 3 for row in rows)
+    found["counted newcomers that grew"] = sum(max(row.bin) > 6 for row in rows)
+    found["halvings"] = oracle.cohort.counted // HALVE_EVERY
+    found["late"] = oracle.late
+    return found
+
+
+LEAST = {
+    "throttle": 300, "release": 300, "extended": 20, "probation": 200, "volume": 20, "scales 1h": 50, "scales 24h": 5,
+    "scales 1h+6h+24h": 50, "idle a week": 500, "out of order": 500, "retry": 1000, "closed days": 3000,
+    "rejected only": 200, "known": 200, "counted newcomers that grew": 500, "halvings": 10, "late": 300,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("seed", "threshold"), [(1, 1.0), (2, 0.3)])
+def test_a_long_history_goes_everywhere_and_the_twins_agree_to_its_end(seed: int, threshold: float) -> None:
+    events = rich_sequence(seed, 40_000)
+    oracle, verdicts = judged(events, threshold, rows=1 << 15)
+    found = reached(events, verdicts, oracle)
+    assert {name: found[name] for name, least in LEAST.items() if found[name] < least} == {}
+
+
+def test_a_rate_that_fell_by_a_fifth_is_said_at_once() -> None:
+    """Half of the first term is not yet gone when the day closes, and with it the newcomer's wide allowance at T = 100."""
+    evening_ms = START_MS // DAY_MS * DAY_MS + DAY_MS - 3_600_000
+    events = [
+        Event(i, evening_ms + 2 * i * 3_600_000, -1, IPV4_TAG, 20_000 if i == 0 else 1, ACCEPTED) for i in range(3)
+    ]
+    _, verdicts = judged(events, 100.0)
+    assert [verdict.active_days for verdict in verdicts] == [0, 1]
+    assert verdicts[1].rate_per_min < 0.2 * verdicts[0].rate_per_min
+
+
+@pytest.mark.parametrize("outcome", [REJECTED, DEFERRED])
+def test_a_site_that_turns_most_newcomers_away_still_lets_newcomers_in(outcome: int) -> None:
+    events = [
+        Event(i, START_MS + i * 60_000, -1, IPV4_TAG + i, 1, ACCEPTED if i % 20 == 0 else outcome)
+        for i in range(12_000)
+    ]
+    oracle, verdicts = judged(events, rows=1 << 14)
+    assert oracle.cohort.lnew == [10.0, 20.0, 20.0]
+    assert verdicts == []
