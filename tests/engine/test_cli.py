@@ -45,7 +45,7 @@ def test_help_lists_every_command_and_imports_none() -> None:
         assert command.summary.split()[0] in ran.stdout
 
 
-def test_help_takes_less_than_a_third_of_a_second_of_processor_time() -> None:
+def test_help_takes_less_than_a_third_of_a_second_of_cpu_time() -> None:
     def once() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         run("--help")
