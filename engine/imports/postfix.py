@@ -26,7 +26,7 @@ from topics.events import ConnectionEvent
 IDLE_MS = 3_600_000
 AWAIT_MS = 60_000
 
-_CONNECT, _DISCONNECT = b"connect from ", b"disconnect from "
+_CONNECT, _DISCONNECT = _EDGES = b"connect from ", b"disconnect from "
 _SMTPD = re.compile(
     rb"(?:(?P<queue>\w+): )?(?:client=(?P<client>\S+)"
     rb"|(?:milter-|proxy-)?reject: (?P<where>\S+)(?: from (?P<from>\S+))?: (?P<code>[45])\d\d[ -]"
@@ -40,7 +40,12 @@ _NO_QUEUE = b"NOQUEUE"
 
 
 def _smtpd_matters(line: bytes, at: int) -> bool:
-    return not line.startswith(b"warning: ", at) or b" limit exceeded: " in line
+    return (
+        line.startswith(_EDGES, at)
+        or line.find(b"client=", at) > 0
+        or line.find(b"reject: ", at) > 0
+        or line.find(b" limit exceeded: ", at) > 0
+    )
 
 
 def _qmgr_matters(line: bytes, _: int) -> bool:

@@ -5,7 +5,7 @@ that began before them is settled. A connection without an end is settled when n
 most 100,000 events wait, then the eldest goes out as it stands.
 
 What a connection counts as: *accepted* if a message was taken in, else *rejected* if anything was refused for good (5xx),
-else *deferred* if anything was refused for now (4xx). A connection that offered no mail (lost, probed, refused a login)
+else *deferred* if anything was refused for the moment (4xx). A connection that offered no mail (lost, probed, refused a login)
 is one rejected attempt: it used the server and nothing came of it, and bursts of such connections are what to notice.
 """
 
