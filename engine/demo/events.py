@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -72,5 +73,17 @@ def merge(parts: list[EventArrays], month: Month) -> EventArrays:
     since = (ts_ms[inside] - month.start_ms).astype(np.uint64)  # 31 days of ms fit 32 bits, an event's number does too
     ranked = np.sort(since << np.uint64(32) | inside.astype(np.uint64))
     order = (ranked & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    rest = (np.concatenate(columns)[order] for columns in list(zip(*parts, strict=True))[1:])
-    return EventArrays((ranked >> np.uint64(32)).astype(np.int64) + month.start_ms, *rest)
+
+    def ordered(columns: Iterable[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        return np.concatenate(list(columns))[order]
+
+    return EventArrays(
+        (ranked >> np.uint64(32)).astype(np.int64) + month.start_ms,
+        ordered(part.address_high for part in parts),
+        ordered(part.address_low for part in parts),
+        ordered(part.messages for part in parts),
+        ordered(part.outcome for part in parts),
+        ordered(part.mta for part in parts),
+        ordered(part.origin for part in parts),
+        ordered(part.actor for part in parts),
+    )
