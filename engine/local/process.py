@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from engine.local.java import java_environment
+from topics.errors import OperatorError
 
 _LIFELINE = Path(__file__).with_name("lifeline.py")
-START_S = 10.0
+START_S = 60.0
 # What a killed process may need to be gone, over the grace that it was given before.
 KILL_S = 10.0
 
@@ -41,21 +42,18 @@ class HeldProcess:
         self.pid = self._started()
 
     def _started(self) -> int:
-        """The command's pid; 0 when it didn't come up, which `running` then tells too."""
+        """The command's pid; 0 when it could not be started, which `running` then tells too."""
         assert self._lifeline.stdout is not None
         ready, _, _ = select.select([self._lifeline.stdout], [], [], START_S)
-        line = self._lifeline.stdout.readline() if ready else b""
-        return int(line) if line.strip() else 0
+        if not ready:
+            self._lifeline.kill()
+            raise OperatorError(f"Java could not be started within {START_S:.0f} s: is this machine short of memory?")
+        return int(self._lifeline.stdout.readline() or 0)
 
     @property
     def running(self) -> bool:
         """Whether the command still runs."""
         return self._lifeline.poll() is None
-
-    @property
-    def exit_status(self) -> int | None:
-        """The command's status, 128 + n for signal n; None while it runs."""
-        return self._lifeline.poll()
 
     def stop(self) -> None:
         """SIGTERM, after the grace SIGKILL; returns when the process is gone."""
