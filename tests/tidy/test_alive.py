@@ -30,7 +30,6 @@ ENTRIES = {
 ALIVE = {
     "CACHE_DIR": "Numba's configuration",
     "__getattr__": "Python asks it for a module's missing names",
-    "address_low": "a column of simulated events that is handed on by position",
     "has_next": "aiokafka's fetcher asks what it fetched",
     "obj": "click hands it to the commands",
     "partition_of": "for producers of events, who need no compiler",
