@@ -25,7 +25,9 @@ from engine.imports.tally import Tally
 MTIME = "mtime"
 UNREADABLE = -1
 _MONTHS = {name: i for i, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
-_ISO = re.compile(rb"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):([0-5]\d|60)(?:[.,](\d{1,9}))?( ?[+-]\d\d:?\d\d|Z)?(?![^ ])")
+_ISO = re.compile(
+    rb"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):([0-5]\d|60)(?:[.,](\d{1,9}))?( ?[+-]\d\d:?\d\d|Z)?(?![^ ])"
+)
 _TRADITIONAL = re.compile(rb"([A-Z][a-z][a-z]) ([ \d]\d) (\d\d):(\d\d):$")
 _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)$")
 _HALF_YEAR_DAYS = 186

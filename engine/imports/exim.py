@@ -35,7 +35,11 @@ _ARRIVAL = re.compile(
     rb'(?:[\w-]+ )?<= (?:"(?:[^"\\]|\\.)*"\S*|\S+)(?: R=\S+)?(?: DS)?(?P<remote> ' + _HOST + _CI + rb")?"
 )
 _REFUSAL = re.compile(
-    rb"(?:[\w-]+ )?(?:DS )?(?=H=)" + _HOST + _CI + rb".*? (?P<temporary>temporarily )?rejected (?P<what>\S+)"
+    rb"(?:[\w-]+ )?(?:DS )?(?=H=)"
+    + _HOST
+    + rb"(?= )"
+    + _CI
+    + rb".*? (?P<temporary>temporarily )?rejected (?P<what>\S+)"
 )
 _REFUSED = re.compile(
     rb"(?P<temporary>temporarily )?(?:refused connection from|[Cc]onnection from|rejected (?:EHLO|HELO) from"
