@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import orjson
 
@@ -51,7 +51,7 @@ def replayed(trace: Path, settings: Settings) -> list[bytes]:
     parts = [partition(settings, number) for number in range(settings.topics.partitions)]
     engine = Replay(parts, composer(settings))
     with gzip.open(trace) as source:
-        return [encode_decision(decision) for found in engine.run(source) for decision in found]
+        return [encode_decision(decision) for found in engine.run(cast(BinaryIO, source)) for decision in found]
 
 
 def scored(trace: Path, lines: Iterable[bytes], delay_ms: int, folder: Path) -> Path:

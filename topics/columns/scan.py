@@ -18,7 +18,7 @@ from topics.columns.jit import inline, kernel
 from topics.columns.keys import parse_key
 from topics.columns.memory import HIGHS, ONES, int64, octet, octets4, octets8, trailing_zeros
 
-READY, SLOW, POISON, APPLIED = 0, 1, 2, 3
+READY, SLOW, POISON = 0, 1, 2
 ACCEPTED, DEFERRED, REJECTED = 0, 1, 2
 LAST_TS_MS = 253_402_300_799_999
 MOST_MESSAGES = 1_000_000
