@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from engine.stream.blocks import Block
-from topics.columns.batches import BATCH, unpack
+from topics.columns.batches import BATCH, SMALLEST_RECORD, unpack
 from topics.columns.scan import EventColumns, empty_columns
 
 ARENA_OCTETS = 4 << 20
-SMALLEST_RECORD = 7  # octets
 
 
 class Unpacked:

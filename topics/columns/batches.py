@@ -21,6 +21,7 @@ from topics.columns.memory import big32, byte_swap, int64, octet, octets8
 from topics.columns.scan import POISON, scan_event
 
 BATCH_HEAD = 61
+SMALLEST_RECORD = 7  # octets: length, attributes, two deltas, null key, null value, no headers
 MOST_UNPACKED = 256 << 20
 CODEC_MASK, APPEND_TIME, TRANSACTIONAL, CONTROL = 0x07, 0x08, 0x10, 0x20
 GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
@@ -181,7 +182,7 @@ def _field(octets: Any, at: int, end: int) -> Any:
 
 @inline
 def _read_record(octets: Any, at: int, end: int) -> Any:
-    """(end or -1, timestamp delta, offset delta, key start, key length, value start, value length)."""
+    """(end or -1, timestamp delta, offset delta, key start, key length, value start, value length). Headers are passed over."""
     bad = (int64(-1), int64(0), int64(0), int64(0), int64(0), int64(0), int64(0))
     at, length = _varint(octets, at, end)
     if at < 0 or length < 1 or length > end - at:
@@ -197,7 +198,7 @@ def _read_record(octets: Any, at: int, end: int) -> Any:
     if at < 0:
         return bad
     at, start, value_length = _field(octets, at, end)
-    if at < 0:
+    if at < 0 or at >= end:  # at least the number of headers follows: no record is shorter than SMALLEST_RECORD
         return bad
     return end, delta_ms, delta, key_start, key_length, start, value_length
 
@@ -215,7 +216,7 @@ def read_records(octets: Any, arena: Any, batches: Any, first_offset: int, colum
         at = batch.start
         for _ in range(batch.records):
             at, delta_ms, delta, key_start, key_length, start, length = _read_record(source, at, batch.end)
-            if at < 0:
+            if at < 0 or delta < 0 or delta > batch.last_offset - batch.base_offset:
                 batch.sound = 0
                 break
             if batch.base_offset + delta < first_offset:
@@ -239,11 +240,12 @@ def read_events(octets: Any, arena: Any, batches: Any, first_offset: int, column
             continue
         source = arena if batch.unpacked else octets
         base_offset, end, unpacked = batch.base_offset, batch.end, batch.unpacked
+        last_delta = batch.last_offset - base_offset
         append_time = batch.attributes & APPEND_TIME
         at = batch.start
         for _ in range(batch.records):
             at, delta_ms, delta, _, _, start, length = _read_record(source, at, end)
-            if at < 0:
+            if at < 0 or delta < 0 or delta > last_delta:
                 batch.sound = 0
                 break
             if base_offset + delta < first_offset:
