@@ -99,10 +99,10 @@ class BlockRecords(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
             if count < BATCHES_A_CALL or not room["sound"][-1]:
                 break
         batches = np.concatenate(found)
-        sound = batches[: len(batches) - (not batches["sound"][-1])]
+        sound: npt.NDArray[Any] = batches[batches["sound"] == 1]
         if not len(sound):
             raise CorruptRecordException(
-                f"{self._tp.topic}-{self._tp.partition}: batch at offset {batches['base_offset'][0]} fails its CRC or is of "
+                f"{self._tp.topic}-{self._tp.partition}: batch at offset {self.next_fetch_offset} fails its CRC or is of "
                 "a format before v2"
             )
         return sound
