@@ -55,7 +55,7 @@ class EmbeddedBroker:
         self.data_dir = Path(data_dir).expanduser().absolute()
         self.log = self.data_dir / "logs" / "broker.log"
         self._console = self.data_dir / "logs" / "console.log"
-        self._wanted_port, self._port = port, port
+        self._port = port
         self._settings, self._flags = dict(settings or {}), tuple(flags)
         self._heap = heap_flags(heap_mb)
         self._process: HeldProcess | None = None
