@@ -4,7 +4,8 @@ Format: https://kafka.apache.org/documentation/#recordbatch (magic 2, the only o
 before the offset that was asked for and end inside a batch: records below ``first_offset`` are dropped, the cut batch is
 left for the next fetch. Malformed input yields a status, never a read outside the buffers.
 
-Limit: a batch may unpack to MOST_UNPACKED octets; a larger one (a decompression bomb) is reported as undecodable.
+Limit: the batches of a fetch may unpack to MOST_UNPACKED octets, all together; those that don't fit any more (behind, or
+themselves, a decompression bomb) are reported as undecodable.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from topics.columns.scan import POISON, scan_event
 BATCH_HEAD = 61
 SMALLEST_RECORD = 7  # octets: length, attributes, two deltas, null key, null value, no headers
 MOST_UNPACKED = 256 << 20
+MOST_RATIO = 1 << 15  # of unpacked to packed: zstd can make 128 KiB of four octets
 CODEC_MASK, APPEND_TIME, TRANSACTIONAL, CONTROL = 0x07, 0x08, 0x10, 0x20
 GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
 XERIAL = b"\x82SNAPPY\x00"
@@ -95,7 +97,7 @@ def unpack(octets: bytes, batches: npt.NDArray[Any], arena: npt.NDArray[np.uint8
             try:
                 size = _decompress(codec, packed, memoryview(arena.data)[used:])
             except cramjam.DecompressionError:
-                if used + (len(packed) << 10) < len(arena) or len(arena) >= MOST_UNPACKED:
+                if used + len(packed) * MOST_RATIO < len(arena) or len(arena) >= MOST_UNPACKED:
                     batches["sound"][i] = 0
                     break
                 arena = _larger(arena, used)
