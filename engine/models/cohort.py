@@ -1,11 +1,12 @@
 """The site's newcomers: a histogram per scale of the peak that new keys reach in their first 24 hours, and its quantiles.
 
-Bins are a sixth of an octave of 1 + peak; a quantile is read as its bin's lower edge (the bin of one message then reads
-as 1, and the prior's limits as 40, 81 and 81). A unit of weight moves between bins
-as its newcomer grows, so keys that never return are counted right and no timer is needed. Guards, so that attackers don't
-raise the limit that they are measured by: nothing is learned in the site's first two days, a contribution is capped at
-1.5 times the quantile, and stops once more was rejected than accepted. Q90 is never below one message: where most newcomers
-are turned away, and so stay in bin 0, it would come to allow none, and with the cap at 1.5 x 0 never recover.
+Bins are a sixth of an octave of 1 + peak; a quantile is read as its bin's upper edge, and Q90 as one message at least. A
+unit of weight moves between bins as its newcomer grows, so keys that never return are counted right and no timer is needed.
+
+Guards, so that attackers don't raise the limit that they are measured by: nothing is learned in the site's first two days,
+nor from more than four new keys a day of one /16 (IPv6: /48; counted in 1,024 hashed, leaky slots: on a site so busy that
+they fill, learning pauses and the limits stay); a contribution is capped at 1.5 times the quantile, and stops once more was
+rejected than accepted.
 """
 
 from __future__ import annotations
@@ -13,11 +14,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from engine.models.constants import (
     BINS,
     BINS_PER_OCTAVE,
     CONTRIBUTION_CAP,
+    DAY_MS,
     HALVE_EVERY,
+    LEARN_AFTER_MS,
+    NEIGHBOUR_SLOTS,
+    NEIGHBOURS,
     NEWCOMER_SHARE,
     QUANTILE,
     QUANTILE_LEAST,
@@ -25,6 +32,7 @@ from engine.models.constants import (
     SCALES,
 )
 from engine.models.layout import COUNTED
+from engine.models.table import hash_key
 from topics.columns.jit import inline, kernel
 from topics.columns.memory import float64, int64
 
@@ -37,7 +45,7 @@ def bin_of(peak: float) -> int:
 
 @inline
 def quantile(hist: Any, scale: int, share: float) -> float:
-    """Lower edge of the first bin at which the cumulated weight reaches ``share`` of the total."""
+    """Upper edge of the first bin at which the cumulated weight reaches ``share`` of the total."""
     total = 0.0
     for b in range(BINS):
         total += hist[scale, b]
@@ -45,7 +53,7 @@ def quantile(hist: Any, scale: int, share: float) -> float:
     while reached < share * total and b < BINS - 1:
         b += 1
         reached += hist[scale, b]
-    return math.exp2(b / BINS_PER_OCTAVE) - 1.0
+    return math.exp2((b + 1) / BINS_PER_OCTAVE) - 1.0
 
 
 @inline
@@ -64,10 +72,24 @@ def open_cohort(sites: Any) -> None:
 
 
 @inline
-def enter(site: Any, row: Any, learning: bool) -> None:
-    """A new key: it enters bin 0 of each scale if the site is old enough to tell who is new."""
+def among_few(site: Any, key: Any, t_ms: int) -> bool:
+    """Count a new key on its /16 or /48; whether it is among the first few there within a day."""
+    slot = int64(hash_key(key >> np.uint64(16), np.uint64(0)) & np.uint64(NEIGHBOUR_SLOTS - 1))
+    count, elapsed_ms = float64(site.neighbours[slot]), t_ms - site.neighbours_ms[slot]
+    if elapsed_ms > 0:
+        count *= math.exp(-elapsed_ms / DAY_MS)
+        site.neighbours_ms[slot] = t_ms
+    site.neighbours[slot] = count + 1.0
+    return bool(site.neighbours[slot] <= NEIGHBOURS)
+
+
+@inline
+def enter(site: Any, row: Any, t_ms: int) -> None:
+    """A new key at ``t_ms``: it enters bin 0 of each scale if the site is old enough to tell who is new, and its
+    neighbours are few."""
     site.new_keys += 1
-    if learning:
+    few = among_few(site, row.key, t_ms)
+    if few and t_ms - site.first_ms >= LEARN_AFTER_MS:
         row.flags |= COUNTED
         for s in range(SCALES):
             site.hist[s, 0] += 1.0

@@ -45,6 +45,10 @@ BINS_PER_OCTAVE = 6
 PRIOR_MASS, PRIOR_RATIO, PRIOR_BINS = 12.0, 0.85, 39  # worth 68 newcomers
 HALVE_EVERY = 500  # counted newcomers: the cohort follows the site
 REFRESH_EVERY = 32  # new keys between two readings of the quantiles
+NEIGHBOURS = (
+    4.0  # a newcomer counts if it is among so many new keys of its /16 (IPv6: /48) within a day: snowshoe and rotation
+)
+NEIGHBOUR_SLOTS = 1024  # don't teach; 256 to 65,536 slots measure the same
 CONTRIBUTION_CAP = 1.5  # x Q90: one newcomer can't drag the quantile far
 
 RATE_FLOOR_PER_H = 0.5

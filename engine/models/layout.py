@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from engine.models.constants import BINS, PRIOR_BINS, PRIOR_MASS, PRIOR_RATIO, SCALES
+from engine.models.constants import BINS, NEIGHBOUR_SLOTS, PRIOR_BINS, PRIOR_MASS, PRIOR_RATIO, SCALES
 
 STATE_VERSION = 1  # of ROW and SITE, written into every changelog value
 
@@ -51,6 +51,8 @@ SITE = np.dtype(
         ("q90", "f8", (SCALES,)),
         ("limit", "f8", (SCALES,)),  # of a newcomer at T = 1
         ("q50", "f8"),  # of the hour
+        ("neighbours", "f4", (NEIGHBOUR_SLOTS,)),  # leaky count of new keys, by hash of their /16 or /48
+        ("neighbours_ms", "i8", (NEIGHBOUR_SLOTS,)),
         ("new_keys", "i8"),
         ("since_halving", "i8"),
         ("events", "i8"),  # counted

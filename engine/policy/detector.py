@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 from engine.models.cohort import enter, grow
-from engine.models.constants import DAY_MS, LEARN_AFTER_MS, NEWCOMER_MS, TYPICAL_WEIGHT_FIRST
+from engine.models.constants import DAY_MS, NEWCOMER_MS, TYPICAL_WEIGHT_FIRST
 from engine.models.counters import count
 from engine.models.days import close_day
 from engine.models.layout import COUNTED, DIRTY, WAITING
@@ -81,7 +81,7 @@ def _welcome(state: Any, key: Any, t_ms: int, seed: Any, policy: Any, scratch: A
     row.day = t_ms // DAY_MS
     row.typical = math.log(1.0 + site.q50)
     row.weight = TYPICAL_WEIGHT_FIRST
-    enter(site, row, t_ms - site.first_ms >= LEARN_AFTER_MS)
+    enter(site, row, t_ms)
     if partition_of_key(key, policy.partitions, scratch) != policy.partition:
         site.miskeyed += 1
     return number

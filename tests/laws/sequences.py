@@ -25,6 +25,11 @@ IPV4_TAG = 0xFFFFFFFF_00000000
 OUTCOMES = {ACCEPTED: "accepted", DEFERRED: "deferred", REJECTED: "rejected"}
 
 
+def far_apart(number: int) -> int:
+    """An IPv4 key for a number, another for each, so that consecutive ones share no /16."""
+    return IPV4_TAG + (number * 0x9E3779B1 + 0x31415926) % 2**32
+
+
 class Event(NamedTuple):
     offset: int
     ts_ms: int
@@ -103,7 +108,7 @@ def _step(draw: random.Random, fresh: Iterator[int]) -> tuple[int, int, int]:
 def rich_sequence(seed: int, count: int) -> list[Event]:
     """``count`` events over about two months and two idle ones; a quarter are of keys never seen before."""
     draw, now_ms, offset, events = random.Random(seed), START_MS, -1, []
-    fresh = iter(range(IPV4_TAG + 1_000_000, IPV4_TAG + 1_000_000 + count))
+    fresh = (far_apart(i) for i in range(count))
     for i in range(count):
         now_ms += int(draw.expovariate(count / (60 * DAY_MS))) + (40 * DAY_MS if i in (count // 3, count // 2) else 0)
         offset += 1 if draw.random() < 0.95 else draw.randrange(2, 50)

@@ -102,9 +102,9 @@ def test_a_long_history_survives_many_restarts() -> None:
 def test_releases_come_in_the_order_of_their_ends_however_often_a_throttle_was_extended() -> None:
     early, late = IPV4_TAG + 1, IPV4_TAG + 2
     events = [
-        Event(0, START_MS, -1, early, 50, ACCEPTED),
-        Event(1, START_MS + HOUR_MS // 2, -1, late, 50, ACCEPTED),
-        Event(2, START_MS + HOUR_MS * 3 // 4, -1, early, 25, ACCEPTED),
+        Event(0, START_MS, -1, early, 60, ACCEPTED),
+        Event(1, START_MS + HOUR_MS // 2, -1, late, 60, ACCEPTED),
+        Event(2, START_MS + HOUR_MS * 3 // 4, -1, early, 40, ACCEPTED),
         Event(3, START_MS + DAY_MS, -1, 0, 1, ACCEPTED),
     ]
     run = whole(columns_of(events))

@@ -28,6 +28,7 @@ from tests.laws.sequences import (
     WINDOW_MS,
     Event,
     columns_of,
+    far_apart,
     rich_sequence,
     sequences,
 )
@@ -179,7 +180,7 @@ def test_a_rate_that_fell_by_a_fifth_is_said_at_once() -> None:
 @pytest.mark.parametrize("outcome", [REJECTED, DEFERRED])
 def test_a_site_that_turns_most_newcomers_away_still_lets_newcomers_in(outcome: int) -> None:
     events = [
-        Event(i, START_MS + i * 60_000, -1, IPV4_TAG + i, 1, ACCEPTED if i % 20 == 0 else outcome)
+        Event(i, START_MS + i * 60_000, -1, far_apart(i), 1, ACCEPTED if i % 20 == 0 else outcome)
         for i in range(12_000)
     ]
     oracle, verdicts = judged(events, rows=1 << 14)

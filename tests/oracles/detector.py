@@ -61,9 +61,9 @@ def bin_of(x: float) -> int:
     return min(BINS - 1, math.floor(BINS_PER_OCTAVE * math.log2(1.0 + x)))
 
 
-def lower_edge(b: int) -> float:
-    """Where bin ``b`` begins: 2^(b/6) - 1."""
-    return float(2.0 ** (b / BINS_PER_OCTAVE)) - 1.0
+def upper_edge(b: int) -> float:
+    """Where bin ``b`` ends: 2^((b + 1)/6) - 1."""
+    return float(2.0 ** ((b + 1) / BINS_PER_OCTAVE)) - 1.0
 
 
 def prior() -> list[float]:
@@ -72,14 +72,14 @@ def prior() -> list[float]:
 
 
 def quantile(histogram: list[float], q: float) -> float:
-    """Lower edge of the first bin at which the running sum reaches ``q`` of the whole."""
+    """Upper edge of the first bin at which the running sum reaches ``q`` of the whole."""
     wanted = q * list(accumulate(histogram))[-1]  # not sum(): from Python 3.12 on that rounds otherwise
     reached = 0.0
     for b, held in enumerate(histogram):
         reached += held
         if reached >= wanted:
-            return lower_edge(b)
-    return lower_edge(BINS - 1)
+            return upper_edge(b)
+    return upper_edge(BINS - 1)
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,7 @@ class Cohort:
         self.new_keys = 0
         self.counted = 0
         self.since_halving = 0
+        self.neighbours: dict[int, tuple[float, int]] = {}
         self.read()
 
     def read(self) -> None:
@@ -143,13 +144,28 @@ class Cohort:
         self.q50 = quantile(self.hist[0], 0.50)
         self.lnew = [NEWCOMER_FACTOR[s] * self.q90[s] for s in EACH]
 
-    def admit(self, row: OracleRow, t_ms: int) -> None:
-        """A new key: counted, from bin 0 up, once the site is two days old. Every 500 counted halve the past."""
+    def admit(self, row: OracleRow, key: int, t_ms: int) -> None:
+        """A new key: counted, from bin 0 up, once the site is two days old and if it is among the first four of its /16
+        (IPv6: /48) in a decayed day. Every 500 counted halve the past."""
         self.new_keys += 1
-        if t_ms - self.first_ms >= LEARN_AFTER_MS:
+        few = self._among_few(key >> 16, t_ms)
+        if few and t_ms - self.first_ms >= LEARN_AFTER_MS:
             self._count(row)
         if self.new_keys % REFRESH_EVERY == 0:
             self.read()
+
+    def _among_few(self, neighbourhood: int, t_ms: int) -> bool:
+        """1,024 leaky counts (tau one day, f32) of new keys, by the low bits of splitmix64's finaliser of the prefix."""
+        x = neighbourhood
+        x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
+        slot = (x ^ (x >> 31)) % 1024
+        count, last_ms = self.neighbours.get(slot, (0.0, 0))
+        if t_ms > last_ms:
+            count *= math.exp(-(t_ms - last_ms) / DAY_MS)
+        count = single(count + 1.0)
+        self.neighbours[slot] = (count, max(last_ms, t_ms))
+        return count <= 4.0
 
     def _count(self, row: OracleRow) -> None:
         row.counted = True
@@ -325,7 +341,7 @@ class PartitionOracle:
         typical = single(math.log(1.0 + self.cohort.q50))
         row = OracleRow(last_ms=t_ms, first_seen_s=t_ms // 1000, day=t_ms // DAY_MS, typical=typical)
         self.rows[key] = row
-        self.cohort.admit(row, t_ms)
+        self.cohort.admit(row, key, t_ms)
         return row
 
     def _decide(self, offset: int, t_ms: int, key: int, row: OracleRow) -> list[Verdict]:

@@ -102,6 +102,22 @@ def test_through_kafka_and_by_replay_the_decisions_are_the_same_bytes(
     assert _decisions(env) == expected
 
 
+@pytest.mark.parametrize("partitions", [1, 8])
+def test_a_real_trace_decides_alike_through_kafka_and_by_replay(
+    broker: EmbeddedBroker, prefix: str, shared: Path, tmp_path: Path, partitions: int
+) -> None:
+    trace = shared / "evaluation" / "traces" / "dev-kdent.events.ndjson.gz"
+    env = _created(broker, prefix, partitions)
+    sent = tidegate("produce", str(trace), env=env)
+    assert sent.returncode == 0, sent.stderr.decode()
+    with WorkerProcess(env, tmp_path) as worker:
+        worker.wait_for(partitions, 4_064)
+        assert worker.stop() == 0
+    expected = _replayed(trace, env)
+    assert len(expected) > 20
+    assert _decisions(env) == expected
+
+
 def test_a_stopped_worker_goes_on_where_it_was(cluster: dict[str, str], events: Path, tmp_path: Path) -> None:
     first, second, count = _halves(events)
     _produce(cluster, first)
