@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import cramjam
+import numpy as np
+import pytest
+from aiokafka.record.memory_records import MemoryRecords
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.kernels import octets_of
+from tests.oracles.records import CODECS, crc32c, records_of
+from tests.topics.fetches import (
+    RECORDS,
+    WRITERS,
+    Got,
+    Sent,
+    at_offset,
+    by_aiokafka,
+    by_columns,
+    fetch,
+    record_of,
+    resealed,
+    section_batch,
+    signed_varint,
+    wanted,
+)
+from topics.columns import batches as batches_module
+from topics.columns.batches import BATCH, find_batches
+from topics.columns.batchwrite import CODECS as WRITTEN_CODECS
+from topics.columns.batchwrite import ColumnBatch
+from topics.columns.crc import checksum
+
+STAMP_MS = 1_700_000_000_000
+THREE = [Sent(STAMP_MS + i, b"k%d" % i, b"value %d" % i) for i in range(3)]
+FORMS = [
+    (writer, codec) for writer in WRITERS for codec in CODECS if writer != "kafka-python" or codec in {"none", "gzip"}
+]
+
+
+def oracle_says(octets: bytes, first_offset: int = 0) -> list[Got]:
+    return [
+        Got(*record[:4])
+        for record in ((r.offset, r.timestamp_ms, r.key, r.value) for r in records_of(octets, first_offset))
+    ]
+
+
+def aiokafka_says(octets: bytes) -> list[Got]:
+    reader, found = MemoryRecords(octets), []
+    while reader.has_next():
+        batch = reader.next_batch()
+        assert batch.validate_crc()
+        found += [Got(record.offset, record.timestamp, record.key, record.value) for record in batch]
+    return found
+
+
+@pytest.mark.parametrize(("writer", "codec"), FORMS)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(records=RECORDS, base_offset=st.sampled_from([0, 7, 2**40]))
+@example(records=[Sent(5, None, None), Sent(STAMP_MS, b"", b""), Sent(4, b"k", b"v" * 20_000)], base_offset=1)
+def test_what_any_writer_wrote_is_read_as_it_was(
+    writer: str, codec: str, records: list[Sent], base_offset: int
+) -> None:
+    octets = at_offset(WRITERS[writer](records, codec), base_offset)
+    found = fetch(octets)
+    assert found.batches["sound"].tolist() == [1]
+    assert found.used == len(octets)
+    assert found.records == wanted(records, base_offset) == oracle_says(octets) == aiokafka_says(octets)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_batches_of_thousands_of_records_are_read_whole(codec: str) -> None:
+    records = [Sent(STAMP_MS + i, b"%d" % (i % 99), b'{"ts":%d}' % i) for i in range(5000)]
+    octets = b"".join(at_offset(by_aiokafka(records[at : at + 1000], codec), at) for at in range(0, 5000, 1000))
+    assert fetch(octets).records == wanted(records)
+
+
+def test_every_codec_that_can_be_read_can_be_written() -> None:
+    assert tuple(WRITTEN_CODECS) == CODECS
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_column_batch_is_to_other_clients_what_their_own_would_be(codec: str) -> None:
+    ours, theirs = by_columns(THREE, codec), by_aiokafka(THREE, codec)
+    assert aiokafka_says(ours) == aiokafka_says(theirs) == wanted(THREE)
+    assert (ours[:8], ours[16:17], ours[21:61]) == (theirs[:8], theirs[16:17], theirs[21:61])
+    assert next(iter(MemoryRecords(ours).next_batch())).timestamp_type == 0
+
+
+def test_a_column_batch_says_its_size_and_producer() -> None:
+    batch = ColumnBatch(record_of(0, THREE[0], STAMP_MS), 1, (STAMP_MS, STAMP_MS), codec="lz4", transactional=True)
+    batch._set_producer_state(77, 5, 9)
+    batch.close()
+    assert batch.closed()
+    assert (batch.record_count(), batch.size()) == (1, len(batch._build()))
+    read = MemoryRecords(batch._build()).next_batch()
+    assert (read.producer_id, read.producer_epoch, read.base_sequence, read.is_transactional) == (77, 5, 9, True)
+
+
+@pytest.mark.parametrize("codec", ["none", "lz4"])
+def test_a_cut_fetch_ends_with_its_last_whole_batch(codec: str) -> None:
+    first, second = at_offset(by_aiokafka(THREE, codec), 0), at_offset(by_aiokafka(THREE, codec), 3)
+    for size in range(len(first) + len(second)):
+        found = fetch((first + second)[:size])
+        assert found.used == (len(first) if size >= len(first) else 0)
+        assert found.records == (wanted(THREE) if size >= len(first) else [])
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("first_offset", range(9))
+def test_records_below_the_first_offset_are_left_out(codec: str, first_offset: int) -> None:
+    octets = at_offset(by_aiokafka(THREE, codec), 2) + at_offset(by_aiokafka(THREE, codec), 5)
+    both = wanted(THREE, 2) + wanted(THREE, 5)
+    assert fetch(octets, first_offset).records == [record for record in both if record.offset >= first_offset]
+
+
+def test_offsets_that_compaction_took_away_are_covered_by_the_last_one() -> None:
+    section = record_of(1, THREE[0], 1000) + record_of(6, THREE[1], 1000)
+    found = fetch(at_offset(section_batch(section, 2, last_delta=9), 100))
+    assert [record.offset for record in found.records] == [101, 106]
+    assert found.batches["last_offset"].tolist() == [109]
+
+
+def test_the_brokers_append_time_stands_for_every_record() -> None:
+    octets = resealed(by_aiokafka(THREE), attributes=0x08, most_ms=STAMP_MS + 99)
+    assert {record.timestamp_ms for record in fetch(octets).records} == {STAMP_MS + 99}
+    assert fetch(octets).records == aiokafka_says(octets)
+
+
+def test_the_head_of_a_batch_is_read() -> None:
+    octets = at_offset(by_aiokafka(THREE, "zstd", is_transactional=1, producer_id=2**40, producer_epoch=3), 2**50)
+    batch = fetch(octets).batches[0]
+    assert (batch["base_offset"], batch["last_offset"], batch["records"]) == (2**50, 2**50 + 2, 3)
+    assert (batch["base_ms"], batch["most_ms"], batch["producer_id"]) == (STAMP_MS, STAMP_MS + 2, 2**40)
+    assert (batch["attributes"], batch["unpacked"], batch["skip"]) == (0x14, 1, 0)
+
+
+def test_a_batch_to_be_skipped_is_neither_unpacked_nor_read() -> None:
+    octets = at_offset(by_aiokafka(THREE, "gzip"), 0) + at_offset(by_aiokafka(THREE), 3)
+    found = np.zeros(4, BATCH)
+    count, _ = find_batches(octets_of(octets), 0, True, found)
+    found["skip"] = 1
+    arena = batches_module.unpack(octets, found[:count], np.empty(0, np.uint8))
+    arena.flags.writeable = False
+    columns = batches_module.empty_records(8)
+    assert (len(arena), batches_module.read_records(octets_of(octets), arena, found[:count], 0, columns)) == (0, 0)
+
+
+def test_more_batches_than_there_is_room_for_come_with_the_next_call() -> None:
+    octets = b"".join(at_offset(by_aiokafka(THREE), 3 * i) for i in range(5))
+    room, at, found = np.zeros(2, BATCH), 0, []
+    while (step := find_batches(octets_of(octets), at, True, room))[0]:
+        count, at = step
+        found += room["base_offset"][:count].tolist()
+    assert (found, at) == ([0, 3, 6, 9, 12], len(octets))
+
+
+@given(st.binary(max_size=100))
+@example(b"123456789")
+def test_checksums_are_castagnolis(octets: bytes) -> None:
+    assert checksum(octets_of(octets)) == crc32c(octets)
+    assert checksum(octets_of(b"123456789")) == 0xE3069283
+
+
+SOUND = at_offset(by_aiokafka(THREE), 0)
+FOLLOWER = at_offset(by_aiokafka(THREE), 3)
+
+
+@pytest.mark.parametrize("at", [17, 21, 23, 27, 35, 43, 57, 61, len(SOUND) - 1])
+def test_a_flipped_bit_fails_the_checksum_and_ends_the_fetch(at: int) -> None:
+    damaged = bytearray(SOUND)
+    damaged[at] ^= 0x40
+    found = fetch(FOLLOWER + bytes(damaged) + FOLLOWER)
+    assert found.batches["sound"].tolist() == [1, 0]
+    assert (found.used, found.records) == (len(FOLLOWER), wanted(THREE, 3))
+
+
+def test_checksums_can_be_left_unchecked() -> None:
+    damaged = SOUND[:17] + b"\0\0\0\0" + SOUND[21:]
+    assert fetch(damaged, check_crc=False).records == wanted(THREE)
+
+
+@pytest.mark.parametrize("magic", [0, 1, 3, 255])
+def test_other_formats_are_unsound(magic: int) -> None:
+    found = fetch(SOUND[:16] + bytes([magic]) + SOUND[17:])
+    assert (found.batches["sound"].tolist(), found.used, found.records) == ([0], 0, [])
+
+
+@pytest.mark.parametrize("length", [-(2**31), -1, 0, 48])
+def test_a_length_that_no_batch_can_have_is_unsound(length: int) -> None:
+    found = fetch(SOUND[:8] + length.to_bytes(4, "big", signed=True) + SOUND[12:])
+    assert (found.batches["sound"].tolist(), found.used) == ([0], 0)
+
+
+@pytest.mark.parametrize("length", [len(SOUND), 2**31 - 1])
+def test_a_length_beyond_the_fetch_is_a_cut_batch(length: int) -> None:
+    assert fetch(SOUND[:8] + length.to_bytes(4, "big") + SOUND[12:]).used == 0
+
+
+@pytest.mark.parametrize(("count", "given", "sound"), [(4, 3, 0), (2**31 - 1, 3, 0), (2, 2, 1), (0, 0, 1), (-5, 0, 1)])
+def test_a_record_count_that_lies_gives_no_record_that_is_not_there(count: int, given: int, sound: int) -> None:
+    found = fetch(resealed(SOUND, count=count, last_delta=max(count, 3) - 1) + FOLLOWER)
+    assert found.records == wanted(THREE)[:given] + wanted(THREE, 3)
+    assert found.batches["sound"].tolist() == [sound, 1]
+
+
+GOOD = record_of(0, Sent(1000, b"k", b"v"), 1000)
+BROKEN = {
+    "empty section": b"",
+    "length without end": b"\xff" * 11,
+    "length beyond the section": b"\x7e" + GOOD[1:],
+    "negative length": signed_varint(-1) + GOOD[1:],
+    "length nothing": b"\0",
+    "no timestamp": signed_varint(1) + b"\0",
+    "timestamp without end": signed_varint(12) + b"\0" + b"\x80" * 11,
+    "no offset": signed_varint(2) + b"\0\0",
+    "no key": signed_varint(3) + b"\0\0\0",
+    "key longer than its record": signed_varint(6) + b"\0\0\0" + signed_varint(3) + b"ab",
+    "key length below null": signed_varint(6) + b"\0\0\0" + signed_varint(-2) + b"\1\0",
+    "no value": signed_varint(4) + b"\0\0\0\1",
+    "value of 2^62 octets": signed_varint(15) + b"\0\0\0\1" + signed_varint(2**62) + b"\0",
+    "value longer than its record": signed_varint(7) + b"\0\0\0\1" + signed_varint(2) + b"a",
+    "no headers": signed_varint(5) + b"\0\0\0\1\1",
+    "offset below the batch": record_of(-1, Sent(1000, b"k", b"v"), 1000),
+    "offset beyond the batch": record_of(2, Sent(1000, b"k", b"v"), 1000),
+    "offset of 2^60": record_of(2**60, Sent(1000, b"k", b"v"), 1000),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_malformed_record_ends_its_batch_and_no_other(fault: str) -> None:
+    found = fetch(section_batch(GOOD + BROKEN[fault], 2) + FOLLOWER)
+    assert found.batches["sound"].tolist() == [0, 1]
+    assert found.records == [Got(0, 1000, b"k", b"v"), *wanted(THREE, 3)]
+
+
+def test_records_without_a_header_count_cannot_outnumber_the_columns() -> None:
+    short = signed_varint(5) + b"\0\0\0\1\1"
+    assert fetch(section_batch(short * 700, 700)).records == []
+
+
+ZEROS = bytes(1 << 18)
+BOMBS = {
+    "gzip": bytes(cramjam.gzip.compress(ZEROS)),
+    "snappy": bytes(cramjam.snappy.compress_raw(ZEROS)),
+    "lz4": bytes(cramjam.lz4.compress(ZEROS)),
+    "zstd": bytes(cramjam.zstd.compress(ZEROS)),
+}
+
+
+@pytest.mark.parametrize("codec", BOMBS)
+def test_a_decompression_bomb_is_refused_and_its_neighbours_are_read(
+    codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches_module, "MOST_UNPACKED", 1 << 16)
+    bomb = section_batch(BOMBS[codec], 3, CODECS.index(codec))
+    before, behind = at_offset(by_aiokafka(THREE, codec), 0), at_offset(by_aiokafka(THREE, codec), 6)
+    found = fetch(before + at_offset(bomb, 3) + behind)
+    assert found.batches["sound"].tolist() == [1, 0, 1]
+    assert found.records == wanted(THREE) + wanted(THREE, 6)
+
+
+@pytest.mark.parametrize("codec", BOMBS)
+def test_what_unpacks_to_less_than_the_limit_is_read_however_well_it_was_packed(codec: str) -> None:
+    records = [Sent(STAMP_MS, b"", ZEROS)] * 2
+    assert fetch(by_aiokafka(records, codec) + at_offset(by_aiokafka(THREE, codec), 2)).records == [
+        *wanted(records),
+        *wanted(THREE, 2),
+    ]
+
+
+@pytest.mark.parametrize("codec", [1, 2, 3, 4, 5, 6, 7])
+@pytest.mark.parametrize("damage", [b"", b"\0", b"\xff" * 40, b"\x82SNAPPY\0", b"\x82SNAPPY\0" + b"\0" * 12])
+def test_what_cannot_be_unpacked_is_unsound(codec: int, damage: bytes) -> None:
+    found = fetch(section_batch(damage, 1, codec) + FOLLOWER)
+    assert found.batches["sound"].tolist() == [0, 1]
+    assert found.records == wanted(THREE, 3)
+
+
+def xerial(section: bytes, chunk: int) -> bytes:
+    blocks = [bytes(cramjam.snappy.compress_raw(section[at : at + chunk])) for at in range(0, len(section), chunk)]
+    return b"\x82SNAPPY\0" + b"\0\0\0\1" * 2 + b"".join(len(block).to_bytes(4, "big") + block for block in blocks)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_snappy_is_read_raw_and_in_the_java_librarys_chunks(chunk: int) -> None:
+    section = b"".join(record_of(i, sent, 1000) for i, sent in enumerate(THREE))
+    raw = section_batch(bytes(cramjam.snappy.compress_raw(section)), 3, 2)
+    chunks = section_batch(xerial(section, chunk), 3, 2)
+    assert fetch(raw).records == fetch(chunks).records == aiokafka_says(chunks) == wanted(THREE)
+    cut = section_batch(xerial(section, chunk)[:-1], 3, 2)
+    assert fetch(cut).batches["sound"].tolist() == [0]
