@@ -14,6 +14,7 @@ help: ## list the targets
 
 setup: ## make .venv (needs Python 3.11 or newer, nothing else; PYTHON=... chooses it)
 	@./setup.sh
+	@$(BIN)/python -m engine.local
 
 demo: setup ## watch a simulated month of mail pass through Kafka and the engine (ARGS="--help": its options)
 	@$(BIN)/tidegate demo $(ARGS)

@@ -7,6 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.models.cohort import bin_of, enter, grow, quantile, read_quantiles
+from engine.models.counters import count
+from engine.models.days import close_day
+from engine.models.limits import limit
+from engine.models.table import find, hash_key
+from engine.policy.lapse import pop, push
 from topics.columns.jit import kernel
 from topics.columns.keys import murmur2, parse_key, write_ipv6, write_key
 from topics.columns.scan import scan_event
@@ -45,3 +51,76 @@ def write_one_ipv6(high: Any, low: Any, out: Any) -> int:
 def murmur2_of(text: Any) -> Any:
     """`murmur2` of a whole array."""
     return murmur2(text, text.shape[0])
+
+
+@kernel
+def hash_one(key: Any, seed: Any) -> Any:
+    """`hash_key`."""
+    return hash_key(key, seed)
+
+
+@kernel
+def find_one(state: Any, key: Any, seed: Any) -> int:
+    """`find`: the key's row number, -1 without one."""
+    return find(state, key, hash_key(key, seed))
+
+
+@kernel
+def count_one(state: Any, number: int, t_ms: int, messages: int, outcome: int) -> None:
+    """`count` on a row."""
+    count(state.rows[number], t_ms, messages, outcome)
+
+
+@kernel
+def close_one(state: Any, number: int, today: int) -> None:
+    """`close_day` of a row."""
+    close_day(state.rows[number], state.site[0], today)
+
+
+@kernel
+def limits_of(state: Any, number: int, threshold: float, out: Any) -> None:
+    """`limit` of a row at every scale."""
+    for s in range(out.shape[0]):
+        out[s] = limit(state.rows[number], state.site[0], s, threshold)
+
+
+@kernel
+def bin_of_one(peak: float) -> int:
+    """`bin_of`."""
+    return bin_of(peak)
+
+
+@kernel
+def quantile_of(state: Any, scale: int, share: float) -> float:
+    """`quantile` of the site's histogram."""
+    return quantile(state.site[0].hist, scale, share)
+
+
+@kernel
+def read_site(state: Any) -> None:
+    """`read_quantiles` of the site."""
+    read_quantiles(state.site[0])
+
+
+@kernel
+def enter_one(state: Any, number: int, learning: bool) -> None:
+    """`enter` with a row."""
+    enter(state.site[0], state.rows[number], learning)
+
+
+@kernel
+def grow_one(state: Any, number: int) -> None:
+    """`grow` with a row."""
+    grow(state.site[0], state.rows[number])
+
+
+@kernel
+def push_one(state: Any, number: int, until_ms: int) -> None:
+    """`push` of a row."""
+    push(state, number, until_ms)
+
+
+@kernel
+def pop_one(state: Any) -> int:
+    """`pop`: a row number."""
+    return pop(state)

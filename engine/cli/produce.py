@@ -12,10 +12,9 @@ from rich.progress import Progress
 from engine.cli.files import event_file, progress, size_of
 from engine.cli.options import bootstrap_option, settings_from
 from engine.cli.worker import NO_CLUSTER
-from engine.config import Settings
 from engine.errors import OperatorError
 from engine.replay import whole_lines
-from topics.contracts import CONNECTIONS, UNLIMITED
+from topics.contracts import CONNECTIONS
 
 if TYPE_CHECKING:
     from engine.stream.producing import EventProducer
@@ -49,7 +48,7 @@ def produce(ctx: click.Context, events: tuple[str, ...], bootstrap: str | None, 
         settings.topics.prefix + CONNECTIONS.name, settings.topics.partitions, codec, settings.kafka.client_options()
     )
     with progress(size_of(list(events)), "produce") as bar:
-        seconds = asyncio.run(_produce(producer, list(events), rate, (settings, bar)))
+        seconds = asyncio.run(_produce(producer, list(events), rate, (settings.topics.retention_ms, bar)))
     sent = producer.produced
     click.echo(f"{sent.events:,} events in {seconds:.2f} s ({sent.events / seconds:,.0f}/s)", err=True)
     if sent.poison:
@@ -58,9 +57,11 @@ def produce(ctx: click.Context, events: tuple[str, ...], bootstrap: str | None, 
 
 
 async def _produce(
-    producer: EventProducer, names: list[str], rate: float | None, around: tuple[Settings, Progress]
+    producer: EventProducer, names: list[str], rate: float | None, around: tuple[int, Progress]
 ) -> float:
-    settings, bar = around
+    retention_ms, bar = around
+    from engine.stream.producing import refuse_history
+
     started_s = time.monotonic()
     await producer.start()
     try:
@@ -68,20 +69,9 @@ async def _produce(
             with event_file(name, bar) as source:
                 for text in whole_lines(source, int(min(rate / 20, 1 << 13)) * 100 if rate else 1 << 20):
                     await producer.send(text)
-                    _refuse_history(producer.produced.first_ms, settings)
+                    refuse_history(producer.produced.first_ms, retention_ms)
                     if rate:
                         await asyncio.sleep(started_s + producer.produced.events / rate - time.monotonic())
     finally:
         await producer.stop()
     return max(time.monotonic() - started_s, 1e-9)
-
-
-def _refuse_history(first_ms: int, settings: Settings) -> None:
-    """Kafka deletes by record timestamp: events older than the topic's retention would vanish within minutes."""
-    retention_ms = settings.topics.retention_ms
-    if retention_ms != UNLIMITED and 0 <= first_ms < time.time() * 1000 - retention_ms:
-        day = time.strftime("%Y-%m-%d", time.gmtime(first_ms / 1000))
-        raise OperatorError(
-            f"the events begin on {day}, but topics.retention_ms keeps {retention_ms / 86_400_000:g} days and Kafka deletes "
-            "by event time: set topics.retention_ms = -1 (and the topic's retention.ms) to keep imported history"
-        )

@@ -41,4 +41,7 @@ def up(
         click.echo(f"Kafka at {broker.bootstrap}, data in {local.data_dir}; Ctrl-C stops both", err=True)
         settings = dataclasses.replace(settings, kafka=dataclasses.replace(settings.kafka, bootstrap=broker.bootstrap))
         check_topics(settings, create=True)
-        run_worker(settings)
+        try:
+            run_worker(settings)
+        finally:
+            broker.check()

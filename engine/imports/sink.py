@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,8 +9,8 @@ from aiokafka.errors import KafkaError
 
 from engine.errors import OperatorError
 from engine.imports.tally import Tally
-from engine.stream.producing import EventProducer
-from topics.contracts import UNLIMITED, Topic
+from engine.stream.producing import EventProducer, refuse_history
+from topics.contracts import Topic
 
 CODEC = "lz4"
 
@@ -31,7 +30,7 @@ class KafkaSink:
             await producer.start()
             try:
                 for block in blocks:
-                    self._refuse_history(tally.first_ms)
+                    refuse_history(tally.first_ms, self._topic.retention_ms)
                     await producer.send(block)
             finally:
                 await producer.stop()
@@ -39,13 +38,3 @@ class KafkaSink:
             raise OperatorError(
                 f"Kafka at {self._options['bootstrap_servers']} took no more events: {error}"
             ) from error
-
-    def _refuse_history(self, first_ms: int) -> None:
-        kept_ms = self._topic.retention_ms
-        if kept_ms is None or kept_ms == UNLIMITED or first_ms >= time.time() * 1000 - kept_ms:
-            return
-        day = time.strftime("%Y-%m-%d", time.gmtime(first_ms / 1000))
-        raise OperatorError(
-            f"the events begin on {day}, but topics.retention_ms keeps {kept_ms / 86_400_000:g} days and Kafka deletes by "
-            "event time: set topics.retention_ms = -1 (and the topic's retention.ms) to keep imported history"
-        )

@@ -7,6 +7,7 @@ Lines that are no events are left out and counted. Rate: above a million events 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,11 +16,13 @@ import numpy as np
 import numpy.typing as npt
 from aiokafka import AIOKafkaProducer
 
+from engine.errors import OperatorError
 from topics.columns.batchwrite import ColumnBatch
 from topics.columns.keys import SCRATCH, partitions_of_keys
 from topics.columns.scan import READY, empty_columns, scan_lines
 from topics.columns.slow import Poison, settle
 from topics.columns.write import write_records
+from topics.contracts import UNLIMITED
 
 BLOCK_EVENTS = 1 << 14
 BATCH_OCTETS = 900_000  # below the broker's default for the largest batch
@@ -28,6 +31,18 @@ IN_FLIGHT = 32  # batches
 
 class LineTooLong(ValueError):
     """A line doesn't fit into a record batch."""
+
+
+def refuse_history(first_ms: int, retention_ms: int | None) -> None:
+    """Kafka deletes by record timestamp: events older than the topic's retention would vanish within minutes.
+    `OperatorError` if events that begin at ``first_ms`` (negative: unknown) are."""
+    if retention_ms is None or retention_ms == UNLIMITED or not 0 <= first_ms < time.time() * 1000 - retention_ms:
+        return
+    day = time.strftime("%Y-%m-%d", time.gmtime(first_ms / 1000))
+    raise OperatorError(
+        f"the events begin on {day}, but topics.retention_ms keeps {retention_ms / 86_400_000:g} days and Kafka deletes by "
+        "event time: set topics.retention_ms = -1 (and the topic's retention.ms) to keep imported history"
+    )
 
 
 @dataclass(slots=True)

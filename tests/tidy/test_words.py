@@ -27,6 +27,7 @@ PUBLIC_PROJECTS = frozenset(
     {
         "www.apache.org",
         "kafka.apache.org",
+        "www.w3.org",  # the name space of SVG
         "archive.apache.org",
         "repo.maven.apache.org",
         "faust-streaming.github.io",
