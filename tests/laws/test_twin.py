@@ -148,6 +148,7 @@ def reached(events: list[Event], verdicts: list[Verdict], oracle: PartitionOracl
     found["counted newcomers that grew"] = sum(max(row.bin) > 6 for row in rows)
     found["halvings"] = oracle.cohort.counted // HALVE_EVERY
     found["late"] = oracle.late
+    found["newcomers of a crowded neighbourhood"] = oracle.cohort.new_keys - oracle.cohort.counted
     return found
 
 
@@ -155,6 +156,7 @@ LEAST = {
     "throttle": 300, "release": 300, "extended": 20, "probation": 200, "volume": 20, "scales 1h": 50, "scales 24h": 5,
     "scales 1h+6h+24h": 50, "idle a week": 500, "out of order": 500, "retry": 1000, "closed days": 3000,
     "rejected only": 200, "known": 200, "counted newcomers that grew": 500, "halvings": 10, "late": 300,
+    "newcomers of a crowded neighbourhood": 200,
 }  # fmt: skip
 
 

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.kernels import octets_of
+from tests.oracles.records import crc32c, records_of
+from tests.topics.fetches import Sent, by_aiokafka, record_of, section_batch
+from topics.changelog import HEAD, ROW_KIND, SITE_KIND
+from topics.columns.batches import BATCH, RecordColumns, empty_records, find_batches, read_records
+from topics.columns.batchwrite import ColumnBatch
+from topics.columns.rows import (
+    HEAD_SIZE,
+    NEWER,
+    OK,
+    RECORD_ROOM,
+    WRONG_CRC,
+    WRONG_SIZE,
+    check_rows,
+    read_rows,
+    write_rows,
+    write_site,
+)
+
+ROW_SIZE, SITE_SIZE = 40, 56
+VERSION, EPOCH = 3, 0xFEDCBA98
+Octets = npt.NDArray[np.uint8]
+
+
+class Checked(NamedTuple):
+    """What `check_rows` says of a fetch, and the fetch."""
+
+    read: int
+    fault: int
+    keys: list[int]
+    kinds: list[int]
+    octets: Octets
+    records: RecordColumns
+
+
+def table(rows: int, seed: int = 1) -> Octets:
+    return np.random.default_rng(seed).integers(0, 256, (rows, ROW_SIZE), np.uint8)
+
+
+def section(rows: Octets, numbers: list[int], version: int = VERSION) -> bytes:
+    out = np.zeros(len(numbers) * (ROW_SIZE + RECORD_ROOM), np.uint8)
+    size = write_rows(rows, np.array(numbers, np.uint32), (version, EPOCH), out)
+    return out[:size].tobytes()
+
+
+def check(batch: bytes, version: int = VERSION) -> Checked:
+    view, found = octets_of(batch), np.zeros(1, BATCH)
+    assert find_batches(view, 0, True, found) == (1, len(batch))
+    count = int(found["records"][0])
+    records, nothing = empty_records(count), octets_of(b"")
+    assert read_records(view, nothing, found, 0, records) == count
+    keys, kinds = np.zeros(count, np.uint64), np.zeros(count, np.uint8)
+    scratch = (np.zeros(SITE_SIZE + HEAD_SIZE, np.uint8), keys, kinds)
+    read, fault = check_rows(view, nothing, records, (count, ROW_SIZE, SITE_SIZE, version), scratch)
+    return Checked(read, fault, keys[:read].tolist(), kinds[:read].tolist(), view, records)
+
+
+def check_values(*values: bytes) -> Checked:
+    return check(by_aiokafka([Sent(0, b"k", value) for value in values]))
+
+
+def value_of(row: bytes, version: int = VERSION, kind: int = ROW_KIND) -> bytes:
+    """A changelog value by its documentation."""
+    blank = HEAD.pack(version, kind, EPOCH, 0, len(row)) + row
+    return HEAD.pack(version, kind, EPOCH, crc32c(blank), len(row)) + row
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(0, 19), max_size=30), st.integers(0, 5))
+def test_rows_come_back_as_they_were(numbers: list[int], seed: int) -> None:
+    rows = table(20, seed)
+    checked = check(ColumnBatch(section(rows, numbers), len(numbers), (0, 0), codec="none")._build())
+    assert (checked.read, checked.fault) == (len(numbers), OK)
+    assert checked.keys == [int.from_bytes(rows[i, :8].tobytes(), "little") for i in numbers]
+    back = np.zeros((20, ROW_SIZE), np.uint8)
+    read_rows(checked.octets, octets_of(b""), checked.records, np.array(numbers, np.int64), back)
+    assert (back[numbers] == rows[numbers]).all()
+    assert not back[[i for i in range(20) if i not in numbers]].any()
+
+
+def test_a_record_has_the_documented_form() -> None:
+    rows = table(2)
+    batch = ColumnBatch(section(rows, [1, 0]), 2, (7, 7), codec="none")._build()
+    records = records_of(batch)
+    assert [record.key for record in records] == [rows[i, :8].tobytes()[::-1] for i in (1, 0)]
+    assert [record.value for record in records] == [value_of(rows[i].tobytes()) for i in (1, 0)]
+    assert [record.headers for record in records] == [(), ()]
+
+
+def test_a_batch_of_thousands_of_rows_fits_the_room_that_is_foretold() -> None:
+    rows = table(5000)
+    records = records_of(ColumnBatch(section(rows, list(range(5000))), 5000, (0, 0), codec="none")._build())
+    assert [record.offset for record in records] == list(range(5000))
+    assert records[-1].value == value_of(rows[-1].tobytes())
+
+
+def test_a_site_record_has_the_documented_form_and_is_told_from_rows() -> None:
+    site = octets_of(bytes(range(SITE_SIZE)))
+    out = np.zeros(HEAD_SIZE + SITE_SIZE, np.uint8)
+    assert write_site(site, (VERSION, EPOCH), out) == len(out)
+    assert out.tobytes() == value_of(site.tobytes(), kind=SITE_KIND)
+    checked = check_values(value_of(bytes(ROW_SIZE)), out.tobytes())
+    assert (checked.fault, checked.kinds) == (OK, [ROW_KIND, SITE_KIND])
+
+
+def test_a_passed_over_record_is_not_read() -> None:
+    checked = check_values(value_of(bytes([1]) * ROW_SIZE), value_of(bytes([2]) * ROW_SIZE))
+    back = np.zeros((1, ROW_SIZE), np.uint8)
+    read_rows(checked.octets, octets_of(b""), checked.records, np.array([-1, 0], np.int64), back)
+    assert set(back[0].tolist()) == {2}
+
+
+def test_no_flipped_bit_goes_unnoticed() -> None:
+    good = value_of(bytes(range(ROW_SIZE)))
+    for at in range(len(good)):
+        for bit in range(8):
+            damaged = bytearray(good)
+            damaged[at] ^= 1 << bit
+            checked = check_values(good, bytes(damaged))
+            assert checked.read == 1, (at, bit)
+            assert checked.fault in {WRONG_CRC, WRONG_SIZE, NEWER}
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        (b"", WRONG_SIZE),
+        (bytes(HEAD_SIZE - 1), WRONG_SIZE),
+        (value_of(bytes(ROW_SIZE))[:-1], WRONG_SIZE),
+        (value_of(bytes(ROW_SIZE)) + b"\0", WRONG_SIZE),
+        (value_of(bytes(ROW_SIZE + 8)), WRONG_SIZE),
+        (value_of(bytes(SITE_SIZE)), WRONG_SIZE),
+        (value_of(bytes(ROW_SIZE), kind=SITE_KIND), WRONG_SIZE),
+        (value_of(bytes(ROW_SIZE), version=VERSION + 1), NEWER),
+        (value_of(bytes(ROW_SIZE + 8), version=VERSION + 1), NEWER),
+        (value_of(bytes(ROW_SIZE), version=0xFFFF), NEWER),
+        (value_of(bytes(ROW_SIZE), version=VERSION - 1), OK),
+    ],
+)
+def test_what_another_program_wrote_is_told_apart(value: bytes, fault: int) -> None:
+    assert check_values(value).fault == fault
+
+
+@given(st.binary(max_size=80))
+def test_arbitrary_values_are_no_rows(value: bytes) -> None:
+    assert check_values(value).fault != OK
+
+
+def test_rows_behind_other_records_of_a_batch_are_found() -> None:
+    values = [value_of(bytes([i]) * ROW_SIZE) for i in range(3)]
+    parts = b"".join(record_of(i, Sent(1000, b"key %d" % i, value), 1000) for i, value in enumerate(values))
+    assert check(section_batch(parts, 3)).keys == [int.from_bytes(bytes([i]) * 8, "little") for i in range(3)]
