@@ -1,0 +1,20 @@
+"""Results as they are kept: one JSON object a line, only ever appended to.
+
+A result says what was run (sizes, seed), on what (machine), every single measurement, and what came out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+FOLDER = Path(__file__).with_name("results")
+
+
+def keep(result: dict[str, Any], path: Path) -> None:
+    """Append a result to the file, which is made if it isn't there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.write(orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE))
