@@ -132,7 +132,7 @@ class Worker:
         1 << 20,
         "senders that a partition can know, 128 bytes each; rounded up to a power of two",
         low=1024,
-        high=1 << 27,
+        high=1 << 26,
     )
     event_time_window_s: int = option(
         86_400,

@@ -82,8 +82,8 @@ class State(NamedTuple):
 
 def empty_state(capacity: int) -> State:
     """A partition that has seen nothing. ``capacity``: keys it can hold, a power of two; memory fills as keys come."""
-    if capacity & (capacity - 1) or not 1024 <= capacity <= 1 << 27:
-        raise ValueError(f"capacity {capacity} is not a power of two from 1024 to 2^27")
+    if capacity & (capacity - 1) or not 1024 <= capacity <= 1 << 26:
+        raise ValueError(f"capacity {capacity} is not a power of two from 1024 to 2^26")
     site = np.zeros(1, SITE)
     site["applied_offset"] = site["first_ms"] = -1
     bins = np.arange(BINS)
