@@ -19,7 +19,10 @@ def _moment(epoch_ms: int) -> str:
 
 def _held(decision: Decision) -> str:
     per_hour = decision.rate_per_min * 60
-    rate = f"{_amount(per_hour)} an hour" if per_hour >= 1 else f"one every {_amount(1 / per_hour)} hours"
+    if per_hour >= 1:
+        rate = f"{_amount(per_hour)} an hour"
+    else:
+        rate = f"one every {_amount(1 / per_hour)} hours" if per_hour > 0 else "nothing"
     return f"held to {rate} until {_moment(decision.until)}"
 
 
@@ -28,6 +31,8 @@ def in_words(decision: Decision) -> str:
     if decision.verdict == RELEASE:
         return f"{decision.network}: released, its throttle ended {_moment(decision.until)}"
     evidence = decision.evidence
+    if not evidence.get("scales"):  # nobody's excess: a pool's newcomer, an override
+        return f"{decision.network}: {decision.reason or 'throttled'}; {_held(decision)}"
     scale = evidence["scales"][-1]
     sent, limit, peak = (evidence[name][scale] for name in ("counters", "limits", "peaks"))
     days = evidence["active_days"]
@@ -40,4 +45,4 @@ def in_words(decision: Decision) -> str:
         )
     else:
         against = f"its own most over {days} active days was {_amount(peak)}, so the limit is {_amount(limit)}"
-    return f"{decision.network}: about {_amount(sent)} messages in {_SPANS[scale]}; {against}; {_held(decision)}"
+    return f"{decision.network}: about {_amount(sent)} messages in {_SPANS.get(scale, scale)}; {against}; {_held(decision)}"
