@@ -103,9 +103,9 @@ def read_site(state: Any) -> None:
 
 
 @kernel
-def enter_one(state: Any, number: int, learning: bool) -> None:
+def enter_one(state: Any, number: int, t_ms: int) -> None:
     """`enter` with a row."""
-    enter(state.site[0], state.rows[number], learning)
+    enter(state.site[0], state.rows[number], t_ms)
 
 
 @kernel

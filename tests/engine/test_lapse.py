@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.models.layout import DIRTY, WAITING, State, empty_state
+from engine.policy.lapse import requeue, take_dirty
+from tests.kernels import pop_one, push_one
+
+ENDS = st.lists(
+    st.tuples(st.integers(1, 5) | st.integers(1, 2**60), st.integers(0, 2**64 - 1)), max_size=40, unique=True
+)
+
+
+def with_rows(ends: list[tuple[int, int]]) -> State:
+    """A row for every (end, key)."""
+    state = empty_state(1024)
+    state.cursor["rows"] = len(ends)
+    state.rows["until_ms"][: len(ends)] = [end for end, _ in ends]
+    state.rows["key"][: len(ends)] = np.array([key for _, key in ends], np.uint64)
+    return state
+
+
+def drained(state: State) -> list[tuple[int, int]]:
+    """The queue's (end, key) in the order in which they come."""
+    found = []
+    while state.cursor["waiting"][0]:
+        end = int(state.queue_ms[0])
+        found.append((end, int(state.rows["key"][pop_one(state)])))
+    return found
+
+
+@given(ENDS)
+def test_throttles_lapse_by_end_and_then_by_key(ends: list[tuple[int, int]]) -> None:
+    state = with_rows(ends)
+    for number, (end, _) in enumerate(ends):
+        push_one(state, number, end)
+    assert drained(state) == sorted(ends)
+
+
+@given(ENDS, st.data())
+def test_the_earliest_comes_first_whatever_came_and_went_before(
+    ends: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    state, waiting = with_rows(ends), list[tuple[int, int]]()
+    for number, end in enumerate(ends):
+        push_one(state, number, end[0])
+        waiting.append(end)
+        if data.draw(st.booleans()):
+            waiting.sort()
+            assert (int(state.queue_ms[0]), int(state.rows["key"][pop_one(state)])) == waiting.pop(0)
+    assert drained(state) == sorted(waiting)
+
+
+@given(ENDS, st.sets(st.integers(0, 39)))
+def test_a_restored_queue_is_that_of_the_rows_with_a_live_throttle(ends: list[tuple[int, int]], free: set[int]) -> None:
+    state = with_rows(ends)
+    state.rows["flags"] = DIRTY | WAITING
+    state.cursor["waiting"], state.cursor["dirty"] = 7, 7
+    for number in free:
+        state.rows["until_ms"][number] = 0
+    requeue(state)
+    assert int(state.cursor["dirty"][0]) == 0
+    flags = state.rows["flags"][: len(ends)].tolist()
+    assert flags == [0 if number in free else WAITING for number in range(len(ends))]
+    assert drained(state) == sorted(end for number, end in enumerate(ends) if number not in free)
+
+
+def test_changed_rows_are_handed_over_once() -> None:
+    state = with_rows([(1, 1), (2, 2), (3, 3)])
+    state.dirty[:2], state.cursor["dirty"] = (2, 0), 2
+    state.rows["flags"][[0, 2]] = DIRTY | WAITING
+    numbers = np.zeros(2, np.uint32)
+    assert take_dirty(state, numbers) == 2
+    assert (numbers.tolist(), state.rows["flags"][:3].tolist()) == ([2, 0], [WAITING, 0, WAITING])
+    assert take_dirty(state, numbers) == 0

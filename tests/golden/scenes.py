@@ -1,0 +1,78 @@
+"""Small scenes of mail, and the decisions that they lead to as bytes: the source of the golden files.
+
+``python -m tests.golden.scenes`` writes them anew; a change in them is a change that every reader of the topic meets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from engine.policy.compose import PROBATION, VOLUME, Composer, Reply
+from engine.policy.partition import Partition
+from engine.policy.throttle import Policy
+from tests.laws.sequences import DAY_MS, HOUR_MS, WINDOW_MS, Event, columns_of
+from topics.columns.scan import ACCEPTED, REJECTED
+from topics.decisions import Decision, decode_decision, encode_decision
+from topics.keys import key_of
+from topics.words import in_words
+
+FOLDER = Path(__file__).parent
+DECISIONS, SENTENCES = FOLDER / "decisions.ndjson", FOLDER / "sentences.txt"
+MONDAY_MS = 1_767_571_200_000
+TEXT = "Server busy. Please try again later from [{ip}]. {network} may come back in {retry_s} s."
+COMPOSER = Composer("connections", "sha256:0123456789abcdef", Reply({VOLUME: "4.7.500", PROBATION: "4.7.501"}, TEXT))
+
+Mail = tuple[int, str, int, int]  # hours since Monday, address, messages, outcome
+
+
+def newcomer() -> Iterable[Mail]:
+    """An address that was never seen sends 600 messages in an hour; the last message, two days on, ends its throttle."""
+    yield from ((0, "192.0.2.7", 60, ACCEPTED) for _ in range(10))
+    yield 48, "198.51.100.1", 1, ACCEPTED
+
+
+def probation() -> Iterable[Mail]:
+    """Two days of 40 messages, on the third 400."""
+    yield from ((day * 24, "203.0.113.9", 40, ACCEPTED) for day in range(2))
+    yield 48, "203.0.113.9", 400, ACCEPTED
+
+
+def known_ipv6() -> Iterable[Mail]:
+    """Three weeks of 30 messages a day from one /64, then 3,000 from another address of it."""
+    yield from ((day * 24, "2001:db8:1:2::25", 30, ACCEPTED) for day in range(21))
+    yield 21 * 24, "2001:db8:1:2:ffff::1", 3000, ACCEPTED
+
+
+def rejected_stranger() -> Iterable[Mail]:
+    """An address whose mail is only ever refused: each message weighs six."""
+    yield from ((0, "203.0.113.77", 1, REJECTED) for _ in range(20))
+
+
+SCENES = (newcomer, probation, known_ipv6, rejected_stranger)
+
+
+def decisions_of(mails: Iterable[Mail]) -> list[Decision]:
+    """The decisions of a fresh partition on these mails."""
+    partition = Partition(Policy(1.0, WINDOW_MS, 0, 1), 1024)
+    events = [
+        Event(offset, MONDAY_MS + hour * HOUR_MS + offset, -1, key_of(ip), messages, outcome)
+        for offset, (hour, ip, messages, outcome) in enumerate(mails)
+    ]
+    return [COMPOSER.decision(verdict, 3) for verdict in partition.apply(columns_of(events), 0, len(events))]
+
+
+def lines() -> list[bytes]:
+    """The decisions of all scenes."""
+    return [encode_decision(decision) for scene in SCENES for decision in decisions_of(scene())]
+
+
+def sentences() -> list[str]:
+    """The same in words."""
+    return [in_words(decode_decision(line)) for line in lines()]
+
+
+if __name__ == "__main__":
+    assert MONDAY_MS % DAY_MS == 0
+    DECISIONS.write_bytes(b"".join(line + b"\n" for line in lines()))
+    SENTENCES.write_text("".join(sentence + "\n" for sentence in sentences()))
