@@ -100,18 +100,21 @@ def by_columns(records: Sequence[Sent], codec: str = "none") -> bytes:
 WRITERS = {"aiokafka": by_aiokafka, "kafka-python": by_kafka_python, "tidegate": by_columns}
 
 
+PLACES = {
+    "attributes": (21, ">h"),
+    "last_delta": (23, ">i"),
+    "base_ms": (27, ">q"),
+    "most_ms": (35, ">q"),
+    "producer_id": (43, ">q"),
+    "count": (57, ">i"),
+}
+
+
 def resealed(batch: bytes, **fields: int) -> bytes:
     """The batch with other head fields, then the length and checksum that its octets have."""
-    places = {
-        "attributes": (21, ">h"),
-        "last_delta": (23, ">i"),
-        "base_ms": (27, ">q"),
-        "most_ms": (35, ">q"),
-        "count": (57, ">i"),
-    }
     changed = bytearray(batch)
     for name, value in fields.items():
-        at, form = places[name]
+        at, form = PLACES[name]
         struct.pack_into(form, changed, at, value)
     struct.pack_into(">i", changed, 8, len(changed) - 12)
     struct.pack_into(">I", changed, 17, crc32c(bytes(changed[21:])))
