@@ -7,7 +7,7 @@ BIN := .venv/bin
 CODE := topics engine tests $(wildcard benchmarks)
 UV := uv==0.13.9
 
-.PHONY: help setup demo lint test bench-pipeline lock docs clean
+.PHONY: help setup demo lint test bench-pipeline faults lock docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -29,6 +29,9 @@ test: lint ## everything that must hold: lint, then all tests (ARGS="-k keys": s
 
 bench-pipeline: setup ## measure the engine against Kafka's own consumer tool and a stock Faust agent
 	@$(BIN)/python benchmarks/pipeline.py $(ARGS)
+
+faults: setup ## break everything that may break around a worker, and compare with a replay (about 20 min; ARGS="--short")
+	@$(BIN)/python benchmarks/faults.py $(ARGS)
 
 lock: setup ## remake requirements.lock from pyproject.toml (ARGS=--upgrade: with the newest versions)
 	@$(BIN)/python -m venv .cache/uv

@@ -1,0 +1,144 @@
+"""What recovery takes and costs: rows restored a second, seconds to a take-over, throughput with checkpoints and without.
+
+Restoring is timed by the worker itself, from taking a partition over to its last row; partitions are restored at the same
+time, so the rate is all rows over the slowest partition's seconds. A take-over is timed from outside: from kill -9 to the
+first event that another worker applied on a partition of the dead one's, session timeout included. Checkpoint cost compares
+runs in turn over the same topic: with the default cadence, and with none before the end.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import cluster
+from benchmarks.cluster import PARTITIONS, Place
+from benchmarks.engine_worker import LOOK_S, START_TIMEOUT_S, Sample, Worker
+from benchmarks.errors import Broken
+from benchmarks.workload import Workload
+from engine.local import EmbeddedBroker
+from tests.system.faults.arena import SESSION_S, Arena, Ground, owned
+
+CADENCES = {"on": {"TIDEGATE_WORKER_CHECKPOINT_INTERVAL_MS": "2000"}, "off": {
+    "TIDEGATE_WORKER_CHECKPOINT_INTERVAL_MS": "600000", "TIDEGATE_WORKER_CHECKPOINT_DIRTY_ROWS": str(1 << 27),
+}}  # fmt: skip
+TAKEOVER_RATE = 2_000
+
+
+@dataclass(frozen=True)
+class MeasureSizes:
+    """Events and senders of the restored state; of the runs with and without checkpoints; how often each is done."""
+
+    restored: Workload
+    costed: Workload
+    times: int
+
+
+WHOLE = MeasureSizes(Workload(2_400_000, 1_200_000), Workload(12_000_000, 200_000), 3)
+SMALL = MeasureSizes(Workload(20_000, 10_000), Workload(40_000, 2_000), 1)
+
+
+def until(worker: Worker, reached: Callable[[Sample], bool]) -> list[Sample]:
+    """Every status from the last without a block to the first that has ``reached``; `Broken` when that doesn't come."""
+    samples: list[Sample] = []
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while not (samples and reached(samples[-1])):
+        if time.monotonic() > deadline_s:
+            raise Broken(f"the worker gets no further: {samples[-1].status if samples else 'no status'}")
+        found = worker.sample()
+        if found is not None and not (samples and samples[-1].time_s == found.time_s):
+            if not found.status["since_start"]["blocks"]:
+                samples.clear()
+            samples.append(found)
+        time.sleep(LOOK_S)
+    return samples
+
+
+def _last(place: Place) -> dict[int, int]:
+    return {number: end - 1 for number, end in cluster.ends(place).items()}
+
+
+def restore_rate(broker: EmbeddedBroker, folder: Path, sizes: MeasureSizes) -> dict[str, Any]:
+    """Fill a changelog, then start workers that read it back."""
+    place = Place(broker.bootstrap, "restore-")
+    cluster.make_topics(place)
+    cluster.fill(place, sizes.restored, "lz4")
+    last = _last(place)
+    with Worker(place.environment(), folder) as worker:
+        until(worker, lambda sample: sample.reached("durable", last))
+    runs = []
+    for _ in range(sizes.times):
+        with Worker(place.environment(), folder) as worker:
+            status = worker.wait_ready(PARTITIONS).status
+        runs.append(_restored(status))
+    return {"runs": runs, "rows_per_s": statistics.median(run["rows"] / run["slowest_s"] for run in runs)}
+
+
+def _restored(status: Mapping[str, Any]) -> dict[str, float]:
+    shards = status["partitions"].values()
+    return {
+        "keys": status["keys"],
+        "rows": sum(shard["restored_rows"] for shard in shards),
+        "slowest_s": max(shard["restore_s"] for shard in shards),
+        "summed_s": sum(shard["restore_s"] for shard in shards),
+    }
+
+
+def takeover(broker: EmbeddedBroker, folder: Path, sizes: MeasureSizes) -> dict[str, Any]:
+    """Kill one of two workers while events flow."""
+    found = []
+    for number in range(sizes.times):
+        place = folder / f"takeover-{number}"
+        place.mkdir()
+        with Arena(broker, place, f"takeover-{number}-", Ground(events=100_000)) as arena:
+            found.append(_takeover(arena))
+            verdict = arena.judge()
+        if not verdict.good:
+            raise Broken(f"after a take-over: {verdict}")
+    return {"seconds": found, "session_timeout_s": SESSION_S, "median_s": statistics.median(found)}
+
+
+def _takeover(arena: Arena) -> float:
+    """Seconds from the kill to the first event that the other worker applied on a partition of the dead one's."""
+    one, two = arena.start("one"), arena.start("two")
+    arena.until(lambda: owned(one) > 0 and owned(two) > 0, "two workers")
+    with arena.flow(TAKEOVER_RATE):
+        time.sleep(1)
+        moving = one.status["partitions"]
+        arena.kill(one)
+        begun_s = time.monotonic()
+
+        def applied() -> bool:
+            return any(arena.shown(int(number), "applied") > shard["applied"] for number, shard in moving.items())
+
+        while not applied():
+            if time.monotonic() - begun_s > 60:
+                raise Broken("nobody took the dead worker's partitions over")
+            time.sleep(LOOK_S)
+        return time.monotonic() - begun_s
+
+
+def checkpoint_cost(broker: EmbeddedBroker, folder: Path, sizes: MeasureSizes) -> dict[str, Any]:
+    """Runs over the same events with checkpoints and without, in turn."""
+    place = Place(broker.bootstrap, "cost-")
+    cluster.make_topics(place)
+    cluster.fill(place, sizes.costed, "lz4")
+    last = _last(place)
+    rates: dict[str, list[float]] = {name: [] for name in CADENCES}
+    checkpoints = []
+    for number in range(sizes.times):
+        for name in sorted(CADENCES, reverse=bool(number % 2)):
+            cluster.empty_outputs(place)
+            env = place.environment(f"cost-{name}-{number}", **CADENCES[name])
+            with Worker(env, folder) as worker:
+                samples = until(worker, lambda sample: sample.reached("applied", last))
+            first, end = samples[0], samples[-1]
+            rates[name].append(end.status["since_start"]["records"] / (end.time_s - first.time_s))
+            if name == "on":
+                checkpoints.append(sum(shard["checkpoints"] for shard in end.status["partitions"].values()))
+    on, off = (statistics.median(rates[name]) for name in ("on", "off"))
+    return {"events_per_s": rates, "checkpoints": checkpoints, "share": 1 - on / off}

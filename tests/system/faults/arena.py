@@ -1,0 +1,196 @@
+"""Where a fault happens: topics of its own on a broker, the events sent to them, and the workers of one app id.
+
+Workers are real processes. One that ends in a way that its fault doesn't allow is a complaint; none outlives the arena.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from benchmarks.cluster import Place
+from engine.config import Settings, load_settings
+from engine.local import EmbeddedBroker
+from tests.system.faults import cluster
+from tests.system.faults.flow import Flow, Source, lines
+from tests.system.faults.verdict import NO_GAP, Verdict, judge
+from tests.system.workers import WorkerProcess, environment, tidegate
+
+LOOK_S = 0.05
+WAIT_S = 120.0
+SESSION_S = 6
+GRACEFUL, FENCED = 0, 2
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What an arena is made with. ``events`` of ``keys`` senders, every other one of one if ``hot``; ``disk_mb``: the
+    broker has a disk of its own, so small; ``options``: more of the worker's, their variables without ``TIDEGATE_``."""
+
+    events: int = 60_000
+    keys: int = 5_000
+    partitions: int = 4
+    hot: bool = False
+    disk_mb: int = 0
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+class Arena:
+    """Topics under ``prefix`` on ``broker``; logs in ``folder``. A context."""
+
+    def __init__(self, broker: EmbeddedBroker, folder: Path, prefix: str, ground: Ground) -> None:
+        options = {"WORKER_SESSION_TIMEOUT_S": SESSION_S, **ground.options}
+        self.broker, self.folder, self.ground = broker, folder, ground
+        self.env = environment(broker.bootstrap, prefix, ground.partitions, **options)
+        self.settings: Settings = load_settings(None, self.env, {})
+        self.place = Place(broker.bootstrap, prefix)
+        self.gap = NO_GAP
+        self.complaints: list[str] = []
+        self.notes: dict[str, Any] = {}
+        self._workers: list[WorkerProcess] = []
+        self._leaving: list[WorkerProcess] = []
+
+    def __enter__(self) -> Self:
+        ground = self.ground
+        self.create_topics()
+        text = lines(ground.events, ground.keys, hot=ground.hot)
+        options = self.settings.kafka.client_options()
+        self.source = Source(self.place.connections, ground.partitions, text, options)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self._workers + self._leaving:
+            worker.__exit__()
+
+    def create_topics(self) -> None:
+        """Create what is missing."""
+        created = tidegate("topics", "--create", env=self.env)
+        assert created.returncode == 0, created.stderr.decode()
+
+    def flow(self, rate: float = 2_000) -> Flow:
+        """Events at a rate as long as a `with` block, then the rest at once."""
+        return self.source.flow(rate)
+
+    def start(self, name: str = "one", *, static: bool = False) -> WorkerProcess:
+        """Start a worker; if ``static``, its name is its place in the group, which a restart takes over at once."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        env = {**self.env, "TIDEGATE_WORKER_INSTANCE_ID": name} if static else self.env
+        worker = WorkerProcess(env, folder)
+        self._workers.append(worker)
+        return worker
+
+    def kill(self, worker: WorkerProcess) -> None:
+        """Kill -9."""
+        self._workers.remove(worker)
+        worker.kill()
+        worker.__exit__()
+
+    def leave(self, worker: WorkerProcess) -> None:
+        """Tell a worker to end; how it did is looked at later."""
+        self._workers.remove(worker)
+        self._leaving.append(worker)
+        worker.process.send_signal(signal.SIGTERM)
+
+    def stop(self, *workers: WorkerProcess) -> None:
+        """End workers (all that are left, if none is named) and wait for them and those that were leaving."""
+        for worker in workers or tuple(self._workers):
+            self.leave(worker)
+        while self._leaving:
+            worker = self._leaving.pop()
+            self._ended(worker, worker.process.wait(WAIT_S), (GRACEFUL,))
+
+    def fenced(self, worker: WorkerProcess) -> bool:
+        """Whether a worker has ended because another has its partitions; then it is dropped."""
+        status = worker.process.poll()
+        if status is None:
+            return False
+        self._workers.remove(worker)
+        self._ended(worker, status, (FENCED,))
+        return True
+
+    def _ended(self, worker: WorkerProcess, status: int, allowed: tuple[int, ...]) -> None:
+        worker.__exit__()
+        if status not in allowed:
+            self.complaints.append(f"a worker ended with status {status}: {last_line(worker)}")
+
+    def until(self, condition: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> float:
+        """Wait for ``condition``; the seconds it took. `AssertionError` with what the workers show when time is up."""
+        begun_s = time.monotonic()
+        while not condition():
+            shown = "\n".join(f"{worker.status}\n{last_line(worker)}" for worker in self._workers)
+            assert time.monotonic() - begun_s < timeout_s, f"{timeout_s:g} s without {what}:\n{shown}"
+            self._look_after()
+            time.sleep(LOOK_S)
+        return time.monotonic() - begun_s
+
+    def _look_after(self) -> None:
+        for worker in list(self._workers):
+            if (status := worker.process.poll()) is not None:
+                self._workers.remove(worker)
+                self._ended(worker, status, ())
+                assert self._workers, self.complaints[-1]
+
+    def until_working(self, *workers: WorkerProcess) -> float:
+        """Wait until each of ``workers`` has read a block, and every partition is owned; the seconds it took."""
+
+        def working() -> bool:
+            statuses = [worker.status for worker in workers]
+            owned = {number for status in statuses for number in status.get("partitions", {})}
+            busy = all(status and status["since_start"]["blocks"] for status in statuses)
+            return busy and len(owned) == self.ground.partitions
+
+        return self.until(working, "workers at work")
+
+    def settle(self) -> float:
+        """Wait until all that was sent is durable; the seconds it took."""
+        ends = cluster.ends(self.place.bootstrap, self.place.connections, self.ground.partitions)
+        return self.until(lambda: all(self.durable(n) >= end - 1 for n, end in ends.items()), "all events durable")
+
+    def durable(self, number: int) -> int:
+        """The last durable offset of a partition that any of the workers shows."""
+        return self.shown(number, "durable")
+
+    def shown(self, number: int, column: str) -> int:
+        """The greatest value of a partition's ``column`` that any of the workers shows; -2 if none does."""
+        shards = [worker.status.get("partitions", {}).get(str(number)) for worker in self._workers]
+        return max((int(shard[column]) for shard in shards if shard), default=-2)
+
+    def judge(self) -> Verdict:
+        """Send what is left, let the workers take it in, stop them, and compare with a replay."""
+        self.source.rest()
+        if self._workers:
+            self.settle()
+        self.stop()
+        verdict = judge(self.settings, self.source.lines[: self.source.sent], self.gap)
+        verdict.complaints += self.complaints
+        return verdict
+
+
+def pause(worker: WorkerProcess) -> None:
+    """SIGSTOP."""
+    os.kill(worker.process.pid, signal.SIGSTOP)
+
+
+def resume(worker: WorkerProcess) -> None:
+    """SIGCONT."""
+    os.kill(worker.process.pid, signal.SIGCONT)
+
+
+def owned(worker: WorkerProcess) -> int:
+    """How many partitions a worker shows as its own."""
+    return len(worker.status.get("partitions", {}))
+
+
+def last_line(worker: WorkerProcess) -> str:
+    """The last thing a worker said."""
+    said = Path(worker.log.name).read_text(errors="replace").strip().splitlines()
+    return said[-1] if said else "it said nothing"

@@ -1,0 +1,106 @@
+"""Topics that lose records, gain partitions, or take no more as fast as is written."""
+
+from __future__ import annotations
+
+import time
+
+import psutil
+
+from benchmarks.cluster import delete_topics
+from tests.system.faults import cluster
+from tests.system.faults.arena import Arena, Ground
+from tests.system.faults.brokers import refusal
+from tests.system.faults.catalogue import Catalogue
+from tests.system.faults.verdict import Gap, rows_to_restore
+from topics.contracts import STATE
+
+CHANGELOGS = Catalogue()
+COMPACT_NOW = {
+    "cleanup.policy": "compact",
+    "segment.bytes": str(1 << 20),
+    "segment.ms": "500",
+    "min.cleanable.dirty.ratio": "0.01",
+    "delete.retention.ms": "0",
+}
+SLOW_OCTETS_PER_S = 100_000
+MOST_GROWTH_MB = 200
+
+
+@CHANGELOGS.fault(short=1, whole=1, ground=Ground(partitions=1))
+def events_deleted_unread(arena: Arena, times: int) -> None:
+    """Retention deletes events that a stopped worker hasn't read: it goes on with the first one left (OffsetOutOfRange)."""
+    source, bootstrap = arena.source, arena.place.bootstrap
+    source.send(20_000)
+    worker = arena.start()
+    arena.settle()
+    arena.stop(worker)
+    source.send(20_000)
+    cluster.delete_records(bootstrap, arena.place.connections, 35_000)
+    arena.gap = Gap(20_000, 15_000)
+    arena.until_working(arena.start())
+
+
+@CHANGELOGS.fault(short=1, whole=1, ground=Ground())
+def changelog_emptied(arena: Arena, times: int) -> None:
+    """The changelog is deleted and made again while offsets are committed: the state is built again from all events."""
+    arena.source.send(30_000)
+    worker = arena.start()
+    arena.settle()
+    arena.stop(worker)
+    delete_topics(arena.place, [STATE.name])
+    arena.create_topics()
+    arena.start()
+
+
+@CHANGELOGS.fault(short=1, whole=3, ground=Ground(events=200_000))
+def changelog_compacted(arena: Arena, times: int) -> None:
+    """The broker compacts the changelog, transaction markers included, while it is written; then kill -9."""
+    topic = arena.place.prefix + STATE.name
+    cluster.configure(arena.place.bootstrap, topic, COMPACT_NOW)
+    written = 0
+    with arena.flow(5_000):
+        for _ in range(times):
+            worker = arena.start(static=True)
+            arena.until_working(worker)
+            time.sleep(4)
+            written += sum(shard["checkpoint_rows"] for shard in worker.status["partitions"].values())
+            arena.kill(worker)
+        arena.until(lambda: rows_to_restore(arena.settings) < 0.7 * written, "compaction", 60)
+    arena.notes["written"], arena.notes["left"] = written, rows_to_restore(arena.settings)
+    arena.start(static=True)
+
+
+@CHANGELOGS.fault(short=0, whole=20, ground=Ground(events=300_000, keys=50_000))
+def changelog_slow(arena: Arena, seconds: int) -> None:
+    """Seconds in which a quota lets the worker write a fraction of what changes: memory stays bounded, then it catches up."""
+    arena.source.send(50_000)
+    worker = arena.start()
+    arena.settle()
+    process = psutil.Process(worker.process.pid)
+    cluster.limit(arena.place.bootstrap, "producer_byte_rate", SLOW_OCTETS_PER_S)
+    try:
+        before_mb = most_mb = process.memory_info().rss / 1e6
+        with arena.flow(8_000):
+            deadline_s = time.monotonic() + seconds
+            while time.monotonic() < deadline_s:
+                most_mb = max(most_mb, process.memory_info().rss / 1e6)
+                time.sleep(0.1)
+            behind = sum(arena.shown(n, "applied") - arena.shown(n, "durable") for n in range(4))
+    finally:
+        cluster.limit(arena.place.bootstrap, "producer_byte_rate", None)
+    arena.notes.update(growth_mb=round(most_mb - before_mb), events_behind=behind)
+    if most_mb - before_mb > MOST_GROWTH_MB:
+        arena.complaints.append(f"memory grew from {before_mb:.0f} to {most_mb:.0f} MB")
+    if not behind:
+        arena.complaints.append("the quota slowed nothing down")
+
+
+@CHANGELOGS.fault(short=0, whole=1, ground=Ground())
+def partition_count_changed(arena: Arena, times: int) -> None:
+    """The connections get two more partitions: a worker refuses to start, in one line, with status 2."""
+    arena.source.rest()
+    worker = arena.start()
+    arena.settle()
+    arena.stop(worker)
+    cluster.add_partitions(arena.place.bootstrap, arena.place.connections, 6)
+    refusal(arena, "has 6 partitions, this configuration says 4")

@@ -1,0 +1,72 @@
+"""What an operator, or an accident, does to a cluster: asked, altered and trimmed through Kafka's own interfaces."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from engine.local import java_environment, kafka_tool
+
+TOOL_TIMEOUT_S = 60
+CLIENT = "tidegate"
+
+
+def ends(bootstrap: str, topic: str, partitions: int) -> dict[int, int]:
+    """The end offset of each partition."""
+
+    async def ask() -> dict[int, int]:
+        consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+        await consumer.start()
+        try:
+            found = await consumer.end_offsets([TopicPartition(topic, number) for number in range(partitions)])
+        finally:
+            await consumer.stop()
+        return {tp.partition: int(end) for tp, end in found.items()}
+
+    return asyncio.run(ask())
+
+
+def _administer(bootstrap: str, work: Callable[[AIOKafkaAdminClient], Awaitable[Any]]) -> None:
+    async def run() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        await admin.start()
+        try:
+            await work(admin)
+        finally:
+            await admin.close()
+
+    asyncio.run(run())
+
+
+def delete_records(bootstrap: str, topic: str, before: int) -> None:
+    """Delete all records of partition 0 below an offset, as retention would."""
+    chosen = {TopicPartition(topic, 0): RecordsToDelete(before_offset=before)}
+    _administer(bootstrap, lambda admin: admin.delete_records(chosen))
+
+
+def add_partitions(bootstrap: str, topic: str, total: int) -> None:
+    """Give a topic more partitions."""
+    _administer(bootstrap, lambda admin: admin.create_partitions({topic: NewPartitions(total)}))
+
+
+def configure(bootstrap: str, topic: str, settings: dict[str, str]) -> None:
+    """Set a topic's whole configuration."""
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic, settings)
+    _administer(bootstrap, lambda admin: admin.alter_configs([resource]))
+
+
+def limit(bootstrap: str, quota: str, octets_per_s: int | None) -> None:
+    """Set a quota of the workers' client id (``producer_byte_rate``, ``consumer_byte_rate``), or lift it: None."""
+    change = ["--delete-config", quota] if octets_per_s is None else ["--add-config", f"{quota}={octets_per_s}"]
+    whose = ["--alter", "--entity-type", "clients", "--entity-name", CLIENT]
+    command = kafka_tool("kafka.admin.ConfigCommand", "--bootstrap-server", bootstrap, *whose, *change)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, env=java_environment(), check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,91 @@
+"""Workers that die, hang, or are replaced one after the other."""
+
+from __future__ import annotations
+
+import random
+import time
+
+from tests.system.faults.arena import SESSION_S, Arena, Ground, owned, pause, resume
+from tests.system.faults.catalogue import Catalogue
+
+CRASHES = Catalogue()
+DENSE = {"WORKER_CHECKPOINT_INTERVAL_MS": 50}  # a kill is likely to meet a checkpoint at work
+LONGEST_START_S = 3.0
+
+
+@CRASHES.fault(short=4, whole=50, ground=Ground(events=300_000, options=DENSE))
+def kill_9(arena: Arena, times: int) -> None:
+    """Kill -9 at random moments: while blocks and checkpoints are at work, every fourth time while starting or restoring."""
+    draw = random.Random(9)
+    with arena.flow():
+        for number in range(times):
+            worker = arena.start(static=True)
+            if number % 4 == 3:
+                time.sleep(draw.uniform(0, LONGEST_START_S))
+            else:
+                arena.until_working(worker)
+                time.sleep(draw.uniform(0, 0.6))
+            arena.kill(worker)
+        arena.until_working(arena.start(static=True))
+
+
+@CRASHES.fault(short=0, whole=5, ground=Ground(events=200_000, options=DENSE))
+def kill_9_of_one_among_three(arena: Arena, times: int) -> None:
+    """Kill -9 of one of three workers; the other two take its partitions over, and a new one joins."""
+    workers = [arena.start(name) for name in ("one", "two", "three")]
+    arena.until_working(*workers)
+    with arena.flow():
+        for _ in range(times):
+            time.sleep(1)
+            victim = workers.pop(0)
+            arena.kill(victim)
+            arena.until(lambda: sum(map(owned, workers)) == arena.ground.partitions, "partitions taken over")
+            workers.append(arena.start(f"another-{len(list(arena.folder.iterdir()))}"))
+            arena.until(lambda: owned(workers[-1]) > 0, "the new worker at work")
+
+
+@CRASHES.fault(short=1, whole=5, ground=Ground(events=150_000, options=DENSE))
+def zombie(arena: Arena, times: int) -> None:
+    """SIGSTOP of one of two workers past the session timeout; the other takes over; SIGCONT."""
+    names = iter(f"zombie-{number}" for number in range(times))
+    other = arena.start("other")
+    arena.until_working(other)
+    fenced = 0
+    with arena.flow():
+        for name in names:
+            victim = arena.start(name)
+            arena.until(lambda: owned(victim) > 0 and owned(other) > 0, "two workers")  # noqa: B023
+            pause(victim)
+            arena.until(lambda: owned(other) == arena.ground.partitions, "a take-over", 60)
+            time.sleep(1)
+            resume(victim)
+            deadline_s = time.monotonic() + SESSION_S
+            while time.monotonic() < deadline_s and not arena.fenced(victim):
+                time.sleep(0.1)
+            if victim.process.returncode is None:
+                arena.until(lambda: owned(victim) > 0, "the zombie back in the group")  # noqa: B023
+                arena.stop(victim)
+            else:
+                fenced += 1
+    arena.notes["fenced"] = fenced
+
+
+@CRASHES.fault(short=0, whole=2, ground=Ground(events=150_000))
+def rolling_restart(arena: Arena, times: int) -> None:
+    """Three workers with static names are stopped and started again in turn; no partition moves."""
+    workers = {name: arena.start(name, static=True) for name in ("one", "two", "three")}
+    with arena.flow():
+        arena.until_working(*workers.values())
+        before = {name: sorted(worker.status["partitions"]) for name, worker in workers.items()}
+        slowest_s = 0.0
+        for _ in range(times):
+            for name, worker in workers.items():
+                stopped_s = time.monotonic()
+                arena.stop(worker)
+                workers[name] = arena.start(name, static=True)
+                arena.until_working(*workers.values())
+                slowest_s = max(slowest_s, time.monotonic() - stopped_s)
+        after = {name: sorted(worker.status["partitions"]) for name, worker in workers.items()}
+    arena.notes["slowest_restart_s"] = round(slowest_s, 2)
+    if before != after:
+        arena.complaints.append(f"partitions moved: {before}, then {after}")

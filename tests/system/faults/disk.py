@@ -1,0 +1,52 @@
+"""A broker on a small disk of its own (a tmpfs, which only root can mount), and that disk without room."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine.local import EmbeddedBroker
+
+CHUNK = b"\1" * (1 << 16)
+
+
+class Skipped(Exception):
+    """A fault can't be injected here; the message says why."""
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size_mb: int) -> Iterator[EmbeddedBroker]:
+    """A running broker whose data is on a disk of its own of ``size_mb``."""
+    if os.geteuid():
+        raise Skipped("needs root, to mount a small disk")
+    disk = folder / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(disk)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode:
+        raise Skipped(f"no small disk can be mounted here: {mounted.stderr.strip()}")
+    try:
+        with EmbeddedBroker(disk / "broker") as broker:
+            yield broker
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@contextlib.contextmanager
+def filled(folder: Path) -> Iterator[None]:
+    """Fill the disk that ``folder`` is on; the room is given back at the end."""
+    ballast = folder.parent / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(CHUNK)
+    try:
+        yield
+    finally:
+        ballast.unlink()

@@ -1,0 +1,99 @@
+"""Events on their way into Kafka while things break: at a rate, from a thread of its own, then the rest at once.
+
+All lines of the text arrive, each once and in order, whatever happens to the broker meanwhile: what was offered is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, Self
+
+from benchmarks.workload import Workload
+from engine.stream.producing import EventProducer
+
+TICK_S = 0.05
+PATIENCE_MS = 120_000  # a broker may be away for long
+HOT = b'{"ts":%d,"ip":"192.0.2.1"}\n'
+STAMP = slice(6, 19)  # in a line: {"ts":1750021200000,
+
+
+@lru_cache(maxsize=4)
+def lines(events: int, keys: int, *, hot: bool = False) -> list[bytes]:
+    """``events`` of six hours, in order; if ``hot``, every other one is of a single sender."""
+    own = events // 2 if hot else events
+    plain = b"".join(Workload(own, keys).chunks()).splitlines(keepends=True)
+    return [line for each in plain for line in (each, HOT % int(each[STAMP]))] if hot else plain
+
+
+class Source:
+    """The lines of a topic, sent in order through one producer; ``sent`` of them so far."""
+
+    def __init__(self, topic: str, partitions: int, all_lines: list[bytes], options: dict[str, Any]) -> None:
+        self.lines, self.sent = all_lines, 0
+        self._topic, self._partitions = topic, partitions
+        self._options = options | {"request_timeout_ms": PATIENCE_MS, "client_id": "edge"}
+
+    def send(self, count: int) -> None:
+        """Send the next ``count`` lines at once; returns when the broker has them."""
+        asyncio.run(self._run(count, None, threading.Event()))
+
+    def rest(self) -> None:
+        """Send all that is left."""
+        self.send(len(self.lines) - self.sent)
+
+    def flow(self, rate: float) -> Flow:
+        """Send ``rate`` lines a second, beside what else happens."""
+        return Flow(self, rate)
+
+    def run(self, rate: float, stop: threading.Event) -> None:
+        """Send ``rate`` lines a second until ``stop``, or until all are sent."""
+        asyncio.run(self._run(len(self.lines) - self.sent, rate, stop))
+
+    async def _run(self, count: int, rate: float | None, stop: threading.Event) -> None:
+        producer = EventProducer(self._topic, self._partitions, "lz4", self._options)
+        await producer.start()
+        try:
+            first, begun_s = self.sent, time.monotonic()
+            while self.sent < first + count and not stop.is_set():
+                due = count if rate is None else min(count, int((time.monotonic() - begun_s) * rate))
+                if due > self.sent - first:
+                    await producer.send(b"".join(self.lines[self.sent : first + due]))
+                    self.sent = first + due
+                if rate is not None:
+                    await asyncio.sleep(TICK_S)
+        finally:
+            await producer.stop()
+
+
+class Flow:
+    """A source that sends at a rate as long as a `with` block; then the rest at once, so that all lines have arrived."""
+
+    def __init__(self, source: Source, rate: float) -> None:
+        self._source, self._rate = source, rate
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        try:
+            self._source.run(self._rate, self._stop)
+        except BaseException as error:  # noqa: BLE001 (raised again where the flow is ended)
+            self._error = error
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        if kind is None:
+            if self._error is not None:
+                raise self._error
+            self._source.rest()

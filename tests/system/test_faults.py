@@ -1,0 +1,35 @@
+"""Whatever breaks, every event is counted once and no decision is lost or goes backwards: the faults in their short form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.local import EmbeddedBroker
+from tests.system.faults.all import FAULTS
+from tests.system.faults.catalogue import BROKER_SETTINGS, Fault, inflict
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(scope="module")
+def victim(kafka_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
+    """A broker that may be killed."""
+    with EmbeddedBroker(tmp_path_factory.mktemp("victim"), settings=BROKER_SETTINGS) as broker:
+        yield broker
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.short], ids=lambda fault: fault.name)
+def test_nothing_is_lost_doubled_or_taken_back(fault: Fault, victim: EmbeddedBroker, tmp_path: Path) -> None:
+    verdict = inflict(fault, fault.short, victim, tmp_path).verdict
+    assert (verdict.counted, verdict.lost, verdict.doubled) == (verdict.offered, 0, 0)
+    assert verdict.regressions == 0
+    assert verdict.complaints == []
+    assert verdict.decisions > 50, "there was something to go wrong"
+
+
+def test_every_fault_says_what_it_is() -> None:
+    assert all(fault.whole and fault.sentence.endswith(".") for fault in FAULTS)
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
