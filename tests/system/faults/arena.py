@@ -161,7 +161,7 @@ class Arena:
 
     def shown(self, number: int, column: str) -> int:
         """The greatest value of a partition's ``column`` that any of the workers shows; -2 if none does."""
-        shards = [worker.status.get("partitions", {}).get(str(number)) for worker in self._workers]
+        shards = [worker.status.get("partitions", {}).get(str(number)) for worker in tuple(self._workers)]
         return max((int(shard[column]) for shard in shards if shard), default=-2)
 
     def judge(self) -> Verdict:
