@@ -1,0 +1,270 @@
+"""Every private name that the engine hooks, held to what the engine relies on.
+
+A new version of aiokafka, faust-streaming or Numba that breaks one of these breaks the engine, maybe silently: the versions
+are pinned exactly, and this file says what to look at before a pin is moved.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+import tomllib
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import aiokafka
+import faust
+import numba
+import numpy as np
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.consumer import fetcher
+from aiokafka.errors import RecordTooLargeError
+from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator, MessageBatch
+from faust.serializers.schemas import Schema
+from faust.transport import consumer as faust_consumer
+from faust.transport.drivers import aiokafka as driver
+
+from engine.models.layout import empty_state
+from engine.policy.lapse import requeue
+from engine.stream.app import BlockSchema, Tidegate
+from engine.stream.blocks import BlockConsumer, BlockFetcher, BlockRecords, RawRecords
+from engine.stream.transport import Consumer, ConsumerThread, Transport
+from tests.topics.fetches import Sent, by_aiokafka
+from topics.columns.batchwrite import ColumnBatch
+from topics.columns.jit import FLAGS
+
+TP = TopicPartition("connections", 0)
+
+
+def names_in(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The global names and attributes that a function reads."""
+    names: tuple[str, ...] = cast(Any, function).__code__.co_names
+    return names
+
+
+def parameters(function: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+def attributes_of(owner: type, name: str) -> set[str]:
+    """What is asked of ``<anything>.name`` or a local ``name`` in the source of a class."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(owner)))
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            base = node.value
+            if (isinstance(base, ast.Attribute) and base.attr == name) or (
+                isinstance(base, ast.Name) and base.id == name
+            ):
+                found.add(node.attr)
+    return found
+
+
+@pytest.mark.parametrize("name", ["aiokafka", "faust-streaming", "numba", "numpy", "cramjam", "orjson"])
+def test_the_installed_version_is_the_pinned_one(name: str, root: Path) -> None:
+    pins = tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert f"{name}=={version(name)}" in pins
+
+
+# aiokafka's fetcher
+
+
+def test_the_fetcher_builds_its_readers_from_two_names_of_its_module() -> None:
+    assert {"MemoryRecords", "PartitionRecords"} <= set(names_in(fetcher.Fetcher._proc_fetch_request))
+    ours = cast(Any, BlockFetcher._proc_fetch_request).__globals__
+    assert (ours["MemoryRecords"], ours["PartitionRecords"]) == (RawRecords, BlockRecords)
+    assert fetcher.MemoryRecords is not RawRecords
+    assert fetcher.PartitionRecords is BlockRecords.__mro__[1]
+
+
+async def fetched(octets: bytes) -> Any:
+    """A fetcher, as far as the handling of a response needs one, after a response with these octets."""
+    reached = SimpleNamespace(
+        _client=SimpleNamespace(send=lambda node, request: answer()), _client_rack=None, _records={}, _errors={},
+        _key_deserializer=None, _value_deserializer=None, _check_crcs=True, _prefetch_backoff=0.0,
+        _isolation_level=fetcher.READ_COMMITTED, _preferred_read_replica={}, _max_partition_fetch_bytes=1,
+    )  # fmt: skip
+    reached._set_error = reached._errors.__setitem__
+    state = SimpleNamespace(has_valid_position=True, position=1, paused=False)
+    state.consumed_to = lambda position: setattr(state, "position", position)
+    assignment = SimpleNamespace(active=True, state_value=lambda tp: state)
+    request = SimpleNamespace(topics=[(TP.topic, [(TP.partition, 1, 0)])])
+
+    async def answer() -> Any:
+        return SimpleNamespace(API_VERSION=11, topics=[(TP.topic, [(TP.partition, 0, 9, 9, 0, [(5, 0)], -1, octets)])])
+
+    reached.woken = await cast(Any, BlockFetcher)._proc_fetch_request(reached, assignment, 0, request)
+    reached.state = state
+    return reached
+
+
+async def test_a_response_becomes_a_block_and_the_position_the_one_behind_it() -> None:
+    reached = await fetched(by_aiokafka([Sent(1000, None, b"v%d" % i) for i in range(4)]))
+    result = reached._records[TP]
+    assert reached.woken
+    record = result.getone()
+    assert (record.value.first_offset, record.value.last_offset, reached.state.position) == (1, 3, 4)
+    assert result.getone() is None
+    assert not result.has_more()
+
+
+async def test_a_batch_larger_than_the_fetch_is_an_error_and_no_block() -> None:
+    reached = await fetched(by_aiokafka([Sent(1000, None, b"v")])[:-1])
+    assert (reached._records, type(reached._errors[TP])) == ({}, RecordTooLargeError)
+
+
+def test_the_reader_has_the_constructor_and_the_attributes_that_ours_uses() -> None:
+    assert parameters(fetcher.PartitionRecords.__init__)[1:] == [
+        "tp", "records", "aborted_transactions", "fetch_offset", "key_deserializer", "value_deserializer", "check_crcs",
+        "isolation_level",
+    ]  # fmt: skip
+    reader = BlockRecords(TP, RawRecords(b""), [(9, 6), (8, 2), (7, 4)], 5, None, None, True, fetcher.READ_COMMITTED)
+    assert (reader._tp, reader._records.octets, reader._check_crcs, reader.next_fetch_offset) == (TP, b"", True, 5)
+    reader._consume_aborted_up_to(4)
+    assert reader._aborted_producers == {8, 7}
+    assert "_unpack_records" in names_in(fetcher.PartitionRecords.__init__)
+
+
+def test_a_fetch_result_asks_a_reader_for_nothing_but_records_and_its_position() -> None:
+    assert attributes_of(fetcher.FetchResult, "_partition_records") == {"next_fetch_offset"}
+
+
+def test_the_consumer_builds_its_fetcher_from_a_name_of_its_module() -> None:
+    assert "Fetcher" in names_in(AIOKafkaConsumer.start)
+    assert cast(Any, BlockConsumer.start).__globals__["Fetcher"] is BlockFetcher
+    assert cast(Any, AIOKafkaConsumer.start).__globals__["Fetcher"] is fetcher.Fetcher
+
+
+async def test_a_block_consumer_reads_committed_transactions_whatever_it_is_told() -> None:
+    consumer = BlockConsumer("connections", isolation_level="read_uncommitted", bootstrap_servers="127.0.0.1:1")
+    assert consumer._isolation_level == "read_committed"
+    assert "_isolation_level" in names_in(AIOKafkaConsumer.start)
+
+
+def test_a_client_can_be_told_to_learn_of_a_topic() -> None:
+    assert parameters(aiokafka.client.AIOKafkaClient._wait_on_metadata) == ["self", "topic"]
+    assert "_client" in names_in(AIOKafkaConsumer.__init__)
+
+
+# aiokafka's producer
+
+
+def test_a_column_batch_has_everything_that_is_asked_of_a_batch_builder() -> None:
+    asked = attributes_of(MessageBatch, "_builder") | attributes_of(MessageAccumulator, "_builder")
+    assert asked == {"record_count", "append", "closed", "_set_producer_state", "_build", "close"}
+    assert asked - {"append"} <= set(dir(ColumnBatch))  # append: for single messages, which share no producer with ours
+    for name in sorted(asked - {"append"}):
+        assert parameters(getattr(ColumnBatch, name)) == parameters(getattr(BatchBuilder, name)), name
+
+
+async def test_a_column_batch_goes_through_the_accumulator_with_the_producers_sequence() -> None:
+    pids = SimpleNamespace(
+        has_pid=lambda: True, sequence_number=lambda tp: 40, producer_id=77, producer_epoch=5, counted=[],
+        maybe_add_partition_to_txn=lambda tp: None,
+    )  # fmt: skip
+    pids.increment_sequence_number = lambda tp, count: pids.counted.append(count)
+    cluster = SimpleNamespace(leader_for_partition=lambda tp: 1)
+    accumulator = MessageAccumulator(cluster, 1 << 14, 0, 30, txn_manager=pids, linger_ms=60_000)
+    record = b"\x10\0\0\0\x01\x04ok\0"
+    future = await accumulator.add_batch(ColumnBatch(record * 3, 3, (5, 5), codec="none"), TP, 1)
+    nodes, _ = accumulator.drain_by_nodes(set())
+    batch = nodes[1][TP]
+    assert (batch.record_count, pids.counted) == (3, [3])
+    head = aiokafka.record.memory_records.MemoryRecords(bytes(batch.get_data_buffer())).next_batch()
+    assert (head.producer_id, head.producer_epoch, head.base_sequence) == (77, 5, 40)
+    batch.done(base_offset=100)
+    assert (await future).offset == 100
+
+
+def test_a_producer_takes_a_whole_batch_for_a_partition() -> None:
+    assert str(inspect.signature(AIOKafkaProducer.send_batch)) == "(self, batch, topic, *, partition)"
+    assert "add_batch" in names_in(AIOKafkaProducer.send_batch)
+    assert {"transactional_id", "transaction_timeout_ms", "enable_idempotence"} <= set(parameters(AIOKafkaProducer))
+
+
+# Faust's driver, consumer, schema and app
+
+
+def test_the_driver_builds_its_consumer_from_the_module_aiokafka() -> None:
+    stock = driver.AIOKafkaConsumerThread._create_worker_consumer
+    assert {"aiokafka", "AIOKafkaConsumer"} <= set(names_in(stock))
+    assert parameters(stock) == parameters(ConsumerThread._create_worker_consumer)
+    assert "_create_worker_consumer" in names_in(driver.AIOKafkaConsumerThread._create_consumer)
+    assert "_new_consumer_thread" in names_in(faust_consumer.ThreadDelegateConsumer.__init__)
+
+
+OVERRIDDEN = ["_new_consumer_thread", "_filter_tps_with_pending_acks", "_new_offset", "_add_gap", "_commit_offsets"]
+
+
+@pytest.mark.parametrize("name", [*OVERRIDDEN, "on_partitions_revoked", "on_partitions_assigned"])
+def test_an_overridden_method_is_one_with_the_same_parameters(name: str) -> None:
+    ours, stock = getattr(Consumer, name), getattr(driver.Consumer, name)
+    assert name in vars(Consumer)
+    assert parameters(ours) == parameters(stock)
+    assert inspect.iscoroutinefunction(inspect.unwrap(ours)) == inspect.iscoroutinefunction(inspect.unwrap(stock))
+
+
+def test_commits_go_through_the_overridden_methods() -> None:
+    base = faust_consumer.Consumer
+    assert {"_filter_tps_with_pending_acks", "_commit_tps"} <= set(names_in(inspect.unwrap(base.force_commit)))
+    assert {"_filter_committable_offsets", "_commit_offsets"} <= set(names_in(base._commit_tps))
+    assert {"_new_offset", "_should_commit"} <= set(names_in(base._filter_committable_offsets))
+    assert "_committed_offset" in names_in(base._should_commit)
+    assert "await self._add_gap(tp, r_offset + 1, offset)" in inspect.getsource(base)
+
+
+def test_acks_are_kept_under_the_names_that_are_emptied() -> None:
+    assert {"_acked", "_acked_index", "_committed_offset"} <= set(names_in(faust_consumer.Consumer.ack))
+
+
+async def test_a_schema_is_asked_for_key_and_value_by_the_names_that_ours_overrides() -> None:
+    assert {"loads_key", "loads_value"} <= set(names_in(Schema.compile))
+    made: list[Any] = []
+    app = SimpleNamespace(
+        serializers=SimpleNamespace(loads_key=None, loads_value=None), create_event=lambda *event: made.append(event)
+    )
+    message = SimpleNamespace(key=b"k", value=object(), headers=())
+    await BlockSchema().decode(cast(Any, app), cast(Any, message))
+    assert made == [(None, message.value, (), message)]
+
+
+def test_an_app_asks_for_its_transport_by_the_name_that_ours_overrides() -> None:
+    assert "_new_transport" in inspect.getsource(faust.App)
+    assert parameters(Tidegate._new_transport) == parameters(faust.App._new_transport) == ["self"]
+    assert (Transport.Consumer, Transport.__mro__[1]) == (Consumer, driver.Transport)
+    assert "Consumer" in names_in(faust.transport.base.Transport.create_consumer)
+
+
+def test_a_worker_says_why_it_crashed_and_draws_its_spinner_only_if_it_has_one() -> None:
+    assert {"crash_reason", "execute_from_commandline", "stop"} <= set(dir(faust.Worker))
+    assert "self.spinner" in inspect.getsource(faust.Worker)
+
+
+# Numba's flags
+
+
+def llvm_of(flags: dict[str, Any]) -> str:
+    """The code of a real kernel that hands arrays on to inlined functions, compiled anew."""
+    compiled = numba.njit(**flags)(cast(Any, requeue).py_func)
+    compiled(empty_state(1024))
+    return str(compiled.inspect_llvm(compiled.signatures[0]))
+
+
+def test_kernels_count_no_references_and_call_no_function_of_ours() -> None:
+    ours, without = llvm_of(FLAGS), llvm_of({**FLAGS, "_nrt": True})
+    assert "NRT_" in without
+    assert "NRT_" not in ours
+    called = set(re.findall(r'call [^@\n]*@"?(_ZN\w+)', ours))
+    assert all("requeue" in name for name in called), called
+
+
+def test_kernels_release_the_lock_and_divide_as_ieee_does() -> None:
+    assert "PyEval_SaveThread" in llvm_of(FLAGS)
+    divide = numba.njit(**FLAGS)(lambda x, y: x / y)
+    assert divide(1.0, 0.0) == np.inf
