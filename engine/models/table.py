@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from engine.models.layout import ROW
 from topics.columns.jit import inline, kernel
-from topics.columns.memory import int64
+from topics.columns.memory import int64, prefetch
 
 NO_ROW = -1
 SEED = np.uint64(secrets.randbits(64))
 _ROW_BITS = np.uint32((1 << 27) - 1)
+_ROW_SIZE = ROW.itemsize
 
 
 @inline
@@ -46,6 +48,23 @@ def find(state: Any, key: Any, mixed: Any) -> int:
             if state.rows[row].key == key:
                 return row
         place = (place + np.uint64(1)) & mask
+
+
+@inline
+def fetch_place(state: Any, mixed: Any) -> None:
+    """Have the processor fetch the index entry that the look-up of a hash begins with."""
+    prefetch(state.places, int64((mixed & np.uint64(state.places.shape[0] - 1)) << np.uint64(2)))
+
+
+@inline
+def fetch_row(state: Any, mixed: Any) -> None:
+    """Have the processor fetch the row that this entry names."""
+    entry = state.places[mixed & np.uint64(state.places.shape[0] - 1)]
+    if entry != 0:
+        start = (int64(entry & _ROW_BITS) - 1) * _ROW_SIZE
+        prefetch(state.rows, start)
+        prefetch(state.rows, start + 64)
+        prefetch(state.rows, start + _ROW_SIZE - 1)
 
 
 @inline

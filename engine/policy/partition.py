@@ -28,7 +28,13 @@ class Partition:
         self.policy = policy
         self.state: State = empty_state(capacity)
         open_cohort(self.state.site)
-        self._room = (np.zeros(VERDICT_ROOM, VERDICT), np.zeros(RUN, np.int64), np.zeros(SCRATCH, np.uint8), SEED)
+        self._room = (
+            np.zeros(VERDICT_ROOM, VERDICT),
+            np.zeros(RUN, np.int64),
+            np.zeros(RUN, np.uint64),
+            np.zeros(SCRATCH, np.uint8),
+            SEED,
+        )
 
     @property
     def number(self) -> int:
