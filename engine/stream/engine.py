@@ -1,4 +1,4 @@
-"""What the agent does with a block: unpack, read, detect, publish. Control a block, data an event.
+"""What the agent does with a block that has been read: settle, detect, publish. Control a block, data an event.
 
 Records that are no events go to the dead letters with their reason; the rest of the block goes on. The steps between the
 first event and the last queued decision hold the shard's lock, so that a checkpoint never stands for an event whose
@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.policy.compose import Composer
-from engine.stream.blocks import Block
 from engine.stream.publisher import Publisher
+from engine.stream.reading import WORKSPACES, Reading
 from engine.stream.shards import Shard, Shards
-from engine.stream.unpacking import Unpacked, Workspace
-from topics.columns.batches import read_events
+from engine.stream.unpacking import Unpacked
 from topics.columns.scan import EventColumns
 from topics.columns.slow import Poison, settle
 from topics.decisions import Source
@@ -41,22 +40,31 @@ class Engine:
     def __init__(self, shards: Shards, publisher: Publisher, composer: Composer) -> None:
         self.shards, self.publisher, self.composer = shards, publisher, composer
         self.flow = Flow()
-        self._workspace = Workspace()
 
-    async def take(self, block: Block) -> None:
+    async def take(self, reading: Reading) -> None:
         """Apply a block, unless its partition has gone or all of it was applied before."""
+        try:
+            await self._take(reading)
+        finally:
+            WORKSPACES.give_back(reading.workspace)
+
+    async def _take(self, reading: Reading) -> None:
+        block = reading.block
         shard = await self.shards.shard(block.partition)
         if shard is None:
             return
         async with shard.applying:
             if block.last_offset > shard.partition.applied_offset:
-                await self._apply(shard, block)
+                try:
+                    await self._apply(shard, reading)
+                except BaseException:
+                    shard.spoiled = True
+                    raise
 
-    async def _apply(self, shard: Shard, block: Block) -> None:
+    async def _apply(self, shard: Shard, reading: Reading) -> None:
         started_s = time.perf_counter()
         partition, applied = shard.partition, shard.partition.applied_offset
-        unpacked, columns = self._workspace.unpack(block)
-        count = read_events(unpacked.octets, unpacked.arena, unpacked.batches, block.first_offset, columns)
+        block, unpacked, columns, count = reading.block, reading.unpacked, reading.columns, reading.count
         settled = settle(columns, count, lambda i: unpacked.value(columns, i))
         verdicts = partition.apply(columns, 0, count)
         poison = [found for found in settled.poison if columns.offset[found.event] > applied]

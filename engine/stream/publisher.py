@@ -44,6 +44,7 @@ class Publisher:
         self._decisions, self._dead_letters = decisions, dead_letters
         self._on_failure = on_failure
         self._pending: set[asyncio.Future[Any]] = set()
+        self._refused: BaseException | None = None
         self._options = options
 
     async def start(self) -> None:
@@ -74,9 +75,11 @@ class Publisher:
         await self._send(self._dead_letters, None, dead_letter(reason, source, value), [])
 
     async def settled(self) -> None:
-        """Wait until all that was queued so far has been acknowledged."""
+        """Wait until all that was queued so far has been acknowledged; raises, from then on always, if a record wasn't."""
         if self._pending:
             await asyncio.gather(*self._pending)
+        if self._refused is not None:
+            raise self._refused
 
     async def _send(self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
         future = await self._producer.send(topic, value, key, headers=headers)
@@ -86,4 +89,5 @@ class Publisher:
     def _acknowledged(self, future: asyncio.Future[Any]) -> None:
         self._pending.discard(future)
         if not future.cancelled() and (error := future.exception()) is not None:
+            self._refused = self._refused or error
             self._on_failure(error)

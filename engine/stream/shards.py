@@ -36,14 +36,22 @@ class Timing:
     checkpoint_s: float = 0.0
 
 
+class Spoiled(Exception):
+    """A partition's memory is ahead of what a checkpoint could still save; only the last finished one counts."""
+
+
 class Shard:
-    """One partition, its changelog and the task that writes it. ``settled`` waits for published decisions."""
+    """One partition, its changelog and the task that writes it. ``settled`` waits for published decisions.
+
+    ``spoiled``: a cut was taken and not written (its rows would be missing from the next one), or a block was applied and
+    not all of its decisions were queued. No checkpoint may follow then: the next owner starts at the last finished one."""
 
     def __init__(self, partition: Partition, writer: ChangelogWriter, settled: Callable[[], Awaitable[None]]) -> None:
         self.partition = partition
         self.timing = Timing()
         self.durable_offset = -1
         self.closing = False
+        self.spoiled = False
         self.applying = asyncio.Lock()  # held from the first event of a block to the last of its decisions in the queue
         self._writer = writer
         self._settled = settled
@@ -88,9 +96,15 @@ class Shard:
                 return
             self._last_s = started_s = time.monotonic()
             async with self.applying:
+                if self.spoiled:
+                    raise Spoiled(f"partition {self.partition.number}: an earlier failure bars checkpoints")
                 cut = take_cut(self.partition, self._epoch)
-            await self._settled()
-            await self._writer.write(cut)
+            try:
+                await self._settled()
+                await self._writer.write(cut)
+            except BaseException:
+                self.spoiled = True
+                raise
             self.durable_offset = cut.applied_offset
             self.timing.checkpoints += 1
             self.timing.checkpoint_rows += cut.rows
