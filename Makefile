@@ -7,7 +7,7 @@ BIN := .venv/bin
 CODE := topics engine tests $(wildcard benchmarks)
 UV := uv==0.13.9
 
-.PHONY: help setup demo lint test bench-pipeline faults lock docs clean
+.PHONY: help setup demo lint test nightly bench-pipeline faults lock docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -26,6 +26,9 @@ lint: setup ## ruff and mypy alone
 
 test: lint ## everything that must hold: lint, then all tests (ARGS="-k keys": some of them)
 	@$(BIN)/python -m pytest $(ARGS)
+
+nightly: setup ## thousands of simulated runs with faults, from another seed each day (ARGS="--seeds 20000": more)
+	@$(BIN)/python -m pytest -q tests/simulation --first-seed $$(($$(date +%s) / 86400 * 100000)) --seeds 5000 $(ARGS)
 
 bench-pipeline: setup ## measure the engine against Kafka's own consumer tool and a stock Faust agent
 	@$(BIN)/python benchmarks/pipeline.py $(ARGS)

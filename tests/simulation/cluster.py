@@ -1,0 +1,165 @@
+"""The simulated cluster: what has reached it stays, whoever dies. Logs, transactions, committed offsets, promises checked.
+
+Each call is one request at the moment it takes effect; delays and losses around it are the clients'. Checked here, because
+only the cluster sees it: a checkpoint never takes a partition's durable offset back, and no commit is ahead of it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from aiokafka.errors import ProducerFenced
+
+from tests.simulation.batches import ABORT, COMMIT, marker, placed, records_in, thinned
+from tests.simulation.source import SourceTopic
+from topics.changelog import HEAD, SITE_KEY
+from topics.columns.batchwrite import ColumnBatch
+
+APPLIED_AT = HEAD.size  # a site record begins with its applied offset
+
+
+@dataclass(slots=True)
+class StoredBatch:
+    """A batch of the changelog. ``fate``: "open", "committed", "aborted" or "marker"."""
+
+    first_offset: int
+    last_offset: int
+    octets: bytes
+    fate: str
+
+
+@dataclass(slots=True)
+class Transactional:
+    """What the coordinator knows of a transactional id."""
+
+    producer_id: int
+    epoch: int = -1
+    open: list[StoredBatch] = field(default_factory=list)
+
+
+class Aborted(NamedTuple):
+    """An aborted transaction, as a fetch response names it, and where it ends."""
+
+    producer_id: int
+    first_offset: int
+    last_offset: int
+
+
+@dataclass(slots=True)
+class StateLog:
+    """A partition of the changelog. ``durable``: the source offset of its last committed checkpoint."""
+
+    batches: list[StoredBatch] = field(default_factory=list)
+    aborted: list[Aborted] = field(default_factory=list)
+    end: int = 0
+    durable: int = -1
+
+    @property
+    def stable_offset(self) -> int:
+        """Where the first open transaction begins, else the end."""
+        return min((batch.first_offset for batch in self.batches if batch.fate == "open"), default=self.end)
+
+    def append(self, octets: bytes, count: int, fate: str) -> StoredBatch:
+        """Store a batch of ``count`` records at the end."""
+        stored = StoredBatch(self.end, self.end + count - 1, placed(octets, self.end), fate)
+        self.batches.append(stored)
+        self.end += count
+        return stored
+
+    def fetch(self, offset: int, most_batches: int) -> tuple[bytes, list[tuple[int, int]]]:
+        """Committed and aborted batches from ``offset`` on, and the aborted transactions among them."""
+        stable = self.stable_offset
+        found = [batch for batch in self.batches if offset <= batch.last_offset < stable][:most_batches]
+        aborted = [(end.producer_id, end.first_offset) for end in self.aborted if end.last_offset >= offset]
+        return b"".join(batch.octets for batch in found), aborted
+
+    def compact(self, draw: random.Random) -> None:
+        """Keep each key's last committed record, in the log up to some batch; aborted records go as well."""
+        clean = [batch for batch in self.batches if batch.last_offset < self.stable_offset]
+        clean = clean[: draw.randint(0, len(clean))]
+        last = {
+            record.key: batch.first_offset + record.delta
+            for batch in self.batches
+            if batch.fate == "committed"
+            for record in records_in(batch.octets)
+        }
+        for batch in clean:
+            if batch.fate == "aborted":
+                self.batches.remove(batch)
+            elif batch.fate == "committed":
+                held = records_in(batch.octets)
+                kept = [record for record in held if last[record.key] == batch.first_offset + record.delta]
+                if not kept:
+                    self.batches.remove(batch)
+                elif len(kept) < len(held):
+                    batch.octets = thinned(batch.octets, kept)
+
+
+class Cluster:
+    """All of it. ``committed``: the group's next offsets; ``decisions``, ``letters``: (key, value, headers) in order;
+    ``seen``: what has happened, by name."""
+
+    def __init__(self, source: SourceTopic, partitions: int) -> None:
+        self.source = source
+        self.state = [StateLog() for _ in range(partitions)]
+        self.committed = [0] * partitions
+        self.decisions: list[tuple[bytes | None, bytes | None, dict[str, bytes]]] = []
+        self.letters: list[bytes] = []
+        self.seen: Counter[str] = Counter()
+        self._transactional: dict[str, Transactional] = {}
+
+    def take_over(self, transactional_id: str, partition: int) -> tuple[int, int]:
+        """(producer id, epoch) of a new writer; earlier ones are fenced, what they left open is aborted."""
+        known = self._transactional.setdefault(transactional_id, Transactional(1000 + partition))
+        known.epoch += 1
+        if known.open:
+            self._end(known, partition, ABORT)
+            self.seen["transactions aborted by a new writer"] += 1
+        return known.producer_id, known.epoch
+
+    def write(self, transactional_id: str, epoch: int, partition: int, batch: ColumnBatch) -> None:
+        """Append a batch to the writer's open transaction."""
+        known = self._current(transactional_id, epoch)
+        known.open.append(self.state[partition].append(batch._build(), batch.record_count(), "open"))
+
+    def end(self, transactional_id: str, epoch: int, partition: int, kind: int) -> None:
+        """End the writer's transaction; ``kind`` is COMMIT or ABORT."""
+        known = self._current(transactional_id, epoch)
+        self.seen["commits" if kind == COMMIT else "aborts"] += 1
+        if known.open:
+            self._end(known, partition, kind)
+
+    def _current(self, transactional_id: str, epoch: int) -> Transactional:
+        known = self._transactional[transactional_id]
+        if epoch != known.epoch:
+            self.seen["fenced"] += 1
+            raise ProducerFenced
+        return known
+
+    def _end(self, known: Transactional, partition: int, kind: int) -> None:
+        log = self.state[partition]
+        for batch in known.open:
+            batch.fate = "committed" if kind == COMMIT else "aborted"
+        end = log.append(marker(kind, known.producer_id, known.epoch), 1, "marker")
+        if kind == ABORT:
+            log.aborted.append(Aborted(known.producer_id, known.open[0].first_offset, end.last_offset))
+        else:
+            self._note_durable(partition, known.open)
+        known.open = []
+
+    def _note_durable(self, partition: int, batches: list[StoredBatch]) -> None:
+        sites = [record.value for batch in batches for record in records_in(batch.octets) if record.key == SITE_KEY]
+        assert len(sites) == 1, f"partition {partition}: a checkpoint has {len(sites)} site records"
+        applied = int.from_bytes((sites[0] or b"")[APPLIED_AT : APPLIED_AT + 8], "little", signed=True)
+        assert applied >= self.state[partition].durable, f"partition {partition}: durable state goes back to {applied}"
+        self.state[partition].durable = applied
+
+    def commit_offset(self, partition: int, offset: int) -> None:
+        """Store the group's next offset of a partition."""
+        durable = self.state[partition].durable
+        assert offset <= durable + 1, f"partition {partition}: commit of {offset}, durable is {durable}"
+        self.committed[partition] = offset
+        self.seen["offset commits"] += 1

@@ -1,0 +1,137 @@
+"""What must hold in a simulated run: a partition's state is the oracle's at the same offset, and so is what readers hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from engine.models.layout import COUNTED
+from engine.policy.partition import Partition
+from tests.laws.runs import rows_of
+from tests.oracles.engine import ONE_ULP, EngineOracle, PartitionReplay
+from tests.simulation.source import SourceTopic
+from topics.decisions import RELEASE_HEADER
+
+EXACT = ("last_ms", "until_ms", "first_seen_s", "day", "active_days", "accepted", "rejected", "bin")
+FLOATS = ("typical", "weight", "rate_per_h", "burst")
+FLOATS_BY_SCALE = ("counter", "peak", "memory")
+WINDOW_MS = 86_400_000
+
+
+def oracle_of(source: SourceTopic, threshold: float, up_to: int | None = None) -> EngineOracle:
+    """The oracle after all of a topic, or after the records up to an offset."""
+    oracle = EngineOracle(len(source.partitions), threshold, WINDOW_MS)
+    for number, partition in enumerate(source.partitions):
+        for offset, record in partition.records:
+            if up_to is None or offset <= up_to:
+                oracle.take(number, offset, record.timestamp_ms, record.value)
+    return oracle
+
+
+def replay_of(source: SourceTopic, number: int, threshold: float, up_to: int) -> PartitionReplay:
+    """The oracle's partition after its records up to an offset."""
+    replay = EngineOracle(len(source.partitions), threshold, WINDOW_MS).partitions[number]
+    for offset, record in source.partitions[number].records:
+        if offset <= up_to:
+            replay.take(offset, record.timestamp_ms, record.value)
+    return replay
+
+
+def near(ours: Iterable[float], theirs: Iterable[float], tolerance: float = ONE_ULP) -> bool:
+    """Equal but for the last place."""
+    return all(math.isclose(one, other, rel_tol=tolerance) for one, other in zip(ours, theirs, strict=True))
+
+
+def state_differences(partition: Partition, replay: PartitionReplay) -> list[str]:
+    """Where a partition knows something else than the oracle, a line each; empty when they agree."""
+    rows, site, detector = rows_of(partition), partition.state.site[0], replay.detector
+    keys: list[int] = rows["key"].tolist()
+    if keys != sorted(detector.rows):
+        return [f"keys: {len(keys)}, not {len(detector.rows)}: {sorted(set(keys) ^ set(detector.rows))}"]
+    theirs = [detector.rows[key] for key in keys]
+    found = [
+        f"{name} of {key}: {said}, not {getattr(row, name)}"
+        for name in EXACT
+        for key, said, row in zip(keys, rows[name].tolist(), theirs, strict=True)
+        if said != getattr(row, name)
+    ]
+    for name in FLOATS + FLOATS_BY_SCALE:
+        for key, said, row in zip(keys, rows[name].tolist(), theirs, strict=True):
+            meant = getattr(row, name)
+            if not (near(said, meant) if name in FLOATS_BY_SCALE else near([said], [meant])):
+                found.append(f"{name} of {key}: {said}, not {meant}")
+    counted = [bool(flags & COUNTED) for flags in rows["flags"].tolist()]
+    return (
+        found
+        + _site_differences(site, replay)
+        + ([] if counted == [row.counted for row in theirs] else ["other newcomers were counted in the cohort"])
+    )
+
+
+def _site_differences(site: Any, replay: PartitionReplay) -> list[str]:
+    detector, cohort = replay.detector, replay.detector.cohort
+    pairs = {
+        "events": (int(site["events"]), replay.events),
+        "poison": (int(site["poison"]), replay.poison),
+        "throttles": (int(site["throttles"]), replay.count("throttle")),
+        "releases": (int(site["releases"]), replay.count("release")),
+        "late": (int(site["late"]), detector.late),
+        "clock": (int(site["clock_ms"]), max(detector.clock_ms, 0)),
+        "first": (int(site["first_ms"]), cohort.first_ms),
+        "new keys": (int(site["new_keys"]), cohort.new_keys),
+        "untracked": (int(site["untracked"]), 0),
+        "miskeyed": (int(site["miskeyed"]), 0),
+    }
+    found = [f"{name}: {said}, not {meant}" for name, (said, meant) in pairs.items() if said != meant]
+    if not near(site["hist"].ravel().tolist(), [held for scale in cohort.hist for held in scale], 1e-9):
+        found.append("another histogram of newcomers")
+    if not near(site["limit"].tolist(), cohort.lnew, 1e-9):
+        found.append(f"limits: {site['limit'].tolist()}, not {cohort.lnew}")
+    return found
+
+
+class ContractReader:
+    """A reader of the decisions topic who keeps to the contract: what is older than what he holds is ignored."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, dict[str, Any]] = {}
+        self.ignored = 0
+
+    def read(self, fields: dict[str, Any]) -> None:
+        """The next record, as its JSON."""
+        held = self.held.get(fields["network"])
+        if held is not None and _older(fields, held):
+            self.ignored += 1
+        else:
+            self.held[fields["network"]] = fields
+
+
+def _older(fields: dict[str, Any], held: dict[str, Any]) -> bool:
+    return bool(fields["source"]["offset"] < held["source"]["offset"])
+
+
+def decision_differences(
+    published: Iterable[tuple[bytes | None, bytes | None, dict[str, bytes]]], oracle: EngineOracle
+) -> list[str]:
+    """Where the decisions topic differs from the oracle: unknown, different, missing, or a reader misled at the end."""
+    meant, reader, found, seen = oracle.decisions, ContractReader(), [], set()
+    for key, value, headers in published:
+        fields = orjson.loads(value if value is not None else headers[RELEASE_HEADER])
+        place = (fields["network"], fields["verdict"], fields["source"]["partition"], fields["source"]["offset"])
+        decided = meant.get(place)
+        if decided is None or key != fields["network"].encode() or (value is None) != (fields["verdict"] == "release"):
+            found.append(f"nobody decided {place}")
+            continue
+        found += [f"{place}: {said}" for said in decided.differences(fields)]
+        seen.add(place)
+        reader.read(fields)
+    found += [f"never published: {place}" for place in meant if place not in seen]
+    last = {network: (verdict, offset) for network, verdict, _, offset in meant}
+    for network, held in reader.held.items():
+        told = (held["verdict"], held["source"]["offset"])
+        if told != last[network]:
+            found.append(f"a reader holds {told} of {network}, not {last[network]}")
+    return found

@@ -1,0 +1,44 @@
+"""Whatever happens to workers and network, state, counts and decisions are the oracle's: one test a seed."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.simulation.world import run_seed
+
+SEEN: Counter[str] = Counter()
+RUN: set[int] = set()
+LEAST_A_SEED = {
+    "events": 50, "decisions": 10, "decisions repeated": 2, "restores": 3, "commits": 3, "offset commits": 3, "crash": 1,
+    "rebalance": 0.3, "leave": 0.3, "join_late": 0.3, "zombie": 0.3, "compact": 0.3, "fenced": 0.2,
+    "transactions aborted by a new writer": 0.05, "aborts": 0.2, "ended by Fenced": 0.1, "zombies that came back": 0.05,
+    "failed: batch": 0.2, "failed: end": 0.1, "failed: commit": 0.5, "failed: decision": 0.1, "fetches from before": 5,
+    "agents restarted": 0.05, "left behind": 0.01, "ended by MessageSizeTooLargeError": 0.05,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Faults are what is wanted here: their log lines would cost half of the time."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def test_every_event_counts_once_and_no_decision_goes_back(seed: int) -> None:
+    try:
+        SEEN.update(run_seed(seed))
+    except BaseException as error:
+        error.add_note(f"repeat it with: python -m pytest tests/simulation --seed {seed}")
+        raise
+    RUN.add(seed)
+
+
+def test_the_seeds_went_everywhere() -> None:
+    if len(RUN) < 100:
+        pytest.skip(f"{len(RUN)} seeds are too few to say")
+    assert {name: SEEN[name] for name, least in LEAST_A_SEED.items() if SEEN[name] < least * len(RUN)} == {}

@@ -1,0 +1,290 @@
+"""A simulated run: workers on a cluster, and a seed that decides what happens to them; at its end everything is compared.
+
+Faults: workers killed between any two awaits, stopped, added; rebalances, and again while partitions are being restored;
+workers that the group has given up but that go on writing; a slow or failing network; compaction. Then all is calm: what
+is left is read to its end, and state, decisions and offsets must be those of the oracle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from aiokafka.errors import KafkaError
+
+from engine import assembly
+from engine.config import Settings, load_settings
+from engine.policy.partition import Partition
+from engine.stream import changelog, publisher, shards
+from tests.simulation.clients import NETWORK, Network, SimulatedConsumer, SimulatedProducer
+from tests.simulation.clock import simulate
+from tests.simulation.cluster import Cluster
+from tests.simulation.judging import decision_differences, oracle_of, replay_of, state_differences
+from tests.simulation.source import SourceTopic
+from tests.simulation.worker import SimulatedWorker
+
+MOST_S = 300.0
+MOST_WORKERS = 3
+REVOKE_S = 3.0
+SETTLE_S = 5.0
+OUTSIDE = (KafkaError, changelog.Fenced, shards.Spoiled)
+CALM = dict.fromkeys(("slow", "batch", "end", "decision", "commit", "rewind"), 0.0)
+read_back = changelog.restore
+
+
+class World:
+    """One run. ``seed`` decides everything."""
+
+    def __init__(self, seed: int) -> None:
+        self.draw = random.Random(seed)
+        self.seed = seed
+        self.partitions = self.draw.choice((1, 2, 3))
+        source = SourceTopic(self.draw, self.partitions, self.draw.choice((40, 150, 400)))
+        self.cluster = Cluster(source, self.partitions)
+        self.settings = self._settings()
+        self.workers: list[SimulatedWorker] = []
+        self._started = 0
+        self._group = asyncio.Lock()
+        self._trouble = {
+            "slow": self.draw.choice((0.0, 0.02, 0.2)),
+            "batch": self.draw.choice((0.0, 0.0, 0.1)),
+            "end": self.draw.choice((0.0, 0.0, 0.1)),
+            "decision": self.draw.choice((0.0, 0.0, 0.0, 0.02)),
+            "commit": self.draw.choice((0.0, 0.2)),
+            "rewind": self.draw.choice((0.0, 0.1, 0.3)),
+        }
+
+    def _settings(self) -> Settings:
+        chosen = {
+            "kafka.bootstrap": "simulated.invalid:9092",
+            "topics.partitions": self.partitions,
+            "worker.rows_per_partition": 1024,
+            "worker.checkpoint_interval_ms": self.draw.choice((50, 200, 1000)),
+            "worker.checkpoint_dirty_rows": self.draw.choice((1, 4, 1000)),
+            "model.threshold": self.draw.choice((1.0, 0.3)),
+        }
+        return load_settings(None, {}, chosen)
+
+    @property
+    def live(self) -> list[SimulatedWorker]:
+        """Workers that are members of the group."""
+        return [worker for worker in self.workers if not worker.ended.is_set() and not worker.membership.deposed]
+
+    async def run(self) -> None:
+        """All of it."""
+        for _ in range(self.draw.choice((1, 1, 2))):
+            await self.join()
+        await self.rebalance()
+        arrivals = asyncio.create_task(self._arrive())
+        for _ in range(self.draw.randint(2, 8)):
+            await asyncio.sleep(self.draw.expovariate(1 / 0.4))
+            await self._bury_the_dead()
+            happening = self.draw.choice(
+                (
+                    self.crash,
+                    self.crash,
+                    self.crash,
+                    self.leave,
+                    self.join_late,
+                    self.rebalance,
+                    self.zombie,
+                    self.compact,
+                )
+            )
+            self.cluster.seen[happening.__name__] += 1
+            await happening()
+        await arrivals
+        await self._calm_down()
+        await self._finish()
+
+    async def join(self) -> None:
+        """A new worker, which the next rebalance will give partitions."""
+        if len(self.live) < MOST_WORKERS:
+            self._started += 1
+            worker = SimulatedWorker(self.settings, self._network(f"worker {self._started}"))
+            self.workers.append(worker)
+            await worker.start()
+
+    def _network(self, name: str) -> Network:
+        return Network(self.cluster, f"{self.seed}/{name}", self._trouble)
+
+    async def join_late(self) -> None:
+        """Scaling out."""
+        await self.join()
+        await self.rebalance()
+
+    async def crash(self) -> None:
+        """Kill -9; mostly somebody takes over at once, sometimes nobody does for a while."""
+        if self.live:
+            victim = self.draw.choice(self.live)
+            await victim.kill()
+            await asyncio.sleep(self.draw.choice((0.0, 0.05, 0.5)))
+        await self._someone()
+        await self.rebalance()
+
+    async def leave(self) -> None:
+        """A graceful stop."""
+        if self.live:
+            await self._stop(self.draw.choice(self.live))
+        await self._someone()
+        await self.rebalance()
+
+    async def _stop(self, worker: SimulatedWorker) -> None:
+        """A graceful stop; who takes too long is killed."""
+        stopping = worker.spawn(worker.stop())
+        done, _ = await asyncio.wait([stopping], timeout=REVOKE_S * 10)
+        if done and not stopping.cancelled() and stopping.exception() is not None:
+            raise AssertionError("a worker doesn't stop") from stopping.exception()
+        self.cluster.seen["killed while stopping"] += not done
+        await worker.kill()
+
+    async def zombie(self) -> None:
+        """A worker is silent for too long: its partitions go to others, it goes on, until it dies or comes back."""
+        if not self.live:
+            return
+        lost = self.draw.choice(self.live)
+        lost.membership.deposed = True
+        await self._someone()
+        await self.rebalance()
+        await asyncio.sleep(self.draw.choice((0.0, 0.1, 1.0)))
+        if self.draw.random() < 0.5:
+            await lost.kill()
+        elif not lost.ended.is_set():
+            await self._revoke(lost)
+            lost.membership.deposed = False
+            self.cluster.seen["zombies that came back"] += 1
+            await self.rebalance()
+
+    async def compact(self) -> None:
+        """The log cleaner comes by."""
+        for log in self.cluster.state:
+            log.compact(self.draw)
+
+    async def rebalance(self) -> None:
+        """Eager, as Faust's: everybody gives up everything, then all is dealt out again."""
+        async with self._group:
+            await asyncio.gather(*(self._revoke(worker) for worker in self.live))
+            members = self.live
+            self.draw.shuffle(members)
+            for i, worker in enumerate(members):
+                await worker.spawn(worker.assign(range(i, self.partitions, len(members))))
+
+    async def _revoke(self, worker: SimulatedWorker) -> None:
+        """Wait for a worker to give up its partitions; one that takes too long is left behind."""
+        revoking = worker.spawn(worker.revoke())
+        done, _ = await asyncio.wait([revoking], timeout=REVOKE_S)
+        if not done:
+            worker.membership.deposed = True
+            self.cluster.seen["left behind"] += 1
+        elif not revoking.cancelled() and revoking.exception() is not None:
+            raise AssertionError("a revocation failed") from revoking.exception()
+
+    async def _someone(self) -> None:
+        if not self.live:
+            await self.join()
+
+    async def _bury_the_dead(self) -> None:
+        """A worker that ended by itself leaves the group; it must have had an outside reason."""
+        for worker in self.workers:
+            if worker.failure is not None and not isinstance(worker.failure, OUTSIDE):
+                raise AssertionError(f"{worker.network.name} ended by itself") from worker.failure
+        ended = [worker for worker in self.workers if worker.ended.is_set() and worker.tasks]
+        for worker in ended:
+            await worker.kill()
+        if ended:
+            await self._someone()
+            await self.rebalance()
+
+    async def _arrive(self) -> None:
+        """Events are written as time goes by."""
+        draw = random.Random(f"{self.seed}/arrivals")
+        left = [partition for partition in self.cluster.source.partitions if partition.batches]
+        while left:
+            partition = draw.choice(left)
+            partition.served += 1
+            if partition.served == len(partition.batches):
+                left.remove(partition)
+            if draw.random() < 0.3:
+                await asyncio.sleep(draw.expovariate(1 / 0.05))
+
+    async def _calm_down(self) -> None:
+        """No more faults; those under way come out, zombies die, and somebody owns everything."""
+        self._trouble.update(CALM)
+        await asyncio.sleep(SETTLE_S)
+        await self._bury_the_dead()
+        for worker in self.workers:
+            if worker not in self.live:
+                await worker.kill()
+        await self._someone()
+        await self.rebalance()
+        while not self._done():
+            await asyncio.sleep(0.1)
+            await self._bury_the_dead()
+
+    def _done(self) -> bool:
+        applied = {
+            shard.partition.number: shard.partition.applied_offset
+            for worker in self.live
+            for shard in worker.app.shards
+        }
+        ends = [partition.last_offset for partition in self.cluster.source.partitions]
+        return all(end < 0 or applied.get(number, -1) >= end for number, end in enumerate(ends))
+
+    async def _finish(self) -> None:
+        for worker in self.live:
+            await self._stop(worker)
+        NETWORK.set(self._network("reader"))
+        for number, partition in enumerate(self.cluster.source.partitions):
+            state = assembly.partition(self.settings, number)
+            await self.restored(state, "", {}, lambda _rows, _octets: None)
+            said = (state.applied_offset, self.cluster.state[number].durable, self.cluster.committed[number] - 1)
+            assert said == (partition.last_offset,) * 3, (
+                f"partition {number} ends at {said}, not {partition.last_offset}"
+            )
+        oracle = oracle_of(self.cluster.source, self.settings.model.threshold)
+        differences = decision_differences(self.cluster.decisions, oracle)
+        assert not differences, "\n".join(differences[:10])
+        self.cluster.seen["decisions"] += len(oracle.decisions)
+        self.cluster.seen["decisions repeated"] += len(self.cluster.decisions) - len(oracle.decisions)
+        self.cluster.seen["events"] += sum(partition.events for partition in oracle.partitions)
+
+    async def restored(self, partition: Partition, *rest: Any) -> Any:
+        """The engine's own `restore`; what it restores must be what the oracle has at that offset."""
+        restoration = await read_back(partition, *rest)
+        replay = replay_of(
+            self.cluster.source, partition.number, self.settings.model.threshold, partition.applied_offset
+        )
+        differences = state_differences(partition, replay)
+        assert not differences, f"partition {partition.number} at {partition.applied_offset}:\n" + "\n".join(
+            differences[:10]
+        )
+        self.cluster.seen["restores"] += restoration.rows > 0
+        return restoration
+
+
+def run_seed(seed: int) -> Counter[str]:
+    """Run a seed; an exception tells what didn't hold, the counter what has happened."""
+    with (
+        patch.object(changelog, "AIOKafkaProducer", SimulatedProducer),
+        patch.object(changelog, "BlockConsumer", SimulatedConsumer),
+        patch.object(publisher, "AIOKafkaProducer", SimulatedProducer),
+        patch.object(shards, "time", SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time())),
+    ):
+        return simulate_world(seed)
+
+
+def simulate_world(seed: int) -> Counter[str]:
+    """As `run_seed`, with the engine's names already bound to the simulation's."""
+
+    async def run() -> Counter[str]:
+        world = World(seed)
+        with patch.object(shards, "restore", world.restored):
+            await world.run()
+        return world.cluster.seen
+
+    seen: Counter[str] = simulate(run(), MOST_S)
+    return seen
