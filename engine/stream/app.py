@@ -112,9 +112,9 @@ def create_app(settings: Settings) -> Tidegate:
 
     @app.agent(connections, name="detect")
     async def detect(blocks: Any) -> None:
-        async for block in blocks:
+        async for reading in blocks:
             try:
-                await app.engine.take(block)
+                await app.engine.take(reading)
             except Exception as error:  # noqa: BLE001 (an exception that escaped would count as done: Faust acks it)
                 app.fail(error)
                 return

@@ -1,7 +1,7 @@
 """The Faust transport that delivers blocks: a message is a fetched block, its offset the block's last.
 
 What is overridden, and why:
-- the consumer thread builds a `BlockConsumer`;
+- the consumer thread builds an `EventConsumer`;
 - `_new_offset`: what may be committed is what a checkpoint has made durable, never what was merely processed. That also
   keeps a commit from passing work in flight, and needs no ack: the stream iterator (Cython) records acks by itself, here
   they are thrown away so that they don't pile up;
@@ -19,26 +19,27 @@ from typing import Any, ClassVar
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from engine.stream.blocks import BlockConsumer, rebound
+from engine.stream.blocks import rebound
+from engine.stream.reading import EventConsumer
 
 FETCH_WAIT_MS = 100
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Faust's consumer thread around a block consumer that has our client options."""
+    """Faust's consumer thread around a consumer that reads events ahead and has our client options."""
 
     app: Any
 
-    def _create_worker_consumer(self, transport: driver.Transport) -> BlockConsumer:
+    def _create_worker_consumer(self, transport: driver.Transport) -> EventConsumer:
         ours = {**self.app.client_options, "fetch_max_wait_ms": FETCH_WAIT_MS}
 
-        def create(*topics: str, **options: Any) -> BlockConsumer:
-            return BlockConsumer(*topics, **{**options, **ours})
+        def create(*topics: str, **options: Any) -> EventConsumer:
+            return EventConsumer(*topics, **{**options, **ours})
 
         stock = rebound(
             driver.AIOKafkaConsumerThread._create_worker_consumer, aiokafka=SimpleNamespace(AIOKafkaConsumer=create)
         )
-        consumer: BlockConsumer = stock(self, transport)
+        consumer: EventConsumer = stock(self, transport)
         return consumer
 
 

@@ -9,6 +9,7 @@ from topics.columns.batches import BATCH, SMALLEST_RECORD, unpack
 from topics.columns.scan import EventColumns, empty_columns
 
 ARENA_OCTETS = 4 << 20
+LEAST_EVENTS = 1 << 14
 
 
 class Unpacked:
@@ -37,11 +38,11 @@ class Unpacked:
 
 
 class Workspace:
-    """The arena and the columns that one agent reuses: they grow to the largest block seen, within its limits."""
+    """An arena and columns that grow to the largest block they have held, within the blocks' own limits."""
 
     def __init__(self) -> None:
         self._arena = np.empty(ARENA_OCTETS, np.uint8)
-        self._columns = empty_columns(1 << 14)
+        self._columns = empty_columns(LEAST_EVENTS)
 
     def unpack(self, block: Block) -> tuple[Unpacked, EventColumns]:
         """The block's buffers, and columns with room for all its records."""

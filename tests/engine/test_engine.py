@@ -14,6 +14,7 @@ from engine.policy.throttle import Policy
 from engine.stream.blocks import Block
 from engine.stream.engine import Engine
 from engine.stream.publisher import Publisher
+from engine.stream.reading import WORKSPACES, read
 from engine.stream.shards import Shard, Shards
 from tests.kernels import octets_of
 from tests.laws.runs import rows_of, state_of
@@ -86,7 +87,8 @@ class Bench:
         found = np.zeros(256, BATCH)
         count, _ = find_batches(octets_of(octets), 0, True, found)
         last = int(found["last_offset"][count - 1])
-        await self.engine.take(Block("connections", NUMBER, first_offset, last, octets, found[:count]))
+        block = Block("connections", NUMBER, first_offset, last, octets, found[:count])
+        await self.engine.take(read(block, WORKSPACES.take()))
 
     @property
     def published(self) -> list[bytes]:
