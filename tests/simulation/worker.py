@@ -16,7 +16,8 @@ from faust.types import TP
 
 from engine.config import Settings
 from engine.stream.app import STREAM_BUFFER_BLOCKS, create_app
-from engine.stream.blocks import Block, BlockRecords, RawRecords
+from engine.stream.blocks import RawRecords
+from engine.stream.reading import EventRecords, Reading
 from tests.simulation.clients import NETWORK, Network
 from tests.simulation.clock import OWNER
 
@@ -65,7 +66,7 @@ class SimulatedWorker:
         self._context.run(OWNER.set, self.tasks)
         self._context.run(NETWORK.set, network)
         self._draw = network.draw("worker")
-        self._blocks: asyncio.Queue[Block] = asyncio.Queue(STREAM_BUFFER_BLOCKS)
+        self._blocks: asyncio.Queue[Reading] = asyncio.Queue(STREAM_BUFFER_BLOCKS)
         self._fetching: dict[int, asyncio.Task[None]] = {}
         self.app = create_app(settings)
         self.app.loop = asyncio.get_running_loop()
@@ -156,7 +157,7 @@ class SimulatedWorker:
                 cluster.seen["fetches from before"] += 1
             octets = cluster.source.partitions[tp.partition].fetch(position, draw.choice((1, 1, 2, 5, 100)))
             if octets:
-                records = BlockRecords(tp, RawRecords(octets), [], position, None, None, True, 1)
+                records = EventRecords(tp, RawRecords(octets), [], position, None, None, True, 1)
                 for record in records:
                     await self._blocks.put(record.value)
                 position = records.next_fetch_offset
@@ -176,7 +177,7 @@ class SimulatedWorker:
                     raise
                 self.network.cluster.seen["agents restarted"] += 1
 
-    async def _stream(self) -> AsyncIterator[Block]:
+    async def _stream(self) -> AsyncIterator[Reading]:
         while True:
             yield await self._blocks.get()
 
