@@ -1,17 +1,20 @@
-"""CRC-32C (Castagnoli), as Kafka's record batches and our changelog rows carry it: slicing by eight, compiled.
+"""CRC-32C (Castagnoli), as Kafka's record batches and our changelog rows carry it, compiled.
 
-Polynomial 0x1EDC6F41 reflected (RFC 3720, appendix B.4).
+Polynomial 0x1EDC6F41 reflected (RFC 3720, appendix B.4). x86 processors have had an instruction for it since 2008; others
+use slicing by eight. Which of the two it is, is decided once, at import; a test holds both to one answer.
 """
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from llvmlite.binding import get_host_cpu_features
 
 from topics.columns.jit import inline, kernel
-from topics.columns.memory import int64, octets8
+from topics.columns.memory import crc32c_step, int64, octets8
 
 
 def _tables() -> npt.NDArray[np.uint32]:
@@ -31,8 +34,8 @@ TABLES = _tables()
 
 
 @inline
-def crc32c(octets: Any, start: int, end: int) -> Any:
-    """CRC-32C of ``octets[start:end]`` (uint8) as uint32."""
+def by_tables(octets: Any, start: int, end: int) -> Any:
+    """CRC-32C of ``octets[start:end]`` (uint8) as uint32, by eight tables: 2 GB/s."""
     crc = np.uint32(0xFFFFFFFF)
     i = start
     while i + 8 <= end:
@@ -52,6 +55,25 @@ def crc32c(octets: Any, start: int, end: int) -> Any:
         crc = np.uint32(TABLES[0, (crc ^ np.uint32(octets[i])) & np.uint32(0xFF)] ^ (crc >> np.uint32(8)))
         i += 1
     return np.uint32(crc ^ np.uint32(0xFFFFFFFF))
+
+
+@inline
+def by_instruction(octets: Any, start: int, end: int) -> Any:
+    """CRC-32C of ``octets[start:end]`` (uint8) as uint32, by the processor's instruction: 7 GB/s."""
+    crc = np.uint64(0xFFFFFFFF)
+    i = start
+    while i + 8 <= end:
+        crc = crc32c_step(crc, octets8(octets, i))
+        i += 8
+    rest = np.uint32(crc)
+    while i < end:
+        rest = np.uint32(TABLES[0, (rest ^ np.uint32(octets[i])) & np.uint32(0xFF)] ^ (rest >> np.uint32(8)))
+        i += 1
+    return np.uint32(rest ^ np.uint32(0xFFFFFFFF))
+
+
+HAS_INSTRUCTION = platform.machine() in ("x86_64", "AMD64") and bool(get_host_cpu_features().get("sse4.2"))
+crc32c = by_instruction if HAS_INSTRUCTION else by_tables
 
 
 @kernel

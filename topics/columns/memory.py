@@ -83,6 +83,20 @@ def prefetch(typing_context: Any, array: Any, offset: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def crc32c_step(typing_context: Any, crc: Any, word: Any) -> Any:
+    """Eight octets of CRC-32C by SSE 4.2's instruction: only for processors that have it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = ir.IntType(64)
+        kind = ir.FunctionType(number, [number, number])
+        return builder.call(
+            cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse42.crc32.64.64"), arguments
+        )
+
+    return types.uint64(types.uint64, types.uint64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def trailing_zeros(typing_context: Any, value: Any) -> Any:
     """Number of zero bits below the lowest set bit of a uint64; 64 for zero."""
 

@@ -1,0 +1,51 @@
+"""CRC-32C: the published check values, and both ways of computing it give what the plain definition gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.oracles.records import crc32c as plain
+from topics.columns import crc
+from topics.columns.jit import kernel
+from topics.columns.memory import int64
+
+
+@kernel
+def tables(octets: Any, start: int, end: int) -> int:
+    return int64(crc.by_tables(octets, start, end))
+
+
+@kernel
+def instruction(octets: Any, start: int, end: int) -> int:
+    return int64(crc.by_instruction(octets, start, end))
+
+
+WAYS = [tables, instruction] if crc.HAS_INSTRUCTION else [tables]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (b"", 0),
+        (b"123456789", 0xE3069283),
+        (bytes(32), 0x8A9136AA),
+        (b"\xff" * 32, 0x62A8AB43),
+        (bytes(range(32)), 0x46DD794E),
+    ],
+)
+def test_the_check_values_of_rfc_3720(way: Any, text: bytes, value: int) -> None:
+    assert way(np.frombuffer(text, np.uint8), 0, len(text)) == value
+    assert crc.checksum(np.frombuffer(text, np.uint8)) == value
+
+
+@pytest.mark.parametrize("way", WAYS)
+@given(text=st.binary(max_size=200), span=st.tuples(st.integers(0, 200), st.integers(0, 200)))
+def test_any_part_of_any_text_agrees_with_the_definition(way: Any, text: bytes, span: tuple[int, int]) -> None:
+    start, end = sorted(min(place, len(text)) for place in span)
+    assert way(np.frombuffer(text, np.uint8), start, end) == plain(text[start:end])
