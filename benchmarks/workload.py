@@ -1,10 +1,10 @@
 """Seeded connection events as NDJSON: the same text, octet for octet, for every contender and for the replay.
 
 Senders are drawn uniformly, which is the hard case for a table (hardly any event finds its row in the processor's cache,
-and every row has changed at the next checkpoint); a hundredth of the events come from a few heavy senders, whose volume
-brings throttles, extensions and releases. A tenth of the senders are IPv6 /64 networks that use many addresses. Event time
-runs over six hours across midnight UTC, so days close. About 150 octets an event, of which session and helo are random: a
-constant tail would compress better than real mail does.
+and every row has changed at the next checkpoint). One event in 200 belongs to a burst: one sender after the other offers
+some 60 messages within minutes, which brings throttles of all terms, extensions and releases. A tenth of the senders are
+IPv6 /64 networks that use many addresses. Event time runs over six hours across midnight UTC, so days close. About 150
+octets an event, of which session and helo are random: a constant tail would compress better than real mail does.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from topics.columns.write import LINE_ROOM, Drafts, texts, write_lines
 START_MS = 1_750_021_200_000  # 2025-06-15 21:00 UTC
 SPAN_MS = 6 * 3_600_000
 CHUNK_EVENTS = 4096  # what the producer gets at a time: about a thousand events a batch on four partitions
-HEAVY_SHARE = 0.01
-HEAVY_MESSAGES = (2, 9)
-EVENTS_A_HEAVY = 40
+BURST_SHARE = 0.005
+BURST_MESSAGES = (2, 9)
+EVENTS_A_BURST = 12
 IPV6_SHARE = 0.1
 FIRST_IPV4, BEHIND_IPV4 = 0x01000000, 0xC6000000  # below 198.0.0.0
 IPV6_PREFIX = np.uint64(0x20010DB8_00000000)
@@ -54,7 +54,7 @@ class Workload:
 
     @cached_property
     def senders(self) -> npt.NDArray[np.uint64]:
-        """The keys, heavy senders first."""
+        """The keys, those who burst first."""
         draw = np.random.default_rng(self.seed)
         addresses = draw.choice(BEHIND_IPV4 - FIRST_IPV4, self.keys, replace=False) + FIRST_IPV4
         keys = IPV4_TAG | addresses.astype(np.uint64)
@@ -63,9 +63,9 @@ class Workload:
         return keys
 
     @property
-    def heavy(self) -> int:
-        """How many senders share the heavy part."""
-        return max(2, int(self.events * HEAVY_SHARE) // EVENTS_A_HEAVY)
+    def bursts(self) -> int:
+        """How many senders burst."""
+        return min(self.keys, max(2, int(self.events * BURST_SHARE) // EVENTS_A_BURST))
 
     def chunks(self) -> Iterator[bytes]:
         """The events as whole lines, `CHUNK_EVENTS` at a time."""
@@ -78,12 +78,14 @@ class Workload:
             yield vary(out[:size], draw)
 
     def _drafts(self, first: int, count: int, draw: np.random.Generator) -> Drafts:
-        heavy = draw.random(count) < HEAVY_SHARE
-        number = np.where(heavy, draw.integers(0, self.heavy, count), draw.integers(0, self.keys, count))
-        messages = np.where(heavy, draw.integers(*HEAVY_MESSAGES, count), 1 + (draw.random(count) < 0.05))
+        place = first + np.arange(count)
+        burst = draw.random(count) < BURST_SHARE
+        bursting = place * self.bursts // self.events
+        number = np.where(burst, bursting, draw.integers(0, self.keys, count))
+        messages = np.where(burst, draw.integers(*BURST_MESSAGES, count), 1 + (draw.random(count) < 0.05))
         outcome = draw.choice(np.array([ACCEPTED, REJECTED, DEFERRED], np.uint8), count, p=(0.95, 0.04, 0.01))
         return Drafts(
-            START_MS + (first + np.arange(count)) * SPAN_MS // self.events,
+            START_MS + place * SPAN_MS // self.events,
             self.senders[number],
             draw.integers(0, 1 << 63, count).astype(np.uint64),
             messages.astype(np.int32),

@@ -142,9 +142,9 @@ class Worker:
         decides=True,
     )
     checkpoint_interval_ms: int = option(
-        2_000, "at least so often state is saved and offsets committed", low=50, high=600_000
+        5_000, "at least so often state is saved: what a crash makes the next worker read again", low=50, high=600_000
     )
-    checkpoint_dirty_rows: int = option(200_000, "changed rows that bring a checkpoint on sooner", low=1, high=1 << 27)
+    checkpoint_dirty_rows: int = option(500_000, "changed rows that bring a checkpoint on sooner", low=1, high=1 << 27)
     fetch_bytes: int = option(
         2 << 20, "read at once from a partition: the size of a block", low=64 << 10, high=32 << 20
     )

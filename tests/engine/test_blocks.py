@@ -107,7 +107,7 @@ PIECES = st.lists(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=3 * settings().max_examples // 2)
 @given(PIECES, st.lists(st.tuples(st.sampled_from([7, 8]), st.integers(0, 20)), max_size=4), st.integers(0, 2))
 def test_any_mixture_of_transactions_is_read_as_by_the_stock_reader(
     pieces: list[tuple[str, int, int]], aborted: Aborted, first_offset: int

@@ -166,7 +166,7 @@ def test_offsets_count_the_events_of_a_partition() -> None:
     assert all(int(partition.state.site["miskeyed"][0]) == 0 for partition in run.partitions)
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings().max_examples)
 @given(st.binary(max_size=200) | st.text("ab\n", max_size=60).map(str.encode), st.integers(1, 40))
 def test_whole_lines_leave_nothing_out_and_cut_no_line(text: bytes, size: int) -> None:
     chunks = list(whole_lines(io.BytesIO(text), size))

@@ -31,7 +31,7 @@ VALUES = st.sampled_from(
 RECORDS = st.lists(
     st.builds(Sent, st.integers(0, 2**40), st.none() | st.binary(max_size=9), VALUES), min_size=1, max_size=6
 )
-FUZZ = settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])
+FUZZ = settings(max_examples=5 * settings().max_examples // 2, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite

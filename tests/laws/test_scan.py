@@ -21,7 +21,9 @@ FENCED = FencedPage()
 EVENT = (
     b'{"ts":1700000000123,"ip":"2001:db8::7","mta":"mx1","messages":12,"recipients":20,"outcome":"rejected","tls":true}'
 )
-PATIENT = settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+PATIENT = settings(
+    max_examples=4 * settings().max_examples, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
 
 
 class Scanned(NamedTuple):

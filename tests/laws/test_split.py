@@ -27,7 +27,7 @@ def spans(cuts: list[int], size: int) -> list[tuple[int, int]]:
     return list(pairwise(sorted([0, size, *(min(cut, size) for cut in cuts)])))
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings().max_examples)
 @given(sequences(), CUTS, st.sets(st.integers(0, 79)))
 def test_blocks_may_be_cut_anywhere(events: list[Event], cuts: list[int], poison: set[int]) -> None:
     status = [POISON if i in poison else READY for i in range(len(events))]
@@ -48,7 +48,7 @@ def test_a_small_verdict_buffer_only_means_more_calls(room: int) -> None:
     assert len(verdicts_from(roomy.facts)) > 50
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings().max_examples)
 @given(sequences(), CUTS, st.integers(1, 3))
 def test_a_small_verdict_buffer_changes_nothing_wherever_a_block_ends(
     events: list[Event], cuts: list[int], room: int
@@ -59,7 +59,7 @@ def test_a_small_verdict_buffer_changes_nothing_wherever_a_block_ends(
     assert small.result() == whole(columns).result()
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings().max_examples)
 @given(sequences(), CUTS, st.integers(1, 40))
 def test_what_was_applied_before_is_skipped_when_it_is_delivered_again(
     events: list[Event], cuts: list[int], overlap: int
@@ -71,7 +71,7 @@ def test_what_was_applied_before_is_skipped_when_it_is_delivered_again(
     assert again.result() == whole(columns).result()
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings().max_examples)
 @given(sequences(), CUTS, st.integers(0, 80))
 def test_a_checkpoint_and_a_restart_change_nothing(events: list[Event], cuts: list[int], lost: int) -> None:
     """Some checkpoints are followed by a restart; ``lost`` events after the last one are applied, forgotten, read again."""

@@ -113,7 +113,7 @@ def judged(events: list[Event], threshold: float = 1.0, rows: int = 1024) -> tup
     return oracle, theirs
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 @given(sequences(), st.sampled_from([1.0, 0.05, 0.6, 4.77, 100.0]))
 def test_the_partition_and_its_twin_agree(events: list[Event], threshold: float) -> None:
     judged(events, threshold)

@@ -49,8 +49,9 @@ class World:
         self.workers: list[SimulatedWorker] = []
         self._started = 0
         self._group = asyncio.Lock()
+        self.others = (self.leave, self.join_late, self.rebalance, self.compact, self.compact)
+        self._slow = (0.0, 0.0, 0.02, 0.2, 0.6)
         self._trouble = {
-            "slow": self.draw.choice((0.0, 0.02, 0.2)),
             "batch": self.draw.choice((0.0, 0.0, 0.1)),
             "end": self.draw.choice((0.0, 0.0, 0.1)),
             "decision": self.draw.choice((0.0, 0.0, 0.0, 0.02)),
@@ -83,18 +84,7 @@ class World:
         for _ in range(self.draw.randint(2, 8)):
             await asyncio.sleep(self.draw.expovariate(1 / 0.4))
             await self._bury_the_dead()
-            happening = self.draw.choice(
-                (
-                    self.crash,
-                    self.crash,
-                    self.crash,
-                    self.leave,
-                    self.join_late,
-                    self.rebalance,
-                    self.zombie,
-                    self.compact,
-                )
-            )
+            happening = self.draw.choice((self.crash,) * 4 + (self.zombie,) * 3 + self.others)
             self.cluster.seen[happening.__name__] += 1
             await happening()
         await arrivals
@@ -110,7 +100,7 @@ class World:
             await worker.start()
 
     def _network(self, name: str) -> Network:
-        return Network(self.cluster, f"{self.seed}/{name}", self._trouble)
+        return Network(self.cluster, f"{self.seed}/{name}", {**self._trouble, "slow": self.draw.choice(self._slow)})
 
     async def join_late(self) -> None:
         """Scaling out."""
@@ -202,18 +192,21 @@ class World:
     async def _arrive(self) -> None:
         """Events are written as time goes by."""
         draw = random.Random(f"{self.seed}/arrivals")
+        pace_s = draw.choice((0.005, 0.05, 0.1, 0.2))
         left = [partition for partition in self.cluster.source.partitions if partition.batches]
         while left:
             partition = draw.choice(left)
             partition.served += 1
             if partition.served == len(partition.batches):
                 left.remove(partition)
-            if draw.random() < 0.3:
-                await asyncio.sleep(draw.expovariate(1 / 0.05))
+            if draw.random() < 0.5:
+                await asyncio.sleep(draw.expovariate(1 / pace_s))
 
     async def _calm_down(self) -> None:
         """No more faults; those under way come out, zombies die, and somebody owns everything."""
-        self._trouble.update(CALM)
+        self._slow, self._trouble = (0.0,), CALM
+        for worker in self.workers:
+            worker.network.trouble = CALM
         await asyncio.sleep(SETTLE_S)
         await self._bury_the_dead()
         for worker in self.workers:

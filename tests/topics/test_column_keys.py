@@ -68,7 +68,7 @@ def test_the_plain_forms_of_every_address_are_understood(text: str) -> None:
     assert parse(text) == key_of(text) == jsonscan.key_of(text)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=10 * settings().max_examples)
 @given(NEARLY | V4.map(str) | V6.map(str) | st.text(max_size=12))
 @example("1:2:3:4:5:6:7:8:9")
 @example("1:2:3:4:5:6:7:8::")
