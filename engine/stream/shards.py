@@ -60,7 +60,8 @@ class Shard:
         self._writing = asyncio.Lock()
 
     async def open(self, topic: str, settings: Settings) -> None:
-        """Take the partition over and restore its state."""
+        """Take the partition over and restore its state. The first transaction proves that nobody took it over meanwhile:
+        a later owner's checkpoints, or what compaction left of them, would have been read in part. `Fenced` then."""
         started_s = time.monotonic()
         await self._writer.start()
         shown = started_s
@@ -73,6 +74,7 @@ class Shard:
 
         restoration = await restore(self.partition, topic, settings.kafka.client_options(), progress)
         self._epoch = restoration.epoch + 1
+        await self._writer.write(take_cut(self.partition, self._epoch))  # fenced meanwhile: what was read may be torn
         self.durable_offset = self.partition.applied_offset
         self.timing.restored_rows, self.timing.restore_s = restoration.rows, time.monotonic() - started_s
         logger.info(
