@@ -2,7 +2,8 @@
 
 On the topic a release is a tombstone (key: the network, value: null); its header ``release`` carries the same JSON that
 NDJSON has as a line. Readers let a decision end at ``until`` by their own clock, and ignore a value whose source offset is
-lower than the one they hold for that network and partition. Unknown fields are for later versions: ignore them.
+lower than the one they hold for that network and partition. One event may end a throttle and begin the next: at the same
+offset a throttle stands and a release is ignored. Unknown fields are for later versions: ignore them.
 """
 
 from __future__ import annotations
