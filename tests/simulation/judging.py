@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +20,7 @@ EXACT = ("last_ms", "until_ms", "first_seen_s", "day", "active_days", "accepted"
 FLOATS = ("typical", "weight", "rate_per_h", "burst")
 FLOATS_BY_SCALE = ("counter", "peak", "memory")
 WINDOW_MS = 86_400_000
+Published = tuple[bytes | None, bytes | None, dict[str, bytes]]
 
 
 def oracle_of(source: SourceTopic, threshold: float, up_to: int | None = None) -> EngineOracle:
@@ -93,31 +95,37 @@ def _site_differences(site: Any, replay: PartitionReplay) -> list[str]:
     return found
 
 
+def rank(fields: dict[str, Any]) -> tuple[int, bool]:
+    """What is newer: the greater source offset; of one event's two decisions the throttle, which comes after the release."""
+    return fields["source"]["offset"], fields["verdict"] == "throttle"
+
+
 class ContractReader:
     """A reader of the decisions topic who keeps to the contract: what is older than what he holds is ignored."""
 
     def __init__(self) -> None:
         self.held: dict[str, dict[str, Any]] = {}
+        self.last: dict[str, dict[str, Any]] = {}
         self.ignored = 0
 
     def read(self, fields: dict[str, Any]) -> None:
         """The next record, as its JSON."""
-        held = self.held.get(fields["network"])
-        if held is not None and _older(fields, held):
+        held = self.held.get(fields["network"], fields)
+        if rank(fields) < rank(held):
             self.ignored += 1
         else:
             self.held[fields["network"]] = fields
+        self.last[fields["network"]] = fields
+
+    @property
+    def stale(self) -> int:
+        """Networks whose last record on the topic isn't their newest: all that compaction would leave to a later reader."""
+        return sum(rank(self.last[network]) < rank(held) for network, held in self.held.items())
 
 
-def _older(fields: dict[str, Any], held: dict[str, Any]) -> bool:
-    return bool(fields["source"]["offset"] < held["source"]["offset"])
-
-
-def decision_differences(
-    published: Iterable[tuple[bytes | None, bytes | None, dict[str, bytes]]], oracle: EngineOracle
-) -> list[str]:
+def decision_differences(published: Iterable[Published], oracle: EngineOracle, seen: Counter[str]) -> list[str]:
     """Where the decisions topic differs from the oracle: unknown, different, missing, or a reader misled at the end."""
-    meant, reader, found, seen = oracle.decisions, ContractReader(), [], set()
+    meant, reader, found, places = oracle.decisions, ContractReader(), [], set()
     for key, value, headers in published:
         fields = orjson.loads(value if value is not None else headers[RELEASE_HEADER])
         place = (fields["network"], fields["verdict"], fields["source"]["partition"], fields["source"]["offset"])
@@ -126,12 +134,14 @@ def decision_differences(
             found.append(f"nobody decided {place}")
             continue
         found += [f"{place}: {said}" for said in decided.differences(fields)]
-        seen.add(place)
+        places.add(place)
         reader.read(fields)
-    found += [f"never published: {place}" for place in meant if place not in seen]
+    found += [f"never published: {place}" for place in meant if place not in places]
     last = {network: (verdict, offset) for network, verdict, _, offset in meant}
     for network, held in reader.held.items():
         told = (held["verdict"], held["source"]["offset"])
         if told != last[network]:
             found.append(f"a reader holds {told} of {network}, not {last[network]}")
+    seen["older decisions ignored"] += reader.ignored
+    seen["older decisions last"] += reader.stale
     return found

@@ -17,7 +17,7 @@ LEAST_A_SEED = {
     "rebalance": 0.3, "leave": 0.3, "join_late": 0.3, "zombie": 0.3, "compact": 0.3, "fenced": 0.2,
     "transactions aborted by a new writer": 0.05, "aborts": 0.2, "ended by Fenced": 0.1, "zombies that came back": 0.05,
     "failed: batch": 0.2, "failed: end": 0.1, "failed: commit": 0.5, "failed: decision": 0.1, "fetches from before": 5,
-    "agents restarted": 0.05, "left behind": 0.01, "ended by MessageSizeTooLargeError": 0.05,
+    "agents restarted": 0.05, "left behind": 0.01, "older decisions ignored": 2, "ended by MessageSizeTooLargeError": 0.05,
 }  # fmt: skip
 
 

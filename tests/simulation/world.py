@@ -33,7 +33,7 @@ REVOKE_S = 3.0
 SETTLE_S = 5.0
 OUTSIDE = (KafkaError, changelog.Fenced, shards.Spoiled)
 CALM = dict.fromkeys(("slow", "batch", "end", "decision", "commit", "rewind"), 0.0)
-read_back = changelog.restore
+open_shard = shards.Shard.open
 
 
 class World:
@@ -233,30 +233,30 @@ class World:
         NETWORK.set(self._network("reader"))
         for number, partition in enumerate(self.cluster.source.partitions):
             state = assembly.partition(self.settings, number)
-            await self.restored(state, "", {}, lambda _rows, _octets: None)
+            await changelog.restore(state, "", {}, lambda _rows, _octets: None)
+            self._compare(state)
             said = (state.applied_offset, self.cluster.state[number].durable, self.cluster.committed[number] - 1)
             assert said == (partition.last_offset,) * 3, (
                 f"partition {number} ends at {said}, not {partition.last_offset}"
             )
         oracle = oracle_of(self.cluster.source, self.settings.model.threshold)
-        differences = decision_differences(self.cluster.decisions, oracle)
+        differences = decision_differences(self.cluster.decisions, oracle, self.cluster.seen)
         assert not differences, "\n".join(differences[:10])
         self.cluster.seen["decisions"] += len(oracle.decisions)
         self.cluster.seen["decisions repeated"] += len(self.cluster.decisions) - len(oracle.decisions)
         self.cluster.seen["events"] += sum(partition.events for partition in oracle.partitions)
 
-    async def restored(self, partition: Partition, *rest: Any) -> Any:
-        """The engine's own `restore`; what it restores must be what the oracle has at that offset."""
-        restoration = await read_back(partition, *rest)
-        replay = replay_of(
-            self.cluster.source, partition.number, self.settings.model.threshold, partition.applied_offset
-        )
+    async def opened(self, shard: shards.Shard, *rest: Any) -> None:
+        """The engine's own `Shard.open`; what it restores must be what the oracle has at that offset."""
+        await open_shard(shard, *rest)
+        self._compare(shard.partition)
+        self.cluster.seen["restores"] += shard.timing.restored_rows > 0
+
+    def _compare(self, partition: Partition) -> None:
+        number, offset = partition.number, partition.applied_offset
+        replay = replay_of(self.cluster.source, number, self.settings.model.threshold, offset)
         differences = state_differences(partition, replay)
-        assert not differences, f"partition {partition.number} at {partition.applied_offset}:\n" + "\n".join(
-            differences[:10]
-        )
-        self.cluster.seen["restores"] += restoration.rows > 0
-        return restoration
+        assert not differences, f"partition {number} at {offset}:\n" + "\n".join(differences[:10])
 
 
 def run_seed(seed: int) -> Counter[str]:
@@ -275,7 +275,11 @@ def simulate_world(seed: int) -> Counter[str]:
 
     async def run() -> Counter[str]:
         world = World(seed)
-        with patch.object(shards, "restore", world.restored):
+
+        async def opened(shard: shards.Shard, *rest: Any) -> None:
+            await world.opened(shard, *rest)
+
+        with patch.object(shards.Shard, "open", opened):
             await world.run()
         return world.cluster.seen
 
