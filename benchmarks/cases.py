@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from benchmarks import answers, cluster, perf_tool
 from benchmarks.cluster import PARTITIONS, Place
@@ -65,8 +65,15 @@ class CaseResult:
         return float(statistics.median(getattr(run, name) for run in self.engine))
 
     def as_dict(self) -> dict[str, Any]:
-        """For the result."""
-        return asdict(self) | {"case": self.case.name}
+        """For the kept result."""
+        return asdict(self) | {"case": self.case.name, "keys": self.case.keys, "codec": self.case.codec}
+
+    @classmethod
+    def from_dict(cls, kept: dict[str, Any]) -> Self:
+        """The same again."""
+        own = {name: kept[name] for name in ("events", "octets_per_event", "faust", "floors", "complaints")}
+        engine, tool = [EngineRun(**run) for run in kept["engine"]], [ToolRun(**run) for run in kept["tool"]]
+        return cls(Case(kept["keys"], kept["codec"]), engine=engine, tool=tool, **own)
 
 
 def cases(sizes: Sizes) -> Iterator[Case]:

@@ -7,6 +7,7 @@ ends; what is left out is only the time that the worker idles until its timer ca
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import subprocess
@@ -81,7 +82,8 @@ class Worker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.process.terminate()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.process.terminate()
         try:
             status = self.process.wait(STOP_S)
         except psutil.TimeoutExpired:
@@ -139,7 +141,8 @@ class Worker:
 @dataclass(frozen=True)
 class EngineRun:
     """What one run over a topic showed. ``idle_s``: waiting for the last checkpoint's timer, not part of ``seconds``;
-    ``busy_s``: within ``seconds``, spent unpacking, scanning and detecting; ``checkpoint_s``: sum over partitions."""
+    ``busy_s``: of ``seconds``, spent detecting, beside which unpacking and scanning run; ``checkpoint_s``: over all
+    partitions."""
 
     events: int
     events_per_s: float

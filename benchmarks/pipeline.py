@@ -19,13 +19,13 @@ from typing import Any
 
 import orjson
 
-from benchmarks import machine, report
+from benchmarks import machine, report, tables
 from benchmarks.cases import CaseResult, cases, run_case
 from benchmarks.cluster import Place
 from benchmarks.errors import Broken
 from benchmarks.latency import Latency, measure
 from benchmarks.results import keep
-from benchmarks.sizes import Sizes, sizes
+from benchmarks.sizes import KEPT, Sizes, sizes
 from engine.errors import OperatorError
 from engine.local import EmbeddedBroker
 
@@ -55,8 +55,7 @@ def show(results: list[CaseResult], latency: Latency | None, stamp: dict[str, An
     wrong += [f"latency: {complaint}" for complaint in (latency.complaints if latency else [])]
     print(f"{stamp['cpu']}, {stamp['cores']} cores, load before {stamp['load_before']}, commit {stamp['commit']}\n")
     print("\n".join(report.tables(results, latency)))
-    lost = [target.text() for target in report.targets(results, latency) if not target.kept]
-    print("\nlosses: " + ("; ".join(lost) if lost else "none, every target is kept"))
+    print("\nlosses: " + (report.losses(results, latency) or "none, every target is kept"))
     print("\n".join(f"WRONG {complaint}" for complaint in wrong) if wrong else "answers: right")
     answer = {"answer": "wrong" if wrong else "right"}
     print(orjson.dumps(report.last_line(results, latency) | answer).decode(), flush=True)
@@ -84,6 +83,8 @@ def main() -> int:
             "latency": latency and asdict(latency),
         }
         keep(kept, chosen.results)
+        if chosen.results == KEPT:
+            tables.write()
     return 0 if right else 1
 
 

@@ -96,19 +96,23 @@ def tables(results: Sequence[CaseResult], latency: Latency | None) -> Iterator[s
     head = ["floors", "fetch alone, M events/s", "fetch CPU s/M", "octets/event", "kernels alone, M events/s"]
     yield from _table([*head, "unpack + scan + detect, s/M"], map(_floor_row, results))
     yield ""
-    head = ["engine run", "seconds", "in kernels", "checkpoints, summed", "checkpoints / rows", "idle before the last"]
+    head = ["engine run", "seconds", "detecting", "checkpoints, summed", "checkpoints / rows", "idle before the last"]
     yield from _table([*head, "start to first block", "memory growth, octets/key"], map(_work_row, results))
-    rates = [run["events_per_s"] for run in results[0].faust]
     yield ""
-    yield f"stock Faust + river, {results[0].case.name}: {spread(rates, digits=0)} events/s"
+    yield from _sentences(results, latency)
+
+
+def _sentences(results: Sequence[CaseResult], latency: Latency | None) -> Iterator[str]:
+    rates = [run["events_per_s"] for run in results[0].faust]
+    yield f"- stock Faust + river, {results[0].case.name}: {spread(rates, digits=0)} events/s"
     if latency is not None:
         yield (
-            f"event to decision at {latency.events_per_s:,.0f} events/s: p50 {latency.p50_ms:.1f}, p99 {latency.p99_ms:.1f}, "
+            f"- event to decision at {latency.events_per_s:,.0f} events/s: p50 {latency.p50_ms:.1f}, p99 {latency.p99_ms:.1f}, "
             f"p99.9 {latency.p999_ms:.1f}, most {latency.most_ms:.1f} ms over {latency.decisions:,} decisions "
             f"(load at most {latency.late_most_ms:.1f} ms late), {latency.cpu_s_per_million:.2f} CPU s/M"
         )
     table, state = octets_per_key()
-    yield f"octets a key of a full table: {table:.0f}; with the lists of changed and throttled rows {state:.0f}"
+    yield f"- octets a key of a full table: {table:.0f}; with the lists of changed and of throttled rows {state:.0f}"
 
 
 def faust_ratio(results: Sequence[CaseResult]) -> float:
@@ -133,6 +137,11 @@ def targets(results: Sequence[CaseResult], latency: Latency | None) -> list[Targ
     if latency is not None:
         found.append(Target("event to decision, p99 in ms", latency.p99_ms, MOST_P99_MS, False))
     return found
+
+
+def losses(results: Sequence[CaseResult], latency: Latency | None) -> str:
+    """What falls short of its target, nothing if all are kept."""
+    return "; ".join(target.text() for target in targets(results, latency) if not target.kept)
 
 
 def last_line(results: Sequence[CaseResult], latency: Latency | None) -> dict[str, Any]:

@@ -18,3 +18,9 @@ def keep(result: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         file.write(orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def latest(path: Path) -> dict[str, Any] | None:
+    """The last result in the file; None if there is none."""
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return orjson.loads(lines[-1]) if lines else None

@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.results import FOLDER
 
 CODECS = ("lz4", "none")
+KEPT = FOLDER / "pipeline.ndjson"
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Sizes:
     faust_events: int = 150_000
     rate: int = 50_000
     seconds: float = 30.0
-    results: Path | None = FOLDER / "pipeline.ndjson"
+    results: Path | None = KEPT
 
     def as_dict(self) -> dict[str, Any]:
         """For the result: all but where it goes."""

@@ -9,6 +9,9 @@ import pytest
 from benchmarks.answers import differences
 from benchmarks.engine_worker import covered_s, octets_per_key
 from benchmarks.report import Target, spread
+from benchmarks.results import latest
+from benchmarks.sizes import KEPT
+from benchmarks.tables import README, split, text
 from benchmarks.workload import CHUNK_EVENTS, Workload
 from topics.events import parse_event
 from topics.keys import key_of
@@ -70,3 +73,8 @@ def test_a_spread_names_median_least_and_most() -> None:
 def test_a_full_table_takes_128_octets_a_key() -> None:
     table, _ = octets_per_key()
     assert table <= 128
+
+
+def test_the_tables_in_the_readme_are_those_of_the_last_result() -> None:
+    _, between, _ = split(README.read_text(encoding="utf-8"))
+    assert between == text(latest(KEPT)), "run `python benchmarks/tables.py`"

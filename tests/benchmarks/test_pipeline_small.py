@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from benchmarks.tables import text
 from tests.conftest import ROOT
 
 PROMISED = {
@@ -36,6 +37,8 @@ def test_a_small_run_gives_right_answers_and_keeps_its_result(tmp_path: Path) ->
     (result,) = [orjson.loads(line) for line in kept.read_bytes().splitlines()]
     assert result["figures"] == figures
     assert [case["case"] for case in result["cases"]] == ["2k-lz4", "2k-none"]
+    for case in result["cases"]:
+        assert f"\n| {case['case']} |" in text(result)
 
 
 def test_a_size_that_is_no_number_is_refused(tmp_path: Path) -> None:
