@@ -22,7 +22,7 @@ from tests.simulation.batches import ABORT, COMMIT
 from tests.simulation.cluster import Cluster
 from topics.columns.batchwrite import ColumnBatch
 
-FAST_S, SLOW_S = 0.003, 0.4
+FAST_S, SLOW_S, STALL_S = 0.003, 0.4, 2.0
 
 
 class Network:
@@ -45,9 +45,11 @@ class Network:
         """One way through the network; nothing comes back from it once the worker is dead."""
         if self.dead:
             raise asyncio.CancelledError
-        kind = draw.random()
+        waits = draw.random() > 0.3
         slow_s = SLOW_S if draw.random() < self.trouble["slow"] else FAST_S
-        if kind > 0.3:
+        if draw.random() < self.trouble["stall"]:
+            await asyncio.sleep(draw.uniform(0.1, STALL_S))
+        elif waits:
             await asyncio.sleep(draw.expovariate(1 / slow_s))
 
     def fails(self, kind: str, draw: random.Random) -> bool:
@@ -139,8 +141,10 @@ class SimulatedProducer:
         self, topic: str, value: bytes | None, key: bytes | None, headers: list[tuple[str, bytes]]
     ) -> asyncio.Future[None]:
         """Queue a decision or a dead letter; waits while the queue is full."""
-        if self._draw.random() < 0.1:
+        if self._draw.random() < 0.3:
             await self._network.pause(self._draw)
+        if self._network.fails("send", self._draw):
+            raise KafkaTimeoutError
         acknowledged = asyncio.get_running_loop().create_future()
         await self._queue.put((acknowledged, topic, value, key, dict(headers)))
         return acknowledged

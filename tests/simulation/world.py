@@ -32,7 +32,7 @@ MOST_WORKERS = 3
 REVOKE_S = 3.0
 SETTLE_S = 5.0
 OUTSIDE = (KafkaError, changelog.Fenced, shards.Spoiled)
-CALM = dict.fromkeys(("slow", "batch", "end", "decision", "commit", "rewind"), 0.0)
+CALM = dict.fromkeys(("slow", "stall", "batch", "end", "send", "decision", "commit", "rewind"), 0.0)
 open_shard = shards.Shard.open
 
 
@@ -50,8 +50,10 @@ class World:
         self._started = 0
         self._group = asyncio.Lock()
         self.others = (self.leave, self.join_late, self.rebalance, self.compact, self.compact)
-        self._slow = (0.0, 0.0, 0.02, 0.2, 0.6)
+        self._slow: tuple[float, ...] = (0.0, 0.0, 0.02, 0.2, 0.6)
         self._trouble = {
+            "stall": self.draw.choice((0.0, 0.0, 0.02, 0.05)),
+            "send": self.draw.choice((0.0, 0.0, 0.0, 0.02)),
             "batch": self.draw.choice((0.0, 0.0, 0.1)),
             "end": self.draw.choice((0.0, 0.0, 0.1)),
             "decision": self.draw.choice((0.0, 0.0, 0.0, 0.02)),
