@@ -7,6 +7,7 @@ its group, never on the first block.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -114,7 +115,7 @@ def create_app(settings: Settings) -> Tidegate:
     async def detect(blocks: Any) -> None:
         async for reading in blocks:
             try:
-                await app.engine.take(reading)
+                await app.engine.take(await asyncio.wrap_future(reading))
             except Exception as error:  # noqa: BLE001 (an exception that escaped would count as done: Faust acks it)
                 app.fail(error)
                 return

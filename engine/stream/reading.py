@@ -1,13 +1,15 @@
-"""Events read ahead: unpacking and scanning happen in the consumer's thread, where a block arrives.
+"""Events read ahead: a thread of its own unpacks and scans the blocks as they arrive.
 
-They need no state, cost half of what a block costs, and release the GIL: so they run beside the detector, on another core.
-The agent gets a `Reading` a block, and gives its workspace back when it is done with it.
+That needs no state, is more than half of what a block costs, and releases the GIL: so it runs beside the consumer's thread,
+which fetches, and beside the agent, which detects. The agent gets a future of a `Reading` a block, in order, and gives the
+reading's workspace back when it is done with it. How many are under way is bounded by the stream's buffer.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer
@@ -39,6 +41,7 @@ class Workspaces:
 
 
 WORKSPACES = Workspaces()
+READER = ThreadPoolExecutor(1, "read")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,11 +63,11 @@ def read(block: Block, workspace: Workspace) -> Reading:
 
 
 class EventRecords(BlockRecords):
-    """As `BlockRecords`; the value is a `Reading`, made here, in the consumer's thread."""
+    """As `BlockRecords`; the value is a future of a `Reading`."""
 
     def _unpack_records(self) -> Iterator[ConsumerRecord]:
         for record in super()._unpack_records():
-            yield dataclasses.replace(record, value=read(record.value, WORKSPACES.take()))
+            yield dataclasses.replace(record, value=READER.submit(read, record.value, WORKSPACES.take()))
 
 
 class EventFetcher(BlockFetcher):

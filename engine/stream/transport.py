@@ -26,7 +26,7 @@ FETCH_WAIT_MS = 100
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Faust's consumer thread around a consumer that reads events ahead and has our client options."""
+    """Faust's consumer thread around a consumer that has events read ahead, and our client options."""
 
     app: Any
 

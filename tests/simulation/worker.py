@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable
+from concurrent.futures import Future
 from contextvars import Context, copy_context
 from typing import Any, cast
 
@@ -16,8 +17,8 @@ from faust.types import TP
 
 from engine.config import Settings
 from engine.stream.app import STREAM_BUFFER_BLOCKS, create_app
-from engine.stream.blocks import RawRecords
-from engine.stream.reading import EventRecords, Reading
+from engine.stream.blocks import Block, BlockRecords, RawRecords
+from engine.stream.reading import WORKSPACES, Reading, read
 from tests.simulation.clients import NETWORK, Network
 from tests.simulation.clock import OWNER
 
@@ -49,6 +50,13 @@ class Membership:
         return not self.network.fails("commit", self._draw)
 
 
+def _at_once(block: Block) -> Future[Reading]:
+    """A block as the reading thread hands it on, without the thread: a simulated run has one."""
+    reading: Future[Reading] = Future()
+    reading.set_result(read(block, WORKSPACES.take()))
+    return reading
+
+
 class _NoProducer:
     async def flush(self) -> None:
         """Faust's own producer has nothing to send."""
@@ -66,7 +74,7 @@ class SimulatedWorker:
         self._context.run(OWNER.set, self.tasks)
         self._context.run(NETWORK.set, network)
         self._draw = network.draw("worker")
-        self._blocks: asyncio.Queue[Reading] = asyncio.Queue(STREAM_BUFFER_BLOCKS)
+        self._blocks: asyncio.Queue[Future[Reading]] = asyncio.Queue(STREAM_BUFFER_BLOCKS)
         self._fetching: dict[int, asyncio.Task[None]] = {}
         self.app = create_app(settings)
         self.app.loop = asyncio.get_running_loop()
@@ -157,9 +165,9 @@ class SimulatedWorker:
                 cluster.seen["fetches from before"] += 1
             octets = cluster.source.partitions[tp.partition].fetch(position, draw.choice((1, 1, 2, 5, 100)))
             if octets:
-                records = EventRecords(tp, RawRecords(octets), [], position, None, None, True, 1)
+                records = BlockRecords(tp, RawRecords(octets), [], position, None, None, True, 1)
                 for record in records:
-                    await self._blocks.put(record.value)
+                    await self._blocks.put(_at_once(record.value))
                 position = records.next_fetch_offset
             else:
                 await asyncio.sleep(IDLE_S)
@@ -177,7 +185,7 @@ class SimulatedWorker:
                     raise
                 self.network.cluster.seen["agents restarted"] += 1
 
-    async def _stream(self) -> AsyncIterator[Reading]:
+    async def _stream(self) -> AsyncIterator[Future[Reading]]:
         while True:
             yield await self._blocks.get()
 
