@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-USUAL_SEEDS = 250
+USUAL_SEEDS = 220
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

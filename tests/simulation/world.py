@@ -86,7 +86,7 @@ class World:
         for _ in range(self.draw.randint(2, 8)):
             await asyncio.sleep(self.draw.expovariate(1 / 0.4))
             await self._bury_the_dead()
-            happening = self.draw.choice((self.crash,) * 4 + (self.zombie,) * 3 + self.others)
+            happening = self.draw.choice((self.crash,) * 4 + (self.zombie, self.zombie, self.storm) + self.others)
             self.cluster.seen[happening.__name__] += 1
             await happening()
         await arrivals
@@ -135,13 +135,10 @@ class World:
         await worker.kill()
 
     async def zombie(self) -> None:
-        """A worker is silent for too long: its partitions go to others, it goes on, until it dies or comes back."""
-        if not self.live:
+        """A worker that was given up goes on, until it dies or comes back."""
+        lost = await self._depose()
+        if lost is None:
             return
-        lost = self.draw.choice(self.live)
-        lost.membership.deposed = True
-        await self._someone()
-        await self.rebalance()
         await asyncio.sleep(self.draw.choice((0.0, 0.1, 1.0)))
         if self.draw.random() < 0.5:
             await lost.kill()
@@ -150,6 +147,25 @@ class World:
             lost.membership.deposed = False
             self.cluster.seen["zombies that came back"] += 1
             await self.rebalance()
+
+    async def storm(self) -> None:
+        """One worker after the other is given up, mostly while it restores, and goes on all the same."""
+        for _ in range(3):
+            await self._depose()
+            await asyncio.sleep(self.draw.uniform(0.0, 0.5))
+
+    async def _depose(self) -> SimulatedWorker | None:
+        """A worker is silent for too long: its partitions go to others, which may be slow to take them."""
+        if not self.live:
+            return None
+        lost = self.draw.choice(self.live)
+        lost.membership.deposed = True
+        await self._someone()
+        for worker in self.live:
+            if self.draw.random() < 0.5:
+                worker.network.trouble = {**worker.network.trouble, "slow": 0.8}
+        await self.rebalance()
+        return lost
 
     async def compact(self) -> None:
         """The log cleaner comes by."""
