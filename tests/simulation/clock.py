@@ -46,6 +46,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         super().__init__(self._instant)
         self._clock_resolution = 1e-6
         self.set_task_factory(_owned_task)
+        self.set_exception_handler(lambda _loop, _context: None)  # a killed worker's tasks have nobody to tell
 
     def time(self) -> float:
         """Simulated seconds since the start."""
