@@ -69,7 +69,7 @@ def judge(settings: Settings, lines: list[bytes], gap: Gap = NO_GAP) -> Verdict:
     for mine in expected:
         _compare_state(verdict, restored(settings, mine.number), mine)
     place = Place(settings.kafka.bootstrap, settings.topics.prefix)
-    _compare_decisions(verdict, (text for _, text in published(place)), wanted)
+    compare_decisions(verdict, (text for _, text in published(place)), wanted)
     return verdict
 
 
@@ -144,8 +144,8 @@ def _read(text: bytes) -> tuple[Where, dict[str, Any]]:
     return (said["network"], said["verdict"], source["partition"], source["offset"]), said
 
 
-def _compare_decisions(verdict: Verdict, texts: Iterable[bytes], wanted: dict[Where, dict[str, Any]]) -> None:
-    """``texts``: as published; those of one network in their order."""
+def compare_decisions(verdict: Verdict, texts: Iterable[bytes], wanted: dict[Where, dict[str, Any]]) -> None:
+    """Put into ``verdict`` how ``texts``, as published and in each network's order, differ from the ``wanted`` ones."""
     seen: set[Where] = set()
     newest: dict[tuple[str, int], int] = {}
     wrong = 0
