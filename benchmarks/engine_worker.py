@@ -22,11 +22,13 @@ from typing import Any, NamedTuple, Self
 import orjson
 import psutil
 
+import engine.local
 from benchmarks.errors import Broken
 from engine import options
 from engine.models.layout import empty_state
 
 COMMAND = (sys.executable, "-c", "import sys; from engine.cli import main; sys.exit(main())")
+LIFELINE = Path(engine.local.__file__).with_name("lifeline.py")
 STATUS_INTERVAL_MS = 50
 LOOK_S = 0.01
 START_TIMEOUT_S = 180.0  # the first run on a machine compiles
@@ -62,7 +64,8 @@ class Sample(NamedTuple):
 
 
 class Worker:
-    """A worker with ``environment``, its status file and log in ``folder``, as long as a `with` block."""
+    """A worker with ``environment``, its status file and log in ``folder``, as long as a `with` block. It runs on the
+    embedded broker's lifeline: however the benchmark ends, SIGKILL included, the worker ends too."""
 
     def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
         self._environment = {**environment, "TIDEGATE_WORKER_STATUS_INTERVAL_MS": str(STATUS_INTERVAL_MS)}
@@ -72,37 +75,40 @@ class Worker:
     def __enter__(self) -> Self:
         self._status.unlink(missing_ok=True)
         self.started_s = time.time()
+        command = [*COMMAND, "worker", "--status-file", str(self._status)]
         with self._log.open("wb") as log:
-            self.process = psutil.Popen(
-                [*COMMAND, "worker", "--status-file", str(self._status)],
-                cwd=self._folder, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            self._lifeline = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(LIFELINE), str(STOP_S), *command],
+                cwd=self._folder, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                start_new_session=True,
             )  # fmt: skip
+        assert self._lifeline.stdout is not None
+        self.process = psutil.Process(int(self._lifeline.stdout.readline()))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            self.process.terminate()
-        try:
-            status = self.process.wait(STOP_S)
-        except psutil.TimeoutExpired:
-            self.process.kill()
-            status = self.process.wait()
+        assert self._lifeline.stdin is not None
+        assert self._lifeline.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended already
+            self._lifeline.stdin.close()
+        self._lifeline.stdout.close()
+        status = self._lifeline.wait()
         if status and kind is None:
             raise Broken(f"the worker ended with status {status}: {self._complaint()}")
 
     def sample(self) -> Sample | None:
         """The latest status; None before the first."""
-        if self.process.poll() is not None:
-            raise Broken(f"the worker has stopped: {self._complaint()}")
         try:
+            times, rss_octets = self.process.cpu_times(), self.process.memory_info().rss
             status = orjson.loads(self._status.read_bytes())
         except FileNotFoundError:
             return None
-        times = self.process.cpu_times()
+        except psutil.NoSuchProcess as error:
+            raise Broken(f"the worker has stopped: {self._complaint()}") from error
         cpu_s = times.user + times.system + times.children_user + times.children_system
-        return Sample(status, cpu_s, self.process.memory_info().rss)
+        return Sample(status, cpu_s, rss_octets)
 
     def wait_ready(self, partitions: int) -> Sample:
         """Wait until so many partitions have their state."""

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks.answers import differences
@@ -13,6 +19,7 @@ from benchmarks.results import latest
 from benchmarks.sizes import KEPT
 from benchmarks.tables import README, split, text
 from benchmarks.workload import CHUNK_EVENTS, Workload
+from tests.conftest import ROOT
 from topics.events import parse_event
 from topics.keys import key_of
 
@@ -78,3 +85,25 @@ def test_a_full_table_takes_128_octets_a_key() -> None:
 def test_the_tables_in_the_readme_are_those_of_the_last_result() -> None:
     _, between, _ = split(README.read_text(encoding="utf-8"))
     assert between == text(latest(KEPT)), "run `python benchmarks/tables.py`"
+
+
+START = """
+import os, pathlib, sys
+from benchmarks.engine_worker import Worker
+with Worker({**os.environ, "TIDEGATE_KAFKA_BOOTSTRAP": sys.argv[1]}, pathlib.Path(sys.argv[2])) as worker:
+    print(worker.process.pid, flush=True)
+    input()
+"""
+
+
+def test_a_worker_ends_with_its_benchmark_even_if_that_is_killed(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a worker waits for its answer for half a minute
+        command = [sys.executable, "-c", START, f"127.0.0.1:{silent.getsockname()[1]}", str(tmp_path)]
+        benchmark = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        with benchmark:
+            assert benchmark.stdout is not None
+            worker = psutil.Process(int(benchmark.stdout.readline()))
+            asking, _ = silent.accept()
+            benchmark.kill()
+        with asking, contextlib.suppress(psutil.NoSuchProcess):
+            worker.wait(15)
