@@ -5,8 +5,10 @@ Workers are real processes. One that ends in a way that its fault doesn't allow 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ from tests.system.workers import WorkerProcess, environment, tidegate
 
 LOOK_S = 0.05
 WAIT_S = 120.0
+STOP_S = 60.0
 SESSION_S = 6
 GRACEFUL, FENCED = 0, 2
 
@@ -75,7 +78,7 @@ class Arena:
         created = tidegate("topics", "--create", env=self.env)
         assert created.returncode == 0, created.stderr.decode()
 
-    def flow(self, rate: float = 2_000) -> Flow:
+    def flow(self, rate: float = 1_000) -> Flow:
         """Events at a rate as long as a `with` block, then the rest at once."""
         return self.source.flow(rate)
 
@@ -106,7 +109,9 @@ class Arena:
             self.leave(worker)
         while self._leaving:
             worker = self._leaving.pop()
-            self._ended(worker, worker.process.wait(WAIT_S), (GRACEFUL,))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(STOP_S)
+            self._ended(worker, worker.process.poll(), GRACEFUL)
 
     def fenced(self, worker: WorkerProcess) -> bool:
         """Whether a worker has ended because another has its partitions; then it is dropped."""
@@ -114,12 +119,15 @@ class Arena:
         if status is None:
             return False
         self._workers.remove(worker)
-        self._ended(worker, status, (FENCED,))
+        self._ended(worker, status, FENCED)
         return True
 
-    def _ended(self, worker: WorkerProcess, status: int, allowed: tuple[int, ...]) -> None:
+    def _ended(self, worker: WorkerProcess, status: int | None, allowed: int | None) -> None:
+        """Drop a worker; a complaint unless it has ended with the ``allowed`` status. None: it hasn't; none is."""
         worker.__exit__()
-        if status not in allowed:
+        if status is None:
+            self.complaints.append(f"a worker didn't end within {STOP_S:g} s: {last_line(worker)}")
+        elif status != allowed:
             self.complaints.append(f"a worker ended with status {status}: {last_line(worker)}")
 
     def until(self, condition: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> float:
@@ -136,7 +144,7 @@ class Arena:
         for worker in list(self._workers):
             if (status := worker.process.poll()) is not None:
                 self._workers.remove(worker)
-                self._ended(worker, status, ())
+                self._ended(worker, status, None)
                 assert self._workers, self.complaints[-1]
 
     def until_working(self, *workers: WorkerProcess) -> float:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 import time
 
-from tests.system.faults.arena import SESSION_S, Arena, Ground, owned, pause, resume
+from tests.system.faults.arena import Arena, Ground, owned, pause, resume
 from tests.system.faults.catalogue import Catalogue
 from tests.system.faults.stalls import Stalls
+from tests.system.workers import WorkerProcess
 
 CRASHES = Catalogue()
 DENSE = {"WORKER_CHECKPOINT_INTERVAL_MS": 50}  # a kill is likely to meet a checkpoint at work
 LONGEST_START_S = 3.0
+MOST_ZOMBIE_S = 30.0
 MOST_STALL_S = 5.0
 
 
@@ -35,8 +37,8 @@ def kill_9(arena: Arena, times: int) -> None:
 def kill_9_of_one_among_three(arena: Arena, times: int) -> None:
     """Kill -9 of one of three workers; the other two take its partitions over, and a new one joins."""
     workers = [arena.start(name) for name in ("one", "two", "three")]
-    arena.until_working(*workers)
     with arena.flow():
+        arena.until_working(*workers)
         for _ in range(times):
             time.sleep(1)
             victim = workers.pop(0)
@@ -49,27 +51,33 @@ def kill_9_of_one_among_three(arena: Arena, times: int) -> None:
 @CRASHES.fault(short=1, whole=5, ground=Ground(events=150_000, options=DENSE))
 def zombie(arena: Arena, times: int) -> None:
     """SIGSTOP of one of two workers past the session timeout; the other takes over; SIGCONT."""
-    names = iter(f"zombie-{number}" for number in range(times))
     other = arena.start("other")
-    arena.until_working(other)
     fenced = 0
     with arena.flow():
-        for name in names:
-            victim = arena.start(name)
-            arena.until(lambda: owned(victim) > 0 and owned(other) > 0, "two workers")  # noqa: B023
+        arena.until_working(other)
+        for number in range(times):
+            victim = arena.start(f"zombie-{number}")
+            arena.until_working(victim, other)
             pause(victim)
-            arena.until(lambda: owned(other) == arena.ground.partitions, "a take-over", 60)
+            arena.until(lambda: owned(other) == arena.ground.partitions, "a take-over")
             time.sleep(1)
             resume(victim)
-            deadline_s = time.monotonic() + SESSION_S
-            while time.monotonic() < deadline_s and not arena.fenced(victim):
-                time.sleep(0.1)
-            if victim.process.returncode is None:
-                arena.until(lambda: owned(victim) > 0, "the zombie back in the group")  # noqa: B023
-                arena.stop(victim)
-            else:
+            if _fenced_in_time(arena, victim, other):
                 fenced += 1
+            else:
+                arena.stop(victim)
     arena.notes["fenced"] = fenced
+
+
+def _fenced_in_time(arena: Arena, victim: WorkerProcess, other: WorkerProcess) -> bool:
+    """Whether the zombie has ended; False when it is back in the group, and the other one has given partitions back."""
+    deadline_s = time.monotonic() + MOST_ZOMBIE_S
+    while not arena.fenced(victim):
+        if owned(other) < arena.ground.partitions:
+            return False
+        assert time.monotonic() < deadline_s, "the zombie has neither ended nor come back into the group"
+        time.sleep(0.05)
+    return True
 
 
 @CRASHES.fault(short=0, whole=2, ground=Ground(events=150_000))

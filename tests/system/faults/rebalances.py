@@ -36,16 +36,18 @@ def _storm(arena: Arena, seconds: float) -> None:
 @REBALANCES.fault(short=15, whole=120, ground=Ground(events=250_000))
 def rebalance_storm(arena: Arena, seconds: int) -> None:
     """Seconds in which a second and third worker join and leave every 2 s."""
-    arena.until_working(arena.start("host"))
+    host = arena.start("host")
     with arena.flow():
+        arena.until_working(host)
         _storm(arena, seconds)
 
 
 @REBALANCES.fault(short=0, whole=30, ground=Ground(events=120_000, hot=True))
 def hot_key_in_a_storm(arena: Arena, seconds: int) -> None:
     """Seconds in which one sender has half of the traffic, workers join and leave every 2 s, and partitions move."""
-    arena.until_working(arena.start("host"))
+    host = arena.start("host")
     with arena.flow():
+        arena.until_working(host)
         _storm(arena, seconds)
 
 
