@@ -109,7 +109,9 @@ def compare_through_kafka(traces: list[Path], partitions: list[int], folder: Pat
                 if theirs != ours:
                     raise Broken(f"{trace.name} at {count} partitions: {len(theirs ^ ours)} decisions differ")
                 rows.append({"trace": trace.name, "partitions": count, "events": events, "decisions": len(ours)})
-                _say(f"{trace.name}: {events:,} events through Kafka at {count} partitions, {len(ours)} decisions, the same")
+                _say(
+                    f"{trace.name}: {events:,} events through Kafka at {count} partitions, {len(ours)} decisions, the same"
+                )
     return rows
 
 

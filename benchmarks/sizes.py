@@ -18,7 +18,7 @@ class Sizes:
     """``events`` a case, of which Faust reads ``faust_events``; ``keys``: senders, a case for each and codec; ``rounds``;
     open load of ``rate`` events a second for ``seconds``, none at 0; ``results``: where the result is appended, if at all."""
 
-    events: int = 4_000_000
+    events: int = 6_000_000
     keys: tuple[int, ...] = (200_000, 1_000_000)
     codecs: tuple[str, ...] = CODECS
     rounds: int = 3
