@@ -23,6 +23,7 @@ from engine.stream.changelog import ChangelogWriter, restore
 
 logger = get_logger(__name__)
 CHECK_S = 0.05
+CLOSE_S = 10.0  # for a last checkpoint: a cluster that is away must not hold up a stop or a rebalance
 
 
 @dataclass(slots=True)
@@ -169,10 +170,14 @@ class Shards:
     async def close(self, tps: Iterable[TP]) -> None:
         """Write the last checkpoints of partitions that go."""
         going = [self._ready[tp.partition] for tp in tps if tp.topic == self._source and tp.partition in self._ready]
-        results = await asyncio.gather(*(shard.close() for shard in going), return_exceptions=True)
+        results = await asyncio.gather(
+            *(asyncio.wait_for(shard.close(), CLOSE_S) for shard in going), return_exceptions=True
+        )
         for error in results:
             if isinstance(error, BaseException):
-                logger.warning("last checkpoint not written, its events will be read again: %s", error)
+                logger.warning(
+                    "last checkpoint not written, its events will be read again: %s", error or "no answer in time"
+                )
 
     async def drop(self, tps: Iterable[TP]) -> None:
         """Forget partitions that are gone."""
