@@ -162,6 +162,11 @@ class Shards:
         """The source partitions whose shards are ready."""
         return [TP(self._source, number) for number in self._ready]
 
+    async def positions(self) -> dict[TP, int]:
+        """Once the shards being opened are ready: the source offset behind what each state has applied."""
+        await asyncio.gather(*map(asyncio.shield, self._opening.values()), return_exceptions=True)
+        return {TP(self._source, number): shard.partition.applied_offset + 1 for number, shard in self._ready.items()}
+
     def durable_offset(self, tp: TP) -> int | None:
         """The last source offset that the changelog holds durably, None without one."""
         shard = self._ready.get(tp.partition)
@@ -175,9 +180,7 @@ class Shards:
         )
         for error in results:
             if isinstance(error, BaseException):
-                logger.warning(
-                    "last checkpoint not written, its events will be read again: %s", error or "no answer in time"
-                )
+                logger.warning("last checkpoint not written, its events will be read again: %s", repr(error))
 
     async def drop(self, tps: Iterable[TP]) -> None:
         """Forget partitions that are gone."""

@@ -8,6 +8,8 @@ What is overridden, and why:
 - `_add_gap`: the offsets inside a block are no gaps in the sequence of messages;
 - `on_buffer_full`: Faust would stop fetching a partition while few blocks wait, and sleep a second once it has stopped
   them all (measured: half of the rate);
+- `perform_seek`: reading begins behind what each state has applied. The group's committed offset alone would skip events
+  when the changelog has lost what they led to;
 - `_commit_offsets`: the books advance only if the commit did;
 - revocation: a checkpoint and a commit first, so that the next owner starts where this one ended.
 """
@@ -69,6 +71,11 @@ class Consumer(driver.Consumer):
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         return None
+
+    async def perform_seek(self) -> None:
+        """To the committed offsets, then, as soon as the states are restored, to where each of them goes on."""
+        await super().perform_seek()
+        await self.seek_wait(await self.app.shards.positions())
 
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
         books = {tp: self._committed_offset[tp] for tp in offsets}
