@@ -84,15 +84,18 @@ class Bench:
         self.engine = Engine(cast(Shards, self.shards), cast(Publisher, self.publisher), COMPOSER)
 
     async def take(self, octets: bytes, first_offset: int = 0) -> None:
-        found = np.zeros(256, BATCH)
-        count, _ = find_batches(octets_of(octets), 0, True, found)
-        last = int(found["last_offset"][count - 1])
-        block = Block("connections", NUMBER, first_offset, last, octets, found[:count])
-        await self.engine.take(read(block, WORKSPACES.take()))
+        await self.engine.take(read(block_of(octets, first_offset), WORKSPACES.take()))
 
     @property
     def published(self) -> list[bytes]:
         return [encode_decision(decision) for decision in self.publisher.decisions]
+
+
+def block_of(octets: bytes, first_offset: int = 0) -> Block:
+    found = np.zeros(256, BATCH)
+    count, _ = find_batches(octets_of(octets), 0, True, found)
+    last = int(found["last_offset"][count - 1])
+    return Block("connections", NUMBER, first_offset, last, octets, found[:count])
 
 
 def batch_of(events: list[Event], codec: str = "none") -> bytes:
