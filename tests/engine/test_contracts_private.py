@@ -34,12 +34,13 @@ from engine.models.layout import empty_state
 from engine.policy.lapse import requeue
 from engine.stream.app import BlockSchema, Tidegate
 from engine.stream.blocks import BlockConsumer, BlockFetcher, BlockRecords, RawRecords
+from engine.stream.reading import EventConsumer, EventFetcher, EventRecords
 from engine.stream.transport import Consumer, ConsumerThread, Transport
 from tests.topics.fetches import Sent, by_aiokafka
 from topics.columns.batchwrite import ColumnBatch
 from topics.columns.jit import FLAGS
 
-TP = TopicPartition("connections", 0)
+TP, OTHER = TopicPartition("connections", 0), TopicPartition("connections", 1)
 
 
 def names_in(function: Callable[..., Any]) -> tuple[str, ...]:
@@ -138,6 +139,8 @@ def test_a_fetch_result_asks_a_reader_for_nothing_but_records_and_its_position()
 def test_the_consumer_builds_its_fetcher_from_a_name_of_its_module() -> None:
     assert "Fetcher" in names_in(AIOKafkaConsumer.start)
     assert cast(Any, BlockConsumer.start).__globals__["Fetcher"] is BlockFetcher
+    assert cast(Any, EventConsumer.start).__globals__["Fetcher"] is EventFetcher
+    assert cast(Any, EventFetcher._proc_fetch_request).__globals__["PartitionRecords"] is EventRecords
     assert cast(Any, AIOKafkaConsumer.start).__globals__["Fetcher"] is fetcher.Fetcher
 
 
@@ -200,9 +203,10 @@ def test_the_driver_builds_its_consumer_from_the_module_aiokafka() -> None:
 
 
 OVERRIDDEN = ["_new_consumer_thread", "_filter_tps_with_pending_acks", "_new_offset", "_add_gap", "_commit_offsets"]
+OVERRIDDEN += ["on_buffer_full", "perform_seek", "on_partitions_revoked", "on_partitions_assigned"]
 
 
-@pytest.mark.parametrize("name", [*OVERRIDDEN, "on_partitions_revoked", "on_partitions_assigned"])
+@pytest.mark.parametrize("name", OVERRIDDEN)
 def test_an_overridden_method_is_one_with_the_same_parameters(name: str) -> None:
     ours, stock = getattr(Consumer, name), getattr(driver.Consumer, name)
     assert name in vars(Consumer)
@@ -217,6 +221,31 @@ def test_commits_go_through_the_overridden_methods() -> None:
     assert {"_new_offset", "_should_commit"} <= set(names_in(base._filter_committable_offsets))
     assert "_committed_offset" in names_in(base._should_commit)
     assert "await self._add_gap(tp, r_offset + 1, offset)" in inspect.getsource(base)
+
+
+async def test_a_seek_that_waits_also_moves_where_messages_are_taken_from() -> None:
+    """Faust drops messages below the read offset: a seek back must take it along."""
+    sought: dict[TopicPartition, int] = {}
+
+    async def position(tp: TopicPartition) -> int:
+        return sought[tp]
+
+    client = SimpleNamespace(seek=sought.__setitem__, position=position)
+    owner = SimpleNamespace(_read_offset={TP: 900, OTHER: 900})
+    thread: Any = SimpleNamespace(
+        consumer=owner,
+        log=SimpleNamespace(dev=lambda *_: None),
+        app=SimpleNamespace(conf=SimpleNamespace(broker_request_timeout=1.0)),
+    )
+    await driver.AIOKafkaConsumerThread._seek_wait(thread, cast(Any, client), cast(Any, {TP: 41, OTHER: 0}))
+    assert (sought, owner._read_offset) == ({TP: 41, OTHER: 0}, {TP: 41})
+    assert "_seek_wait" in names_in(driver.AIOKafkaConsumerThread.seek_wait)
+    assert "offset >= r_offset" in inspect.getsource(faust_consumer.Consumer)
+
+
+def test_a_full_stream_is_told_by_the_name_that_ours_overrides() -> None:
+    assert "app.consumer.on_buffer_full" in inspect.getsource(faust.transport.conductor)
+    assert "_buffered_partitions" in names_in(faust_consumer.Consumer.on_buffer_full)
 
 
 def test_acks_are_kept_under_the_names_that_are_emptied() -> None:

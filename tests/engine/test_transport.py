@@ -11,7 +11,7 @@ from faust.types import TP
 
 from engine.config import load_settings
 from engine.stream.app import STREAM_BUFFER_BLOCKS, Tidegate, create_app
-from engine.stream.blocks import BlockConsumer
+from engine.stream.reading import EventConsumer
 from engine.stream.transport import FETCH_WAIT_MS, Consumer, ConsumerThread, Transport
 
 ONE, TWO = TP("connections", 0), TP("connections", 1)
@@ -32,10 +32,10 @@ async def consumer(app: Tidegate) -> Any:
     return transport.create_consumer(nothing, on_partitions_revoked=nothing, on_partitions_assigned=nothing)
 
 
-async def test_the_apps_consumer_builds_block_consumers_with_the_clusters_options(app: Tidegate, consumer: Any) -> None:
+async def test_the_apps_consumer_builds_event_consumers_with_the_clusters_options(app: Tidegate, consumer: Any) -> None:
     assert (type(app.transport), type(consumer), type(consumer._thread)) == (Transport, Consumer, ConsumerThread)
     built = consumer._thread._create_worker_consumer(app.transport)
-    assert type(built) is BlockConsumer
+    assert type(built) is EventConsumer
     assert (built._group_id, built._fetch_max_wait_ms, built._max_partition_fetch_bytes) == (
         "fleet",
         FETCH_WAIT_MS,
@@ -75,6 +75,34 @@ async def test_every_partition_that_is_ready_is_asked_for_its_offset(
     assert list(consumer._filter_tps_with_pending_acks({TWO})) == [TWO]
     assert list(consumer._filter_tps_with_pending_acks({"connections"})) == [ONE, TWO]
     assert list(consumer._filter_tps_with_pending_acks({"decisions"})) == []
+
+
+async def test_reading_begins_behind_what_each_state_has_applied(
+    app: Tidegate, consumer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sought: list[Any] = []
+
+    async def committed() -> dict[TP, int]:
+        sought.append("committed")
+        return {ONE: 500, TWO: 500}
+
+    async def positions() -> dict[TP, int]:
+        return {ONE: 42, TWO: 501}
+
+    async def seek_wait(places: dict[TP, int]) -> None:
+        sought.append(places)
+
+    monkeypatch.setattr(consumer, "seek_to_committed", committed)
+    monkeypatch.setattr(consumer, "seek_wait", seek_wait)
+    monkeypatch.setattr(app.shards, "positions", positions)
+    await consumer.perform_seek()
+    assert sought == ["committed", {ONE: 42, TWO: 501}]
+
+
+async def test_a_full_stream_keeps_its_partitions(consumer: Any) -> None:
+    consumer._set_active_tps({ONE, TWO})
+    consumer.on_buffer_full(ONE)
+    assert (consumer._get_active_partitions(), consumer._buffered_partitions) == ({ONE, TWO}, set())
 
 
 async def test_offsets_inside_a_block_are_no_gap(consumer: Any) -> None:
