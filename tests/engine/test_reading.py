@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from aiokafka.consumer.fetcher import READ_COMMITTED
 
-from engine.stream import reading as reading_module
 from engine.stream.blocks import RawRecords
 from engine.stream.reading import EventRecords, Reading, Workspaces, read
+from engine.stream.unpacking import Workspace
 from tests.engine.test_blocks import ABORT, TP, mail, marker
 from tests.engine.test_engine import EVENTS, Bench, batch_of, block_of
 from topics.columns.scan import READY, SLOW
@@ -62,7 +62,7 @@ def test_readings_under_way_at_once_share_nothing() -> None:
 async def test_a_workspace_comes_back_whatever_becomes_of_its_block(monkeypatch: pytest.MonkeyPatch) -> None:
     bench, idle = Bench(), Workspaces()
     monkeypatch.setattr("engine.stream.engine.WORKSPACES", idle)
-    workspace = reading_module.Workspace()
+    workspace = Workspace()
     for only in (bench.shards.only, None):
         bench.shards.only = only
         await bench.engine.take(read(block_of(batch_of(EVENTS[:10])), workspace))
