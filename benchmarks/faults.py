@@ -35,7 +35,12 @@ STARTED_S = time.monotonic()
 HEAD = (
     "fault", "times or s", "events offered", "counted", "lost", "doubled", "decisions", "regressions", "repeats", "seconds"
 )  # fmt: skip
-TARGETS = {"restore_rows_per_s": (1e6, True), "checkpoint_cost_share": (0.15, False), "takeover_s": (10.0, False)}
+TARGETS = {
+    "restore_rows_per_s": (1e6, True),
+    "checkpoint_cost_share": (0.15, False),
+    "takeover_s": (10.0, False),
+    "rolling_restart_stall_s": (5.0, False),
+}
 
 
 def say(text: str) -> None:
@@ -100,6 +105,8 @@ def last_line(outcomes: Sequence[Outcome], measures: dict[str, Any]) -> dict[str
         "restore_rows_per_s": restored and round(restored["rows_per_s"]),
         "checkpoint_cost_share": cost and round(cost["share"], 4),
         "takeover_s": taken and round(taken["median_s"], 2),
+        "rolling_restart_stall_s": max((outcome.notes.get("longest_stall_s", 0) for outcome in done), default=0)
+        or None,
     }
 
 
