@@ -10,6 +10,7 @@ back, 2 when something broke down. A full run takes about twenty minutes and 5 G
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import tempfile
@@ -145,6 +146,7 @@ def main() -> int:
     """Run, report, keep; the exit status."""
     chosen = arguments()
     os.environ.setdefault("TIDEGATE_CACHE_DIR", str(Path(__file__).parents[1] / ".cache"))
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it says again and again that a dead broker is dead
     stamp = machine.stamp()
     try:
         with tempfile.TemporaryDirectory(prefix="tidegate-faults-") as folder:
