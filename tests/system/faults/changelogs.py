@@ -52,7 +52,7 @@ def changelog_emptied(arena: Arena, times: int) -> None:
     arena.start()
 
 
-@CHANGELOGS.fault(short=1, whole=3, ground=Ground(events=200_000))
+@CHANGELOGS.fault(short=0, whole=3, ground=Ground(events=200_000))
 def changelog_compacted(arena: Arena, times: int) -> None:
     """The broker compacts the changelog, transaction markers included, while it is written; then kill -9."""
     topic = arena.place.prefix + STATE.name

@@ -16,14 +16,14 @@ LONGEST_START_S = 3.0
 MOST_ZOMBIE_S = 30.0
 
 
-@CRASHES.fault(short=4, whole=50, ground=Ground(events=300_000, options=DENSE))
+@CRASHES.fault(short=3, whole=50, ground=Ground(events=300_000, options=DENSE))
 def kill_9(arena: Arena, times: int) -> None:
-    """Kill -9 at random moments: while blocks and checkpoints are at work, every fourth time while starting or restoring."""
+    """Kill -9 at random moments: while blocks and checkpoints are at work, every third time while starting or restoring."""
     draw = random.Random(9)
     with arena.flow():
         for number in range(times):
             worker = arena.start(static=True)
-            if number % 4 == 3:
+            if number % 3 == 2:
                 time.sleep(draw.uniform(0, LONGEST_START_S))
             else:
                 arena.until_working(worker)

@@ -51,7 +51,7 @@ def hot_key_in_a_storm(arena: Arena, seconds: int) -> None:
         _storm(arena, seconds)
 
 
-@REBALANCES.fault(short=1, whole=6, ground=Ground(events=160_000, keys=100_000))
+@REBALANCES.fault(short=0, whole=6, ground=Ground(events=160_000, keys=100_000))
 def rebalance_during_recovery(arena: Arena, times: int) -> None:
     """A second worker joins, and is killed, while the first one still reads its state back (slowed down by a quota)."""
     draw = random.Random(5)
