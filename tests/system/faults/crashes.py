@@ -47,7 +47,7 @@ def kill_9_of_one_among_three(arena: Arena, times: int) -> None:
             arena.until(lambda: owned(workers[-1]) > 0, "the new worker at work")
 
 
-@CRASHES.fault(short=1, whole=5, ground=Ground(events=150_000, options=DENSE))
+@CRASHES.fault(short=0, whole=5, ground=Ground(events=150_000, options=DENSE))
 def zombie(arena: Arena, times: int) -> None:
     """SIGSTOP of one of two workers past the session timeout; the other takes over; SIGCONT."""
     other = arena.start("other")
