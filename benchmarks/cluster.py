@@ -171,7 +171,7 @@ async def _saved_counts(place: Place) -> dict[str, int]:
     settings, counts = place.settings(), {"events": 0, "keys": 0}
     for number in range(PARTITIONS):
         restored = partition(settings, number)
-        await restore(restored, place.prefix + STATE.name, settings.kafka.client_options(), lambda *_: None)
+        await restore(restored, place.prefix + STATE.name, settings.kafka.client_options())
         counts["events"] += int(restored.state.site["events"][0])
         counts["keys"] += restored.keys
     return counts

@@ -29,7 +29,8 @@ from benchmarks.results import FOLDER, keep
 from engine.errors import OperatorError
 from engine.local import EmbeddedBroker
 from tests.system.faults.all import FAULTS
-from tests.system.faults.catalogue import BROKER_SETTINGS, Fault, Outcome, inflict
+from tests.system.faults.catalogue import Fault, Outcome, inflict
+from tests.system.faults.cluster import BROKER_SETTINGS
 from tests.system.faults.verdict import Verdict
 
 STARTED_S = time.monotonic()

@@ -46,11 +46,12 @@ RANDOM_PLACES = np.concatenate([_places("0000000000000000"), _places("000.")])
 
 @dataclass(frozen=True)
 class Workload:
-    """``events`` of ``keys`` senders; ``seed`` decides everything else."""
+    """``events`` of ``keys`` senders from ``start_ms`` on; ``seed`` decides everything else."""
 
     events: int
     keys: int
     seed: int = 1
+    start_ms: int = START_MS
 
     @cached_property
     def senders(self) -> npt.NDArray[np.uint64]:
@@ -85,7 +86,7 @@ class Workload:
         messages = np.where(burst, draw.integers(*BURST_MESSAGES, count), 1 + (draw.random(count) < 0.05))
         outcome = draw.choice(np.array([ACCEPTED, REJECTED, DEFERRED], np.uint8), count, p=(0.95, 0.04, 0.01))
         return Drafts(
-            START_MS + place * SPAN_MS // self.events,
+            self.start_ms + place * SPAN_MS // self.events,
             self.senders[number],
             draw.integers(0, 1 << 63, count).astype(np.uint64),
             messages.astype(np.int32),

@@ -148,9 +148,12 @@ class Worker:
     fetch_bytes: int = option(
         2 << 20, "read at once from a partition: the size of a block", low=64 << 10, high=32 << 20
     )
-    session_timeout_s: int = option(10, "a worker silent for so long loses its partitions to others", low=6, high=300)
+    session_timeout_s: int = option(6, "a worker silent for so long loses its partitions to others", low=6, high=300)
     status_file: str = option("", "file that a JSON snapshot of the worker's counters is written to; empty: none")
     status_interval_ms: int = option(500, "how often that is", low=50, high=600_000)
+    standby_replicas: int = option(
+        1, "other workers that keep a copy of each partition's state, for a quick take-over", low=0, high=8
+    )
     instance_id: str = option(
         "", "static group membership: a restart with the same name moves no partition", wanted=rules.kafka_name
     )

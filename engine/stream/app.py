@@ -15,6 +15,7 @@ from typing import Any
 
 import faust
 import uvloop
+from faust.types import TP
 
 from engine.assembly import composer
 from engine.config import Settings, load_settings
@@ -58,6 +59,7 @@ class Tidegate(faust.App):
             broker_session_timeout=float(worker.session_timeout_s),
             broker_heartbeat_interval=worker.session_timeout_s / 4,
             broker_commit_interval=COMMIT_INTERVAL_S,
+            table_standby_replicas=worker.standby_replicas,
             consumer_auto_offset_reset="earliest",
             consumer_max_fetch_size=worker.fetch_bytes,
             consumer_group_instance_id=worker.instance_id or None,
@@ -73,7 +75,7 @@ class Tidegate(faust.App):
         self.publisher = Publisher(prefix + DECISIONS.name, prefix + DEAD_LETTERS.name, self.client_options, self.fail)
         topics = (prefix + CONNECTIONS.name, prefix + STATE.name)
         self.shards = Shards(settings, topics, self.publisher.settled, self.fail)
-        self.engine = Engine(self.shards, self.publisher, composer(settings))
+        self.engine = Engine(self.shards, self.publisher, composer(settings), self._first_offset)
         self.status = StatusWriter(self.engine, settings)
 
     def _new_transport(self) -> Transport:
@@ -96,8 +98,12 @@ class Tidegate(faust.App):
         if self._consumer is not None:
             await self._consumer.commit()
         await super().on_stop()
-        await self.shards.drop(self.shards.assigned())
+        await self.shards.stop()
         await self.publisher.stop()
+
+    async def _first_offset(self, partition: int) -> int:
+        tp = TP(self.settings.topics.prefix + CONNECTIONS.name, partition)
+        return int((await self.consumer.earliest_offsets(tp))[tp])
 
     def fail(self, error: BaseException) -> None:
         """End the worker because of ``error``; the first one is kept."""

@@ -72,7 +72,8 @@ class RawRecords:
 
 
 class BlockRecords(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
-    """Takes the place of aiokafka's PartitionRecords: yields at most one record, whose value is a `Block`."""
+    """Takes the place of aiokafka's PartitionRecords: yields one record, whose value is a `Block`. Also when nothing in it is
+    to be read: so each block begins behind the one before it, or offsets are missing."""
 
     next_fetch_offset: int
 
@@ -81,7 +82,7 @@ class BlockRecords(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
         batches = self._find(octets)
         self._skip(octets, batches)
         self.next_fetch_offset = last = int(batches["last_offset"][-1]) + 1
-        if (batches["skip"] | (batches["last_offset"] < first_offset)).all():
+        if last <= first_offset:
             return
         tp = self._tp
         block = Block(tp.topic, tp.partition, first_offset, last - 1, octets, batches)

@@ -8,18 +8,28 @@ decision isn't on its way.
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import numpy as np
+from mode import get_logger
 
 from engine.policy.compose import Composer
+from engine.stream.blocks import Block
 from engine.stream.publisher import Publisher
 from engine.stream.reading import WORKSPACES, Reading
-from engine.stream.shards import Shard, Shards
+from engine.stream.shard import Shard
+from engine.stream.shards import Shards
 from engine.stream.unpacking import Unpacked
 from topics.columns.scan import EventColumns
 from topics.columns.slow import Poison, settle
 from topics.decisions import Source
+
+logger = get_logger(__name__)
+
+
+class Missing(Exception):
+    """Offsets that the topic still has were never delivered."""
 
 
 @dataclass(slots=True)
@@ -29,17 +39,21 @@ class Flow:
     blocks: int = 0
     records: int = 0
     slow: int = 0
+    deleted: int = 0
     throttles: int = 0
     releases: int = 0
     busy_s: float = 0.0
 
 
 class Engine:
-    """Applies blocks to their shards."""
+    """Applies blocks to their shards. ``first_offset`` asks the broker for the first offset that a partition still has."""
 
-    def __init__(self, shards: Shards, publisher: Publisher, composer: Composer) -> None:
+    def __init__(
+        self, shards: Shards, publisher: Publisher, composer: Composer, first_offset: Callable[[int], Awaitable[int]]
+    ) -> None:
         self.shards, self.publisher, self.composer = shards, publisher, composer
         self.flow = Flow()
+        self._first_offset = first_offset
 
     async def take(self, reading: Reading) -> None:
         """Apply a block, unless its partition has gone or all of it was applied before."""
@@ -54,12 +68,24 @@ class Engine:
         if shard is None:
             return
         async with shard.applying:
-            if block.last_offset > shard.partition.applied_offset:
-                try:
-                    await self._apply(shard, reading)
-                except BaseException:
-                    shard.spoiled = True
-                    raise
+            if shard.closing or block.last_offset <= shard.partition.applied_offset:
+                return
+            await self._account_for_gap(block, shard.partition.applied_offset + 1)
+            try:
+                await self._apply(shard, reading)
+            except BaseException:
+                shard.spoiled = True
+                raise
+
+    async def _account_for_gap(self, block: Block, expected: int) -> None:
+        """Offsets between what was applied and a block must have been deleted from the topic; `Missing` if they weren't."""
+        if block.first_offset <= expected:
+            return
+        where = f"partition {block.partition}: offsets {expected} to {block.first_offset - 1}"
+        if await self._first_offset(block.partition) < block.first_offset:
+            raise Missing(f"{where} were not delivered, though the topic still has them")
+        logger.warning("%s were deleted from the topic before they were read", where)
+        self.flow.deleted += block.first_offset - expected
 
     async def _apply(self, shard: Shard, reading: Reading) -> None:
         started_s = time.perf_counter()

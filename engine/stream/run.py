@@ -1,7 +1,8 @@
 """Run a worker in this process until it is told to stop: SIGINT or SIGTERM, or a failure of its own.
 
 Graceful: the block at work is finished, a last checkpoint written, offsets committed, the group left. A failure is raised
-to the caller as one exception; what an operator can mend is an `OperatorError`.
+to the caller as one exception; what an operator can mend is an `OperatorError`. A worker that has failed and can't end in time
+(a client of a cluster that is away may wait for ever) is ended by force: nothing in its memory counts any more.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import asyncio
 import contextlib
 import io
 import logging
+import os
+import sys
+import threading
 
 import faust
 import uvloop
@@ -17,13 +21,16 @@ import uvloop
 from engine.config import Settings
 from engine.errors import OperatorError
 from engine.stream.app import create_app
-from engine.stream.changelog import Fenced
+from engine.stream.changelog import Fenced, Stuck
+from engine.stream.transport import Shortened
 from topics.admin import differences, ensure
 from topics.changelog import BadState
 from topics.contracts import Topic, contracts
 
 logger = logging.getLogger(__name__)
-QUIET = ("faust", "mode", "aiokafka", "asyncio", "engine.stream.app", "engine.stream.transport")
+QUIET = ("faust", "mode", "aiokafka", "engine.stream.app", "engine.stream.transport")
+END_S = 30.0
+MENDABLE = (BadState, Fenced, Shortened, Stuck)
 
 
 def contracted(settings: Settings) -> tuple[Topic, ...]:
@@ -48,6 +55,9 @@ def run_worker(settings: Settings) -> None:
     if settings.log.level != "debug":
         for name in QUIET:
             logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger("asyncio").setLevel(
+            logging.CRITICAL
+        )  # tells again, in its way, of failures that have been told
     uvloop.install()
     app = create_app(settings)
     asyncio.set_event_loop(asyncio.new_event_loop())
@@ -61,14 +71,22 @@ def run_worker(settings: Settings) -> None:
     )
     worker.spinner = None
 
-    async def stop(_: BaseException) -> None:
+    async def stop(error: BaseException) -> None:
+        last = threading.Timer(END_S, _end_by_force, (error,))
+        last.daemon = True
+        last.start()
         await worker.stop()
 
     app.stop_soon = stop
     with contextlib.suppress(SystemExit):
         worker.execute_from_commandline()
     error = app.failure or worker.crash_reason
-    if isinstance(error, Fenced | BadState):
+    if isinstance(error, MENDABLE):
         raise OperatorError(str(error)) from error
     if error is not None:
         raise error
+
+
+def _end_by_force(error: BaseException) -> None:
+    print(f"tidegate: {error} (ended by force, {END_S:g} s after that)", file=sys.stderr, flush=True)  # noqa: T201
+    os._exit(2)

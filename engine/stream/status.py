@@ -30,6 +30,7 @@ def status_of(engine: Engine) -> dict[str, Any]:
             "blocks": flow.blocks,
             "records": flow.records,
             "slow": flow.slow,
+            "deleted": flow.deleted,
             "throttles": flow.throttles,
             "releases": flow.releases,
             "busy_s": round(flow.busy_s, 4),
@@ -50,6 +51,10 @@ def status_of(engine: Engine) -> dict[str, Any]:
                 "restore_s": round(shard.timing.restore_s, 4),
             }
             for shard in shards
+        },
+        "standbys": {
+            str(replica.partition.number): {"keys": replica.partition.keys, "rows": replica.restoration.rows}
+            for replica in engine.shards.standbys()
         },
     }
 

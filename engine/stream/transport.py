@@ -11,6 +11,7 @@ What is overridden, and why:
 - `perform_seek`: reading begins behind what each state has applied. The group's committed offset alone would skip events
   when the changelog has lost what they led to;
 - `_commit_offsets`: the books advance only if the commit did;
+- `commit`: one that is under way may have been begun before the last checkpoint, so it is no reason to leave this one out;
 - revocation: a checkpoint and a commit first, so that the next owner starts where this one ended.
 """
 
@@ -27,6 +28,16 @@ from engine.stream.blocks import rebound
 from engine.stream.reading import EventConsumer
 
 FETCH_WAIT_MS = 100
+
+
+class Shortened(Exception):
+    """A partition of the source ends before what its state has applied: it isn't the topic that the state was built from."""
+
+    def __init__(self, tp: TP, end: int, position: int) -> None:
+        super().__init__(
+            f"{tp.topic}, partition {tp.partition}, ends at offset {end}, but its first {position} are in the state: the topic "
+            "was made again or has lost events; delete the state topic too, to start from nothing, or name another prefix"
+        )
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -75,7 +86,18 @@ class Consumer(driver.Consumer):
     async def perform_seek(self) -> None:
         """To the committed offsets, then, as soon as the states are restored, to where each of them goes on."""
         await super().perform_seek()
-        await self.seek_wait(await self.app.shards.positions())
+        positions = await self.app.shards.positions()
+        ends = await self.highwaters(*positions)
+        for tp, position in positions.items():
+            if ends[tp] < position:
+                self.app.fail(Shortened(tp, ends[tp], position))
+                return
+        await self.seek_wait(positions)
+
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """What is durable now, after a commit under way."""
+        await self.maybe_wait_for_commit_to_finish()
+        return bool(await super().commit(topics, start_new_transaction))
 
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
         books = {tp: self._committed_offset[tp] for tp in offsets}
@@ -92,8 +114,8 @@ class Consumer(driver.Consumer):
         await self.app.shards.drop(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Open the shards of what has come."""
-        self.app.shards.assign(assigned)
+        """Open the shards of what has come, and follow what Faust's assignor has made this worker a standby for."""
+        self.app.shards.assign(assigned, self.app.assignor.assigned_standbys())
         await super().on_partitions_assigned(assigned, generation_id)
 
 

@@ -82,8 +82,8 @@ def test_a_cut_batch_is_left_for_the_next_fetch() -> None:
 def test_control_batches_are_skipped_and_count_for_the_position() -> None:
     octets = mail(0, producer=7) + marker(3, COMMIT, 7)
     assert len(same(octets)) == 3
-    found, position = blocks_of(marker(3, COMMIT, 7), 3)
-    assert (found, position) == ([], 4)
+    (block,), position = blocks_of(marker(3, COMMIT, 7), 3)
+    assert (records_of(block.value), position) == ([], 4)
 
 
 def test_aborted_transactions_are_left_out() -> None:
@@ -94,9 +94,10 @@ def test_aborted_transactions_are_left_out() -> None:
     assert [got.offset for got in same(octets, aborted=[(8, 3), (7, 7)])] == [0, 1, 2]
 
 
-def test_a_fetch_of_nothing_but_aborted_mail_moves_the_position() -> None:
+def test_a_fetch_of_nothing_but_aborted_mail_moves_the_position_and_leaves_no_hole_between_blocks() -> None:
     octets = mail(0, producer=7) + marker(3, ABORT, 7)
-    assert blocks_of(octets, aborted=[(7, 0)]) == ([], 4)
+    (block,), position = blocks_of(octets, aborted=[(7, 0)])
+    assert (block.value.first_offset, block.value.last_offset, position) == (0, 3, 4)
     assert same(octets, aborted=[(7, 0)]) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -12,10 +13,11 @@ from engine.policy.compose import PROBATION, VOLUME, Composer, Reply
 from engine.policy.partition import Partition
 from engine.policy.throttle import Policy
 from engine.stream.blocks import Block
-from engine.stream.engine import Engine
+from engine.stream.engine import Engine, Missing
 from engine.stream.publisher import Publisher
 from engine.stream.reading import WORKSPACES, read
-from engine.stream.shards import Shard, Shards
+from engine.stream.shard import Shard
+from engine.stream.shards import Shards
 from tests.kernels import octets_of
 from tests.laws.runs import rows_of, state_of
 from tests.laws.sequences import DAY_MS, OUTCOMES, START_MS, Event, columns_of, rich_sequence
@@ -68,20 +70,26 @@ class OneShard:
     """A worker's shards, of which there is one."""
 
     def __init__(self, partition: Partition) -> None:
-        self.only: Shard | None = Shard(partition, cast(Any, None), cast(Any, None))
+        replica = cast(Any, SimpleNamespace(partition=partition))
+        self.only: Shard | None = Shard(replica, cast(Any, None), cast(Any, None))
 
     async def shard(self, partition: int) -> Shard | None:
         return self.only
 
 
 class Bench:
-    """An engine with one partition."""
+    """An engine with one partition, whose topic has nothing before ``first_left``."""
 
-    def __init__(self, publisher: Remembering | None = None) -> None:
+    def __init__(self, publisher: Remembering | None = None, first_left: int = 10**9) -> None:
         self.partition = Partition(Policy(1.0, DAY_MS, NUMBER, 8), ROWS)
         self.shards = OneShard(self.partition)
         self.publisher = publisher or Remembering()
-        self.engine = Engine(cast(Shards, self.shards), cast(Publisher, self.publisher), COMPOSER)
+        self._first_left = first_left
+        self.engine = Engine(cast(Shards, self.shards), cast(Publisher, self.publisher), COMPOSER, self.first_offset)
+
+    async def first_offset(self, partition: int) -> int:
+        assert partition == NUMBER
+        return self._first_left
 
     async def take(self, octets: bytes, first_offset: int = 0) -> None:
         await self.engine.take(read(block_of(octets, first_offset), WORKSPACES.take()))
@@ -166,6 +174,34 @@ async def test_a_partition_that_is_gone_takes_nothing() -> None:
     bench.shards.only = None
     await bench.take(batch_of(EVENTS[:10]))
     assert (bench.engine.flow.blocks, len(rows_of(bench.partition))) == (0, 0)
+
+
+async def test_a_shard_that_closes_takes_nothing_more() -> None:
+    bench = Bench()
+    shard = bench.shards.only
+    assert shard is not None
+    async with shard.applying:
+        waiting = asyncio.create_task(bench.take(batch_of(EVENTS[:10])))
+        await asyncio.sleep(0.01)
+        shard.closing = True
+    await waiting
+    assert bench.partition.applied_offset == -1
+
+
+async def test_offsets_that_retention_took_are_counted() -> None:
+    bench = Bench(first_left=50)
+    await bench.take(batch_of(EVENTS[:10]))
+    await bench.take(batch_of(EVENTS[50:60]), 50)
+    site = bench.partition.state.site[0]
+    assert (bench.engine.flow.deleted, int(site["events"])) == (40, 20)
+
+
+async def test_offsets_that_are_missing_though_the_topic_has_them_end_the_worker() -> None:
+    bench = Bench(first_left=49)
+    await bench.take(batch_of(EVENTS[:10]))
+    with pytest.raises(Missing, match="offsets 10 to 49 were not delivered"):
+        await bench.take(batch_of(EVENTS[50:60]), 50)
+    assert bench.partition.applied_offset == 9
 
 
 async def test_no_checkpoint_comes_between_an_event_and_its_decision() -> None:

@@ -77,9 +77,9 @@ async def test_every_partition_that_is_ready_is_asked_for_its_offset(
     assert list(consumer._filter_tps_with_pending_acks({"decisions"})) == []
 
 
-async def test_reading_begins_behind_what_each_state_has_applied(
-    app: Tidegate, consumer: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def sought(app: Tidegate, consumer: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Where the consumer has been told to go on: committed to 500, the states to 41 and 500, the topic's ends are 501."""
     sought: list[Any] = []
 
     async def committed() -> dict[TP, int]:
@@ -92,11 +92,35 @@ async def test_reading_begins_behind_what_each_state_has_applied(
     async def seek_wait(places: dict[TP, int]) -> None:
         sought.append(places)
 
+    async def highwaters(*_: TP) -> dict[TP, int]:
+        return {ONE: 501, TWO: 501}
+
     monkeypatch.setattr(consumer, "seek_to_committed", committed)
     monkeypatch.setattr(consumer, "seek_wait", seek_wait)
+    monkeypatch.setattr(consumer, "highwaters", highwaters)
     monkeypatch.setattr(app.shards, "positions", positions)
+    return sought
+
+
+async def test_reading_begins_behind_what_each_state_has_applied(consumer: Any, sought: list[Any]) -> None:
     await consumer.perform_seek()
     assert sought == ["committed", {ONE: 42, TWO: 501}]
+
+
+async def test_a_topic_that_ends_before_what_the_state_has_applied_is_not_read(
+    app: Tidegate, consumer: Any, sought: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def highwaters(*_: TP) -> dict[TP, int]:
+        return {ONE: 501, TWO: 500}
+
+    async def stop(_: BaseException) -> None:
+        return None
+
+    monkeypatch.setattr(consumer, "highwaters", highwaters)
+    app.stop_soon = stop
+    await consumer.perform_seek()
+    assert sought == ["committed"]
+    assert "partition 1, ends at offset 500, but its first 501 are in the state" in str(app.failure)
 
 
 async def test_a_full_stream_keeps_its_partitions(consumer: Any) -> None:
@@ -155,7 +179,13 @@ async def test_a_partition_that_comes_is_opened_before_its_first_block(
     async def assigned(*_: Any) -> None:
         order.append("assigned")
 
-    monkeypatch.setattr(app.shards, "assign", lambda tps: order.append("open"))
+    def assign(tps: set[TP], standbys: set[TP]) -> None:
+        assert (tps, standbys) == ({ONE}, {TWO})
+        order.append("open")
+
+    assignor: Any = app.assignor
+    assignor._assignment.standbys["connections"] = [1]
+    monkeypatch.setattr(app.shards, "assign", assign)
     monkeypatch.setattr(driver.Consumer, "on_partitions_assigned", assigned)
     await consumer.on_partitions_assigned({ONE}, 3)
     assert order == ["open", "assigned"]

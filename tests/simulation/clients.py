@@ -105,7 +105,7 @@ class SimulatedProducer:
             raise
         await self._end(COMMIT)
 
-    async def send_batch(self, batch: ColumnBatch, topic: str, *, partition: int) -> asyncio.Future[None]:
+    async def send_batch(self, batch: ColumnBatch, topic: str, *, partition: int) -> asyncio.Future[SimpleNamespace]:
         """Queue a batch; the future is done when the cluster has it, or won't."""
         assert partition == self._partition
         acknowledged = asyncio.get_running_loop().create_future()
@@ -116,8 +116,8 @@ class SimulatedProducer:
             acknowledged.set_exception(error)
             return acknowledged
         try:
-            self._cluster.write(self._id, self._epoch, partition, batch)
-            acknowledged.set_result(None)
+            first_offset = self._cluster.write(self._id, self._epoch, partition, batch)
+            acknowledged.set_result(SimpleNamespace(offset=first_offset))
         except ProducerFenced as error:
             self._fatal = True
             acknowledged.set_exception(error)
@@ -201,6 +201,10 @@ class SimulatedConsumer:
         """Start at the first offset."""
         self._position = 0
 
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        """Start at an offset."""
+        self._position = offset
+
     async def end_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
         """Where committed transactions end."""
         await self._network.pause(self._draw)
@@ -218,6 +222,7 @@ class SimulatedConsumer:
         octets, aborted = self._log.fetch(self._position, self._draw.choice((1, 2, 5, 1000)))
         if not octets:
             self._position = max(self._position, self._log.stable_offset)  # compaction took the rest away
+            await asyncio.sleep(timeout_ms / 1000)
             return {}
         records = BlockRecords(self._tp, RawRecords(octets), aborted, self._position, None, None, True, 1)
         blocks = [SimpleNamespace(value=record.value) for record in records]

@@ -120,10 +120,12 @@ class Cluster:
             self.seen["transactions aborted by a new writer"] += 1
         return known.producer_id, known.epoch
 
-    def write(self, transactional_id: str, epoch: int, partition: int, batch: ColumnBatch) -> None:
-        """Append a batch to the writer's open transaction."""
+    def write(self, transactional_id: str, epoch: int, partition: int, batch: ColumnBatch) -> int:
+        """Append a batch to the writer's open transaction; its first offset."""
         known = self._current(transactional_id, epoch)
-        known.open.append(self.state[partition].append(batch._build(), batch.record_count(), "open"))
+        stored = self.state[partition].append(batch._build(), batch.record_count(), "open")
+        known.open.append(stored)
+        return stored.first_offset
 
     def end(self, transactional_id: str, epoch: int, partition: int, kind: int) -> None:
         """End the writer's transaction; ``kind`` is COMMIT or ABORT."""

@@ -112,9 +112,10 @@ class SimulatedWorker:
             await self.consumer.on_partitions_revoked(self.membership.assignment())
         self.membership.tps = set()
 
-    async def assign(self, partitions: Iterable[int]) -> None:
-        """These are what it owns now."""
-        self.membership.tps = {TP("connections", partition) for partition in partitions}
+    async def assign(self, owned: Iterable[int], standbys: Iterable[int]) -> None:
+        """These are what it owns now, and what it keeps warm for others."""
+        self.membership.tps = {TP("connections", partition) for partition in owned}
+        cast(Any, self.app.assignor)._assignment.standbys["connections"] = sorted(standbys)
         self.membership.deposed = False
         await self.consumer.on_partitions_assigned(self.membership.assignment(), 1)
 

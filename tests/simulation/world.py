@@ -11,7 +11,6 @@ import asyncio
 import random
 from collections import Counter
 from types import SimpleNamespace
-from typing import Any
 from unittest.mock import patch
 
 from aiokafka.errors import KafkaError
@@ -19,7 +18,7 @@ from aiokafka.errors import KafkaError
 from engine import assembly
 from engine.config import Settings, load_settings
 from engine.policy.partition import Partition
-from engine.stream import changelog, publisher, shards
+from engine.stream import changelog, publisher, shard
 from tests.simulation.clients import NETWORK, Network, SimulatedConsumer, SimulatedProducer
 from tests.simulation.clock import simulate
 from tests.simulation.cluster import Cluster
@@ -31,9 +30,9 @@ MOST_S = 300.0
 MOST_WORKERS = 3
 REVOKE_S = 3.0
 SETTLE_S = 5.0
-OUTSIDE = (KafkaError, changelog.Fenced, shards.Spoiled)
+OUTSIDE = (KafkaError, changelog.Fenced, shard.Spoiled)
 CALM = dict.fromkeys(("slow", "stall", "batch", "end", "send", "decision", "commit", "rewind"), 0.0)
-open_shard = shards.Shard.open
+open_shard = shard.Shard.open
 
 
 class World:
@@ -50,6 +49,7 @@ class World:
         self._started = 0
         self._group = asyncio.Lock()
         self.others = (self.leave, self.join_late, self.rebalance, self.compact, self.compact)
+        self._standby = self.draw.choice((0.0, 0.5, 1.0))
         self._slow: tuple[float, ...] = (0.0, 0.0, 0.02, 0.2, 0.6)
         self._trouble = {
             "stall": self.draw.choice((0.0, 0.0, 0.02, 0.05)),
@@ -179,7 +179,10 @@ class World:
             members = self.live
             self.draw.shuffle(members)
             for i, worker in enumerate(members):
-                await worker.spawn(worker.assign(range(i, self.partitions, len(members))))
+                owned = set(range(i, self.partitions, len(members)))
+                others = set(range(self.partitions)) - owned
+                standbys = {number for number in sorted(others) if self.draw.random() < self._standby}
+                await worker.spawn(worker.assign(owned, standbys))
 
     async def _revoke(self, worker: SimulatedWorker) -> None:
         """Wait for a worker to give up its partitions; one that takes too long is left behind."""
@@ -251,7 +254,7 @@ class World:
         NETWORK.set(self._network("reader"))
         for number, partition in enumerate(self.cluster.source.partitions):
             state = assembly.partition(self.settings, number)
-            await changelog.restore(state, "", {}, lambda _rows, _octets: None)
+            await changelog.restore(state, "", {})
             self._compare(state)
             said = (state.applied_offset, self.cluster.state[number].durable, self.cluster.committed[number] - 1)
             assert said == (partition.last_offset,) * 3, (
@@ -264,11 +267,12 @@ class World:
         self.cluster.seen["decisions repeated"] += len(self.cluster.decisions) - len(oracle.decisions)
         self.cluster.seen["events"] += sum(partition.events for partition in oracle.partitions)
 
-    async def opened(self, shard: shards.Shard, *rest: Any) -> None:
+    async def opened(self, mine: shard.Shard) -> None:
         """The engine's own `Shard.open`; what it restores must be what the oracle has at that offset."""
-        await open_shard(shard, *rest)
-        self._compare(shard.partition)
-        self.cluster.seen["restores"] += shard.timing.restored_rows > 0
+        warm = mine.partition.applied_offset >= 0
+        await open_shard(mine)
+        self._compare(mine.partition)
+        self.cluster.seen["warm openings" if warm else "restores"] += mine.partition.keys > 0
 
     def _compare(self, partition: Partition) -> None:
         number, offset = partition.number, partition.applied_offset
@@ -280,10 +284,10 @@ class World:
 def run_seed(seed: int) -> Counter[str]:
     """Run a seed; an exception tells what didn't hold, the counter what has happened."""
     with (
-        patch.object(changelog, "AIOKafkaProducer", SimulatedProducer),
+        patch.object(changelog, "PatientProducer", SimulatedProducer),
         patch.object(changelog, "BlockConsumer", SimulatedConsumer),
         patch.object(publisher, "AIOKafkaProducer", SimulatedProducer),
-        patch.object(shards, "time", SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time())),
+        patch.object(shard, "time", SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time())),
     ):
         return simulate_world(seed)
 
@@ -294,10 +298,10 @@ def simulate_world(seed: int) -> Counter[str]:
     async def run() -> Counter[str]:
         world = World(seed)
 
-        async def opened(shard: shards.Shard, *rest: Any) -> None:
-            await world.opened(shard, *rest)
+        async def opened(mine: shard.Shard) -> None:
+            await world.opened(mine)
 
-        with patch.object(shards.Shard, "open", opened):
+        with patch.object(shard.Shard, "open", opened):
             await world.run()
         return world.cluster.seen
 

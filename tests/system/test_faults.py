@@ -9,7 +9,8 @@ import pytest
 
 from engine.local import EmbeddedBroker
 from tests.system.faults.all import FAULTS
-from tests.system.faults.catalogue import BROKER_SETTINGS, Fault, inflict
+from tests.system.faults.catalogue import Fault, inflict
+from tests.system.faults.cluster import BROKER_SETTINGS
 
 pytestmark = pytest.mark.timeout(180)
 

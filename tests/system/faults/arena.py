@@ -124,8 +124,11 @@ class Arena:
         return True
 
     def _ended(self, worker: WorkerProcess, status: int | None, allowed: int | None) -> None:
-        """Drop a worker; a complaint unless it has ended with the ``allowed`` status. None: it hasn't; none is."""
+        """Drop a worker; a complaint unless it has ended with the ``allowed`` status. None: it hasn't; none is. One that had
+        not begun when it was told to end may be gone at once."""
         worker.__exit__()
+        if status == -signal.SIGTERM and not worker.status:
+            return
         if status is None:
             self.complaints.append(f"a worker didn't end within {STOP_S:g} s: {last_line(worker)}")
         elif status != allowed:

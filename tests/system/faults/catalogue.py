@@ -15,10 +15,6 @@ from tests.system.faults.disk import Skipped, small_disk
 from tests.system.faults.verdict import Verdict
 
 Injection = Callable[[Arena, int], None]
-BROKER_SETTINGS = {
-    "log.cleaner.backoff.ms": "500",  # Kafka's 15 s between two looks for something to compact
-    "log.initial.task.delay.ms": "1000",
-}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,11 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from engine.local import java_environment, kafka_tool
 
+BROKER_SETTINGS = {
+    "log.cleaner.backoff.ms": "500",  # Kafka's 15 s between two looks for something to compact
+    "log.initial.task.delay.ms": "1000",
+    "producer.id.expiration.ms": str(7 * 86_400_000),  # last evening's events may be older than Kafka's day
+}
 TOOL_TIMEOUT_S = 60
 CLIENT = "tidegate"
 

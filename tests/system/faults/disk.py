@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.local import EmbeddedBroker
+from tests.system.faults.cluster import BROKER_SETTINGS
 
 CHUNK = b"\1" * (1 << 16)
 
@@ -33,7 +34,7 @@ def small_disk(folder: Path, size_mb: int) -> Iterator[EmbeddedBroker]:
     if mounted.returncode:
         raise Skipped(f"no small disk can be mounted here: {mounted.stderr.strip()}")
     try:
-        with EmbeddedBroker(disk / "broker") as broker:
+        with EmbeddedBroker(disk / "broker", settings=BROKER_SETTINGS) as broker:
             yield broker
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)

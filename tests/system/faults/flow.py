@@ -1,6 +1,8 @@
 """Events on their way into Kafka while things break: at a rate, from a thread of its own, then the rest at once.
 
 All lines of the text arrive, each once and in order, whatever happens to the broker meanwhile: what was offered is known.
+Events are of the last evening. A broker that restarts forgets what an idempotent producer has sent if the records' timestamps
+are older than ``producer.id.expiration.ms``, a day: what was sent again then stands twice on the topic (seen with old events).
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 
-from benchmarks.workload import Workload
+from benchmarks.workload import SPAN_MS, Workload
 from engine.stream.producing import EventProducer
 
 TICK_S = 0.05
 PATIENCE_MS = 120_000  # a broker may be away for long
+DAY_MS, EVENING_MS = 86_400_000, 21 * 3_600_000
 HOT = b'{"ts":%d,"ip":"192.0.2.1"}\n'
 STAMP = slice(6, 19)  # in a line: {"ts":1750021200000,
 
@@ -25,8 +28,13 @@ STAMP = slice(6, 19)  # in a line: {"ts":1750021200000,
 def lines(events: int, keys: int, *, hot: bool = False) -> list[bytes]:
     """``events`` of six hours, in order; if ``hot``, every other one is of a single sender."""
     own = events // 2 if hot else events
-    plain = b"".join(Workload(own, keys).chunks()).splitlines(keepends=True)
+    plain = b"".join(Workload(own, keys, start_ms=_last_evening_ms()).chunks()).splitlines(keepends=True)
     return [line for each in plain for line in (each, HOT % int(each[STAMP]))] if hot else plain
+
+
+def _last_evening_ms() -> int:
+    """21:00 UTC, the last one that six hours of events fit behind: they cross midnight."""
+    return (int(time.time() * 1000) - SPAN_MS - EVENING_MS) // DAY_MS * DAY_MS + EVENING_MS
 
 
 class Source:

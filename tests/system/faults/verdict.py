@@ -103,7 +103,7 @@ def rows_to_restore(settings: Settings) -> int:
 def _restored(settings: Settings, number: int) -> tuple[Partition, int]:
     mine = partition(settings, number)
     topic, options = settings.topics.prefix + STATE.name, settings.kafka.client_options()
-    return mine, asyncio.run(restore(mine, topic, options, lambda rows, octets: None)).rows
+    return mine, asyncio.run(restore(mine, topic, options)).rows
 
 
 def _compare_state(verdict: Verdict, found: Partition, wanted: Partition) -> None:
