@@ -16,7 +16,6 @@ from typing import Any
 import faust
 import uvloop
 from faust.types import TP
-from mode import get_logger
 
 from engine.assembly import composer
 from engine.config import Settings, load_settings
@@ -28,7 +27,6 @@ from engine.stream.transport import Transport
 from engine.warm import warm
 from topics.contracts import CONNECTIONS, DEAD_LETTERS, DECISIONS, STATE
 
-logger = get_logger(__name__)
 STREAM_BUFFER_BLOCKS = 4
 COMMIT_INTERVAL_S = 1.0
 
@@ -111,7 +109,6 @@ class Tidegate(faust.App):
         """End the worker because of ``error``; the first one is kept."""
         if self.failure is None:
             self.failure = error
-            logger.error("the worker ends: %r", error)
             self.loop.create_task(self.stop_soon(error))
 
 

@@ -63,7 +63,8 @@ class Replica:
 
     def left_behind(self, position: int, epoch: int) -> None:
         """The owner has ended; its last checkpoint, of ``epoch``, ends before ``position`` of the changelog."""
-        self.position, self.restoration.epoch = position, epoch
+        self.restoration, self.position = Restoration(self.partition), position
+        self.restoration.epoch = epoch
 
     def _start_over(self) -> None:
         self.restoration = Restoration(self._empty())

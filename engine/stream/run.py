@@ -72,6 +72,8 @@ def run_worker(settings: Settings) -> None:
     worker.spinner = None
 
     async def stop(error: BaseException) -> None:
+        if not isinstance(error, MENDABLE):
+            logger.error("the worker ends: %r", error)
         last = threading.Timer(END_S, _end_by_force, (error,))
         last.daemon = True
         last.start()

@@ -26,6 +26,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.errors import RecordTooLargeError
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator, MessageBatch
+from aiokafka.producer.sender import Sender
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.serializers.schemas import Schema
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
@@ -192,6 +194,21 @@ def test_a_producer_takes_a_whole_batch_for_a_partition() -> None:
 
 
 # Faust's driver, consumer, schema and app
+
+
+def test_the_producer_builds_its_sender_from_a_name_of_its_module() -> None:
+    assert "Sender" in names_in(AIOKafkaProducer.__init__)
+    assert parameters(Sender._find_coordinator) == ["self", "coordinator_type", "coordinator_key"]
+    source = inspect.getsource(Sender._find_coordinator)
+    assert "raise KafkaError(repr(err)) from err" in source, (
+        "what ends the sender: ours tries again if the cause is retriable"
+    )
+
+
+def test_an_assignor_tells_whom_this_worker_is_a_standby_for() -> None:
+    assignor: Any = PartitionAssignor(cast(Any, SimpleNamespace(tables=None)), replicas=1)
+    assignor._assignment.standbys["connections"] = [1, 2]
+    assert assignor.assigned_standbys() == {("connections", 1), ("connections", 2)}
 
 
 def test_the_driver_builds_its_consumer_from_the_module_aiokafka() -> None:

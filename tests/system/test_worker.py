@@ -16,9 +16,10 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from benchmarks.cluster import Place, delete_topics
 from engine.demo.simulate import MTA_NAMES, simulate
 from engine.local import EmbeddedBroker
-from tests.system.workers import WorkerProcess, environment, tidegate
+from tests.system.workers import WorkerProcess, environment, tidegate, until
 from topics.columns.write import Drafts, texts, write_lines
 from topics.keys import key_of, key_text
 
@@ -259,3 +260,49 @@ def test_without_a_broker_there_is_one_line(prefix: str) -> None:
     assert refused.returncode == 2
     assert len(refused.stderr.decode().strip().splitlines()) == 1
     assert "127.0.0.1:1" in refused.stderr.decode()
+
+
+def test_a_standby_takes_over_with_next_to_nothing_to_read(
+    cluster: dict[str, str], events: Path, tmp_path: Path
+) -> None:
+    first, second, count = _halves(events)
+    _produce(cluster, first)
+    (tmp_path / "two").mkdir()
+    with WorkerProcess(cluster, tmp_path) as one:
+        keys = one.wait_for(4, first.count(b"\n"))["keys"]
+        with WorkerProcess(cluster, tmp_path / "two") as two:
+            until(
+                lambda: len(one.status["standbys"]) == len(two.status.get("standbys", {})) == 2,
+                "standbys on both sides",
+            )
+            until(lambda: _keys(one) + _keys(two) >= 2 * keys, "standbys that know every sender")
+            standbys = set(two.status["standbys"])
+            one.kill()
+            _produce(cluster, second)
+            shards = two.wait_for(4, count)["partitions"]
+            assert two.stop() == 0
+    assert sum(shards[number]["restored_rows"] for number in standbys) < keys / 20
+    assert sum(shard["keys"] for shard in shards.values()) >= keys
+    assert _decisions(cluster) == _replayed(events, cluster)
+
+
+def _keys(worker: WorkerProcess) -> int:
+    """Of the partitions that it owns and of those that it follows."""
+    status = worker.status
+    return sum(int(each["keys"]) for kind in ("partitions", "standbys") for each in status[kind].values())
+
+
+def test_a_topic_that_was_made_again_is_refused(cluster: dict[str, str], events: Path, tmp_path: Path) -> None:
+    text = events.read_bytes()
+    _produce(cluster, text)
+    with WorkerProcess(cluster, tmp_path) as worker:
+        worker.wait_for(4, text.count(b"\n"))
+        assert worker.stop() == 0
+    place = Place(cluster["TIDEGATE_KAFKA_BOOTSTRAP"], cluster["TIDEGATE_TOPICS_PREFIX"])
+    delete_topics(place, ["connections"])
+    assert tidegate("topics", "--create", env=cluster).returncode == 0
+    _produce(cluster, b"".join(text.splitlines(keepends=True)[:400]))
+    refused = tidegate("worker", env=cluster)
+    assert refused.returncode == 2
+    line = refused.stderr.decode().strip().splitlines()[-1]
+    assert "the topic was made again or has lost events" in line

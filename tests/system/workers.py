@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,14 @@ def tidegate(*arguments: str, env: dict[str, str], stdin: bytes = b"") -> subpro
     """Run a command to its end."""
     command = [sys.executable, "-m", "engine.cli", *arguments]
     return subprocess.run(command, input=stdin, env=env, capture_output=True, timeout=WAIT_S, check=False)
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for ``condition``."""
+    deadline_s = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline_s, f"{WAIT_S:g} s without {what}"
+        time.sleep(0.05)
 
 
 class WorkerProcess:
