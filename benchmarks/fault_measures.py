@@ -1,28 +1,31 @@
 """What recovery takes and costs: rows restored a second, seconds to a take-over, throughput with checkpoints and without.
 
-Restoring is timed by the worker itself, from taking a partition over to its last row; partitions are restored at the same
-time, so the rate is all rows over the slowest partition's seconds. A take-over is timed from outside: from kill -9 until the
-other worker has applied all that was sent before it, the session timeout included. Checkpoint cost compares
-runs in turn over the same topic: with the default cadence, and with none before the end.
+Restoring is timed by the worker itself, from taking a partition over to its first event; partitions are restored at the same
+time, so the rate is all rows over the slowest partition's seconds. A standby's promotion is timed in the same way, by the
+worker that takes over after kill -9 of the other. A take-over is timed from outside: from the kill until the other worker has
+applied all that was sent before it, the session timeout included. Checkpoint cost compares runs in turn over the same topic:
+with the default cadence, and with none before the end.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import cluster
 from benchmarks.cluster import PARTITIONS, Place
-from benchmarks.engine_worker import LOOK_S, START_TIMEOUT_S, Sample, Worker
+from benchmarks.engine_worker import LOOK_S, START_TIMEOUT_S, STATUS_INTERVAL_MS, Sample, Worker
 from benchmarks.errors import Broken
 from benchmarks.workload import Workload
 from engine.local import EmbeddedBroker
 from tests.system.faults.arena import SESSION_S, Arena, Ground, owned
 from tests.system.faults.cluster import ends as topic_ends
+from tests.system.workers import WorkerProcess
+from tests.system.workers import until as wait_until
 
 CADENCES = {"on": {"TIDEGATE_WORKER_CHECKPOINT_INTERVAL_MS": "2000"}, "off": {
     "TIDEGATE_WORKER_CHECKPOINT_INTERVAL_MS": "600000", "TIDEGATE_WORKER_CHECKPOINT_DIRTY_ROWS": str(1 << 27),
@@ -63,8 +66,8 @@ def _last(place: Place) -> dict[int, int]:
     return {number: end - 1 for number, end in cluster.ends(place).items()}
 
 
-def restore_rate(broker: EmbeddedBroker, folder: Path, sizes: MeasureSizes) -> dict[str, Any]:
-    """Fill a changelog, then start workers that read it back."""
+def recovery(broker: EmbeddedBroker, folder: Path, sizes: MeasureSizes) -> dict[str, Any]:
+    """Fill a changelog; start workers that read it back; kill one of two that stand by for each other."""
     place = Place(broker.bootstrap, "restore-")
     cluster.make_topics(place)
     cluster.fill(place, sizes.restored, "lz4")
@@ -76,13 +79,43 @@ def restore_rate(broker: EmbeddedBroker, folder: Path, sizes: MeasureSizes) -> d
         with Worker(place.environment(), folder) as worker:
             status = worker.wait_ready(PARTITIONS).status
         runs.append(_restored(status))
-    return {"runs": runs, "rows_per_s": statistics.median(run["rows"] / run["slowest_s"] for run in runs)}
+    promotions = [_promotion(place, folder / f"promotion-{number}") for number in range(sizes.times)]
+    return {
+        "runs": runs,
+        "rows_per_s": statistics.median(run["rows"] / run["slowest_s"] for run in runs),
+        "promotions": promotions,
+        "promotion_s": statistics.median(run["slowest_s"] for run in promotions),
+    }
+
+
+def _promotion(place: Place, folder: Path) -> dict[str, float]:
+    """Kill one of two workers once the other's standbys have all that it has; how the partitions were taken over."""
+    env = place.environment(TIDEGATE_WORKER_STATUS_INTERVAL_MS=str(STATUS_INTERVAL_MS))
+    for name in ("one", "two"):
+        (folder / name).mkdir(parents=True)
+    with WorkerProcess(env, folder / "one") as one, WorkerProcess(env, folder / "two") as two:
+
+        def warm() -> bool:
+            owned, followed = one.status.get("partitions", {}), two.status.get("standbys", {})
+            keys = {number: shard["keys"] for number, shard in owned.items()}
+            return bool(keys) and {number: each["keys"] for number, each in followed.items()} == keys
+
+        wait_until(warm, "warm standbys")
+        keys = {number: shard["keys"] for number, shard in one.status["partitions"].items()}
+        one.kill()
+        wait_until(lambda: len(two.status["partitions"]) == PARTITIONS, "a take-over")
+        taken = {number: shard for number, shard in two.status["partitions"].items() if number in keys}
+    if {number: shard["keys"] for number, shard in taken.items()} != keys:
+        raise Broken(f"taken over: {taken}, with these keys before: {keys}")
+    return {"keys": sum(keys.values()), **_times(taken.values())}
 
 
 def _restored(status: Mapping[str, Any]) -> dict[str, float]:
-    shards = status["partitions"].values()
+    return {"keys": status["keys"], **_times(status["partitions"].values())}
+
+
+def _times(shards: Collection[Mapping[str, Any]]) -> dict[str, float]:
     return {
-        "keys": status["keys"],
         "rows": sum(shard["restored_rows"] for shard in shards),
         "slowest_s": max(shard["restore_s"] for shard in shards),
         "summed_s": sum(shard["restore_s"] for shard in shards),

@@ -24,7 +24,7 @@ import orjson
 
 from benchmarks import fault_measures, machine
 from benchmarks.errors import Broken
-from benchmarks.fault_measures import MeasureSizes, checkpoint_cost, restore_rate, takeover
+from benchmarks.fault_measures import MeasureSizes, checkpoint_cost, recovery, takeover
 from benchmarks.results import FOLDER, keep
 from engine.errors import OperatorError
 from engine.local import EmbeddedBroker
@@ -41,6 +41,7 @@ TARGETS = {
     "restore_rows_per_s": (1e6, True),
     "checkpoint_cost_share": (0.15, False),
     "takeover_s": (10.0, False),
+    "standby_promotion_s": (1.0, False),
     "rolling_restart_stall_s": (5.0, False),
 }
 
@@ -94,7 +95,7 @@ def report(outcomes: Sequence[Outcome], figures: dict[str, Any]) -> Iterator[str
 def last_line(outcomes: Sequence[Outcome], measures: dict[str, Any]) -> dict[str, Any]:
     """The figures by name; None for what wasn't measured."""
     done = [outcome for outcome in outcomes if not outcome.skipped]
-    restored, cost, taken = (measures.get(name) for name in ("restore", "checkpoint_cost", "takeover"))
+    recovered, cost, taken = (measures.get(name) for name in ("recovery", "checkpoint_cost", "takeover"))
     return {
         "faults": sum(outcome.amount for outcome in done),
         "kinds": len(done),
@@ -104,7 +105,8 @@ def last_line(outcomes: Sequence[Outcome], measures: dict[str, Any]) -> dict[str
             for name in ("offered", "counted", "lost", "doubled", "regressions", "repeats")
         },
         "complaints": sum(len(outcome.verdict.complaints) for outcome in done),
-        "restore_rows_per_s": restored and round(restored["rows_per_s"]),
+        "restore_rows_per_s": recovered and round(recovered["rows_per_s"]),
+        "standby_promotion_s": recovered and round(recovered["promotion_s"], 3),
         "checkpoint_cost_share": cost and round(cost["share"], 4),
         "takeover_s": taken and round(taken["median_s"], 2),
         "rolling_restart_stall_s": max((outcome.notes.get("longest_stall_s", 0) for outcome in done), default=0)
@@ -115,7 +117,7 @@ def last_line(outcomes: Sequence[Outcome], measures: dict[str, Any]) -> dict[str
 def measured(broker: EmbeddedBroker, folder: Path, sizes: MeasureSizes) -> dict[str, Any]:
     """All measures."""
     found = {}
-    for name, measure in (("restore", restore_rate), ("takeover", takeover), ("checkpoint_cost", checkpoint_cost)):
+    for name, measure in (("recovery", recovery), ("takeover", takeover), ("checkpoint_cost", checkpoint_cost)):
         say(f"measuring {name}")
         found[name] = measure(broker, folder, sizes)
         say(f"  {found[name]}")
