@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerFenced
 from aiokafka.producer import producer as aiokafka_producer
 from aiokafka.producer.sender import Sender
 
@@ -34,6 +34,12 @@ TRANSACTION_TIMEOUT_MS = 60_000
 SILENCE_S = (
     2 * TRANSACTION_TIMEOUT_MS / 1000
 )  # no transaction lives longer: a client that neither ends nor fails is stuck
+
+
+def away(error: KafkaError) -> bool:
+    """Whether an error says no more than that the cluster, or a part of it, can't be reached for the time being. aiokafka counts
+    a batch that found no room in time as final, though nothing of it was sent."""
+    return bool(error.retriable) or isinstance(error, KafkaTimeoutError)
 
 
 class Fenced(Exception):
@@ -102,7 +108,7 @@ class ChangelogWriter:
             except ProducerFenced as error:
                 raise Fenced(f"partition {self.partition} was taken over by another worker") from error
             except KafkaError as error:
-                if not error.retriable:
+                if not away(error):
                     raise
                 await asyncio.sleep(RETRY_S)
 

@@ -14,9 +14,12 @@ from typing import Any
 
 import orjson
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaTimeoutError
+from mode import get_logger
 
 from topics.decisions import RELEASE, RELEASE_HEADER, Decision, Source, encode_decision
 
+logger = get_logger(__name__)
 LINGER_MS = 5
 BATCH_OCTETS = 256 << 10
 MOST_BURIED = 1_000_000
@@ -63,7 +66,7 @@ class Publisher:
         await self._producer.stop()
 
     async def publish(self, decision: Decision) -> None:
-        """Queue a decision; waits while the producer's buffer is full."""
+        """Queue a decision; waits while the producer's buffer is full, however long the cluster is away."""
         body = encode_decision(decision)
         if decision.verdict == RELEASE:
             await self._send(self._decisions, decision.network.encode(), None, [(RELEASE_HEADER, body)])
@@ -82,7 +85,12 @@ class Publisher:
             raise self._refused
 
     async def _send(self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
-        future = await self._producer.send(topic, value, key, headers=headers)
+        while True:
+            try:
+                future = await self._producer.send(topic, value, key, headers=headers)
+                break
+            except KafkaTimeoutError:
+                logger.warning("the cluster has taken no decisions for a while: waiting for it")
         self._pending.add(future)
         future.add_done_callback(self._acknowledged)
 

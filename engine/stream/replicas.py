@@ -16,7 +16,7 @@ from mode import get_logger
 
 from engine.policy.partition import Partition
 from engine.policy.snapshot import Restoration
-from engine.stream.changelog import ChangelogReader, Progress, Remade
+from engine.stream.changelog import ChangelogReader, Progress, Remade, away
 from topics.changelog import BadState
 
 logger = get_logger(__name__)
@@ -84,7 +84,7 @@ class Replica:
             logger.warning("partition %d is read again from the beginning: %r", self.partition.number, error)
             self._start_over()
         except KafkaError as error:
-            if not error.retriable:
+            if not away(error):
                 raise
             logger.warning("partition %d can't be read: %r", self.partition.number, error)
         else:
