@@ -37,8 +37,8 @@ SILENCE_S = (
 
 
 def away(error: KafkaError) -> bool:
-    """Whether an error says no more than that the cluster, or a part of it, can't be reached for the time being. aiokafka counts
-    a batch that found no room in time as final, though nothing of it was sent."""
+    """Whether an error says no more than that the cluster, or a part of it, can't be reached for the time being. aiokafka
+    takes a batch that found no room in time for final, though nothing of it was sent."""
     return bool(error.retriable) or isinstance(error, KafkaTimeoutError)
 
 

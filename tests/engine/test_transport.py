@@ -152,6 +152,26 @@ async def test_the_books_follow_the_commit(
     assert consumer._committed_offset[ONE] == (42 if committed else 5)
 
 
+async def test_a_commit_under_way_is_waited_for_and_followed_by_another(
+    app: Tidegate, consumer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    async def force_commit(*_: Any, **__: Any) -> bool:
+        made.append("commit")
+        return True
+
+    monkeypatch.setattr(consumer, "force_commit", force_commit)
+    consumer._commit_fut = under_way = app.loop.create_future()
+    waiting = app.loop.create_task(consumer.commit())
+    await app.sleep(0.01)
+    assert made == []
+    consumer._commit_fut = None
+    under_way.set_result(None)
+    assert await waiting
+    assert made == ["commit"]
+
+
 async def test_a_partition_that_goes_is_made_durable_and_committed_before_it_is_forgotten(
     app: Tidegate, consumer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
