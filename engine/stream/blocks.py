@@ -8,9 +8,8 @@ behind the last batch even when nothing in it was to be read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import FunctionType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +19,7 @@ from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.structs import ConsumerRecord
 
+from engine.stream.patience import PatientClient, rebound
 from topics.columns.batches import BATCH, CONTROL, TRANSACTIONAL, find_batches
 
 BATCHES_A_CALL = 1024
@@ -38,22 +38,6 @@ class Block:
     last_offset: int
     octets: bytes
     batches: npt.NDArray[Any]
-
-
-def rebound(function: Callable[..., Any], **names: Any) -> Callable[..., Any]:
-    """The same function with other bindings for some of its module's global names."""
-    assert isinstance(function, FunctionType)
-    unknown = set(names) - set(function.__code__.co_names)
-    assert not unknown, f"{function.__qualname__} doesn't use {unknown}"
-    copy = FunctionType(
-        function.__code__,
-        {**function.__globals__, **names},
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    copy.__kwdefaults__ = function.__kwdefaults__
-    return copy
 
 
 class RawRecords:
@@ -143,6 +127,7 @@ class BlockConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     ISOLATION: ClassVar[str] = "read_committed"
 
     def __init__(self, *topics: str, **options: Any) -> None:
-        super().__init__(*topics, **{**options, "isolation_level": self.ISOLATION})
+        self._stock(*topics, **{**options, "isolation_level": self.ISOLATION})
 
+    _stock = rebound(AIOKafkaConsumer.__init__, AIOKafkaClient=PatientClient)
     start = rebound(AIOKafkaConsumer.start, Fetcher=BlockFetcher)

@@ -14,19 +14,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerFenced
-from aiokafka.producer import producer as aiokafka_producer
-from aiokafka.producer.sender import Sender
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError, ProducerFenced
 
 from engine.policy.partition import Partition
 from engine.policy.snapshot import Cut, Restoration
-from engine.stream.blocks import Block, BlockConsumer, rebound
+from engine.stream.blocks import Block, BlockConsumer
+from engine.stream.patience import RETRY_S, PatientProducer, away
 from engine.stream.unpacking import Unpacked
 from topics.columns.batches import empty_records, read_records
 from topics.columns.batchwrite import ColumnBatch
 
-RETRY_S = 0.5
 STOP_S = 5.0
 FETCH_OCTETS = 8 << 20
 FETCH_WAIT_MS = 1000
@@ -34,12 +32,6 @@ TRANSACTION_TIMEOUT_MS = 60_000
 SILENCE_S = (
     2 * TRANSACTION_TIMEOUT_MS / 1000
 )  # no transaction lives longer: a client that neither ends nor fails is stuck
-
-
-def away(error: KafkaError) -> bool:
-    """Whether an error says no more than that the cluster, or a part of it, can't be reached for the time being. aiokafka
-    takes a batch that found no room in time for final, though nothing of it was sent."""
-    return bool(error.retriable) or isinstance(error, KafkaTimeoutError)
 
 
 class Fenced(Exception):
@@ -52,26 +44,6 @@ class Stuck(Exception):
 
 class Remade(Exception):
     """The changelog isn't the one that was read before: it ends earlier, or its writers' epochs went back."""
-
-
-class PatientSender(Sender):  # type: ignore[misc]
-    """aiokafka's sender, but a connection lost while a coordinator is looked up is tried again: there it is the sender's
-    end, and with it the producer's."""
-
-    async def _find_coordinator(self, kind: int, key: str) -> int:
-        while True:
-            try:
-                return int(await super()._find_coordinator(kind, key))
-            except KafkaError as error:
-                if not getattr(error.__cause__, "retriable", False):
-                    raise
-                await asyncio.sleep(RETRY_S)
-
-
-class PatientProducer(AIOKafkaProducer):  # type: ignore[misc]
-    """aiokafka's producer with a `PatientSender`."""
-
-    __init__ = rebound(aiokafka_producer.AIOKafkaProducer.__init__, Sender=PatientSender)
 
 
 class ChangelogWriter:

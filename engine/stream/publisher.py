@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaTimeoutError
 from mode import get_logger
 
+from engine.stream.patience import PatientProducer
 from topics.decisions import RELEASE, RELEASE_HEADER, Decision, Source, encode_decision
 
 logger = get_logger(__name__)
@@ -52,7 +52,7 @@ class Publisher:
 
     async def start(self) -> None:
         """Connect."""
-        self._producer = AIOKafkaProducer(
+        self._producer = PatientProducer(
             enable_idempotence=True,
             linger_ms=LINGER_MS,
             max_batch_size=BATCH_OCTETS,

@@ -16,7 +16,8 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.structs import ConsumerRecord
 
-from engine.stream.blocks import Block, BlockConsumer, BlockFetcher, BlockRecords, RawRecords, rebound
+from engine.stream.blocks import Block, BlockConsumer, BlockFetcher, BlockRecords, RawRecords
+from engine.stream.patience import rebound
 from engine.stream.unpacking import Unpacked, Workspace
 from topics.columns.batches import read_events
 from topics.columns.scan import EventColumns

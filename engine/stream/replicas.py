@@ -16,7 +16,8 @@ from mode import get_logger
 
 from engine.policy.partition import Partition
 from engine.policy.snapshot import Restoration
-from engine.stream.changelog import ChangelogReader, Progress, Remade, away
+from engine.stream.changelog import ChangelogReader, Progress, Remade
+from engine.stream.patience import away
 from topics.changelog import BadState
 
 logger = get_logger(__name__)

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from engine.stream.blocks import rebound
+from engine.stream.patience import rebound
 from engine.stream.reading import EventConsumer
 
 FETCH_WAIT_MS = 100

@@ -14,7 +14,8 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.stream.blocks import Block, BlockRecords, RawRecords, rebound
+from engine.stream.blocks import Block, BlockRecords, RawRecords
+from engine.stream.patience import rebound
 from engine.stream.unpacking import Unpacked
 from tests.topics.fetches import Got, Sent, at_offset, by_aiokafka, record_of, records_in, resealed, section_batch
 from topics.columns.batches import CONTROL, TRANSACTIONAL

@@ -8,49 +8,19 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from aiokafka.errors import KafkaConnectionError, KafkaError, OffsetOutOfRangeError, TopicAuthorizationFailedError
-from aiokafka.producer.sender import Sender
+from aiokafka.errors import KafkaConnectionError, OffsetOutOfRangeError
 
 from engine.policy.partition import Partition
 from engine.policy.snapshot import take_cut
 from engine.policy.throttle import Policy
 from engine.stream import changelog, replicas
-from engine.stream.changelog import ChangelogReader, ChangelogWriter, PatientProducer, PatientSender, Progress, Stuck
+from engine.stream.changelog import ChangelogReader, ChangelogWriter, Progress, Stuck
 from engine.stream.replicas import Replica
 from topics.changelog import BadState
 
 
 def empty() -> Partition:
     return Partition(Policy(1.0, 0, 2, 4), 1024)
-
-
-async def test_a_producer_has_a_patient_sender() -> None:
-    producer = PatientProducer(bootstrap_servers="127.0.0.1:1", transactional_id="one")
-    assert type(producer._sender) is PatientSender
-
-
-@pytest.mark.parametrize(("cause", "asked"), [(KafkaConnectionError(), 2), (TopicAuthorizationFailedError(), 1)])
-async def test_a_connection_lost_while_a_coordinator_is_looked_up_is_tried_again(
-    cause: KafkaError, asked: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    count = 0
-
-    async def find(self: Sender, kind: int, key: str) -> int:
-        nonlocal count
-        count += 1
-        if count == 1:
-            raise KafkaError("lost") from cause
-        return 7
-
-    monkeypatch.setattr(Sender, "_find_coordinator", find)
-    monkeypatch.setattr(changelog, "RETRY_S", 0.0)
-    sender = PatientSender.__new__(PatientSender)
-    if asked == 1:
-        with pytest.raises(KafkaError, match="lost"):
-            await sender._find_coordinator(1, "one")
-    else:
-        assert await sender._find_coordinator(1, "one") == 7
-    assert count == asked
 
 
 async def test_a_client_that_falls_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -286,7 +286,7 @@ def run_seed(seed: int) -> Counter[str]:
     with (
         patch.object(changelog, "PatientProducer", SimulatedProducer),
         patch.object(changelog, "BlockConsumer", SimulatedConsumer),
-        patch.object(publisher, "AIOKafkaProducer", SimulatedProducer),
+        patch.object(publisher, "PatientProducer", SimulatedProducer),
         patch.object(shard, "time", SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time())),
     ):
         return simulate_world(seed)
