@@ -10,7 +10,8 @@ import time
 import numpy as np
 
 from engine.policy.partition import Partition
-from engine.policy.snapshot import Restoration, take_cut
+from engine.policy.restoration import Restoration
+from engine.policy.snapshot import take_cut
 from engine.policy.throttle import Policy
 from topics.columns.batches import BATCH, empty_records, find_batches, read_events, read_records, unpack
 from topics.columns.batchwrite import ColumnBatch, field

@@ -1,10 +1,12 @@
 """The state changelog: what a record's key and value look like.
 
-Compacted, one record a key of the table and one for the partition as a whole ("site": cohort, clock, source offset).
-Key: eight octets, the table key big-endian, or ``b"site"``. Value: a 16-octet head, then the row as it is in memory:
+Compacted. Kinds of records: one for each row of a table (a sender, a pool), and one for what a partition keeps as a whole
+("site": cohort, clock, source offset; "door": who waits for a row; "flood": prefixes of those without one). Key of a
+sender's row: eight octets, the table key big-endian; of another table's, its kind in one octet before that; of a whole,
+its name. A null value deletes: the row was evicted. Value: a 16-octet head, then the row as it is in memory:
 
     0  uint16  state format version            4  uint32  epoch of the writer (changes with every restart)
-    2  uint16  kind: 1 row, 2 site             8  uint32  CRC-32C of head (this field 0) and row
+    2  uint16  kind                            8  uint32  CRC-32C of head (this field 0) and row
                                               12  uint32  octets that follow
 
 All integers of head and row are little-endian. A record of version N is read by N and N + 1; a later version is refused.
@@ -15,9 +17,10 @@ from __future__ import annotations
 
 import struct
 
-SITE_KEY = b"site"
 HEAD = struct.Struct("<HHIII")
-ROW_KIND, SITE_KIND = 1, 2
+ROW_KIND, SITE_KIND, DOOR_KIND, POOL_KIND, FLOOD_KIND = 1, 2, 3, 4, 5
+KINDS = 6  # one more than the last
+SITE_KEY, DOOR_KEY, FLOOD_KEY = b"site", b"door", b"flood"
 
 
 class BadState(ValueError):

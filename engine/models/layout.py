@@ -14,13 +14,15 @@ import numpy.typing as npt
 
 from engine.models.constants import BINS, NEIGHBOUR_SLOTS, PRIOR_BINS, PRIOR_MASS, PRIOR_RATIO, SCALES
 
-STATE_VERSION = 1  # of ROW and SITE, written into every changelog value
+STATE_VERSION = (
+    2  # of all that is kept, written into every changelog value; `engine.models.versions` has the earlier ones
+)
 
 ROW = np.dtype(
     [
         ("key", "u8"),
         ("last_ms", "i8"),
-        ("until_ms", "i8"),  # end of the live throttle, 0 without one
+        ("until_ms", "i8"),  # end of the latest throttle, which is live as long as the row is WAITING; never goes back
         ("first_seen_s", "u4"),
         ("day", "i4"),  # the open UTC day, in days since 1970
         ("counter", "f4", (SCALES,)),  # leaky demand

@@ -59,7 +59,6 @@ def _release(state: Any, verdicts: Any, n: int, offset: int, event: int) -> int:
         verdict = verdicts[n]
         verdict.kind, verdict.key, verdict.event, verdict.offset = RELEASE, row.key, event, offset
         verdict.issued_ms, verdict.until_ms = site.clock_ms, row.until_ms
-        row.until_ms = 0
         row.flags &= ~WAITING
         _mark(state, number)
         site.releases += 1

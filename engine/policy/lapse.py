@@ -65,9 +65,8 @@ def requeue(state: Any) -> None:
     state.cursor[0].dirty = 0
     for number in range(state.cursor[0].rows):
         row = state.rows[number]
-        row.flags &= ~(DIRTY | WAITING)
-        if row.until_ms > 0:
-            row.flags |= WAITING
+        row.flags &= ~DIRTY
+        if row.flags & WAITING:
             push(state, number, row.until_ms)
 
 

@@ -91,10 +91,10 @@ def throttle(state: Any, number: int, t_ms: int, exceeded: int, policy: Any) -> 
         if exceeded & (1 << s):
             term_ms = max(term_ms, SCALE_MS[s])
     rate = rate_per_h(row, site, exceeded, policy.threshold)
-    live = row.until_ms > t_ms
+    live = row.flags & WAITING and row.until_ms > t_ms
     if live and 2 * (row.until_ms - t_ms) >= term_ms and rate > RATE_FALL * float64(row.rate_per_h):
         return False
-    row.until_ms = max(row.until_ms, t_ms + term_ms) if live else t_ms + term_ms
+    row.until_ms = max(row.until_ms, t_ms + term_ms)
     row.rate_per_h = rate
     row.burst = max(1.0, rate)
     if not row.flags & WAITING:

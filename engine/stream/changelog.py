@@ -18,7 +18,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from engine.policy.partition import Partition
-from engine.policy.snapshot import Cut, Restoration
+from engine.policy.restoration import Restoration
+from engine.policy.snapshot import Cut
 from engine.stream.blocks import Block, BlockConsumer
 from engine.stream.patience import RETRY_S, PatientProducer, away
 from engine.stream.unpacking import Unpacked

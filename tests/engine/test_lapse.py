@@ -57,9 +57,8 @@ def test_the_earliest_comes_first_whatever_came_and_went_before(
 def test_a_restored_queue_is_that_of_the_rows_with_a_live_throttle(ends: list[tuple[int, int]], free: set[int]) -> None:
     state = with_rows(ends)
     state.rows["flags"] = DIRTY | WAITING
+    state.rows["flags"][list(free)] = DIRTY
     state.cursor["waiting"], state.cursor["dirty"] = 7, 7
-    for number in free:
-        state.rows["until_ms"][number] = 0
     requeue(state)
     assert int(state.cursor["dirty"][0]) == 0
     flags = state.rows["flags"][: len(ends)].tolist()

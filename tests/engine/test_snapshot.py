@@ -5,7 +5,8 @@ import pytest
 
 from engine.models.layout import DIRTY, ROW, SITE, STATE_VERSION, WAITING
 from engine.policy.partition import Partition
-from engine.policy.snapshot import ROWS_A_BATCH, Cut, Restoration, take_cut
+from engine.policy.restoration import Restoration
+from engine.policy.snapshot import ROWS_A_BATCH, Cut, take_cut
 from tests.laws.runs import add_fetch, fresh, restored, state_of, wire_of
 from tests.laws.sequences import HOUR_MS, IPV4_TAG, START_MS, Event, columns_of, rich_sequence
 from tests.oracles.records import crc32c, read_batches

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from numba.core.dispatcher import Dispatcher
 
-from engine.policy.snapshot import Restoration, take_cut
+from engine.policy.restoration import Restoration
+from engine.policy.snapshot import take_cut
 from engine.stream.changelog import _add
 from engine.warm import warm
 from tests.engine.test_engine import EVENTS, Bench, batch_of, block_of

@@ -10,10 +10,11 @@ from unittest.mock import patch
 import numpy as np
 import numpy.typing as npt
 
-from engine.models.layout import COUNTED
+from engine.models.layout import COUNTED, WAITING
 from engine.policy import partition as partition_module
 from engine.policy.partition import Partition
-from engine.policy.snapshot import Cut, Restoration, take_cut
+from engine.policy.restoration import Restoration
+from engine.policy.snapshot import Cut, take_cut
 from engine.policy.throttle import THROTTLE, VERDICT, Policy
 from tests.laws.sequences import WINDOW_MS
 from topics.columns.batches import BATCH, RecordColumns, empty_records, find_batches, read_records, unpack
@@ -32,9 +33,9 @@ def fresh(policy: Policy = POLICY, *, room: int = 1024, rows: int = ROWS) -> Par
 
 
 def rows_of(partition: Partition) -> npt.NDArray[Any]:
-    """The rows in use, by key, without the flags that say how a row is filed and not what is known of it."""
+    """The rows in use, by key, without the flag that says how a row is filed and not what is known of it."""
     rows = np.sort(partition.state.rows[: partition.keys], order="key")
-    rows["flags"] &= COUNTED
+    rows["flags"] &= COUNTED | WAITING
     return rows
 
 

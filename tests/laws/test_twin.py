@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.models.layout import COUNTED
+from engine.models.layout import COUNTED, WAITING
 from engine.policy.partition import Partition
 from engine.policy.throttle import RELEASE, Policy
 from tests.laws.runs import fresh, rows_of
@@ -79,6 +79,7 @@ def compare_state(partition: Partition, oracle: PartitionOracle) -> None:
     assert rows["key"].tolist() == sorted(oracle.rows)
     for row in rows:
         compare_row(row, oracle.rows[int(row["key"])])
+        assert bool(row["flags"] & WAITING) == (int(row["key"]) in oracle.live)
     site, cohort = partition.state.site[0], oracle.cohort
     assert (site["new_keys"], site["since_halving"]) == (cohort.new_keys, cohort.since_halving)
     assert (max(site["clock_ms"], -1), site["first_ms"], site["late"]) == (

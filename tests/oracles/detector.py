@@ -292,7 +292,7 @@ class PartitionOracle:
         self.cohort = Cohort()
         self.clock_ms = -1
         self.late = 0
-        self._live: set[int] = set()
+        self.live: set[int] = set()
         self._next_lapse_ms: float = math.inf
 
     def apply(
@@ -326,15 +326,14 @@ class PartitionOracle:
         """Release what has reached its end by the partition's clock, earliest end first, then by key."""
         if self._next_lapse_ms > self.clock_ms:
             return []
-        ended = sorted((self.rows[k].until_ms, k) for k in self._live if self.rows[k].until_ms <= self.clock_ms)
+        ended = sorted((self.rows[k].until_ms, k) for k in self.live if self.rows[k].until_ms <= self.clock_ms)
         for _, key in ended:
-            self.rows[key].until_ms = 0
-            self._live.remove(key)
+            self.live.remove(key)
         self._note_next_lapse()
         return [Verdict("release", key, self.clock_ms, until_ms, offset) for until_ms, key in ended]
 
     def _note_next_lapse(self) -> None:
-        self._next_lapse_ms = min((self.rows[k].until_ms for k in self._live), default=math.inf)
+        self._next_lapse_ms = min((self.rows[k].until_ms for k in self.live), default=math.inf)
 
     def _insert(self, key: int, t_ms: int) -> OracleRow:
         """A newcomer's row: m = ln(1 + Q50), from the quantiles read before this key came."""
@@ -352,13 +351,13 @@ class PartitionOracle:
             return []
         term_ms = max(TAU_MS[s] for s in exceeded)
         rate_per_h = allowed_rate(row, limits, exceeded)
-        live = row.until_ms > t_ms
+        live = key in self.live and row.until_ms > t_ms
         if live and 2 * (row.until_ms - t_ms) >= term_ms and rate_per_h > 0.8 * row.rate_per_h:
             return []
-        row.until_ms = max(row.until_ms if live else 0, t_ms + term_ms)
+        row.until_ms = max(row.until_ms, t_ms + term_ms)
         row.rate_per_h = single(rate_per_h)
         row.burst = single(max(1.0, rate_per_h))
-        self._live.add(key)
+        self.live.add(key)
         self._note_next_lapse()
         return [
             Verdict(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.kernels import octets_of
 from tests.oracles.records import crc32c, records_of
 from tests.topics.fetches import Sent, by_aiokafka, record_of, section_batch
-from topics.changelog import HEAD, ROW_KIND, SITE_KIND
+from topics.changelog import DOOR_KIND, HEAD, KINDS, POOL_KIND, ROW_KIND, SITE_KIND
 from topics.columns.batches import BATCH, RecordColumns, empty_records, find_batches, read_records
 from topics.columns.batchwrite import ColumnBatch
 from topics.columns.rows import (
@@ -24,11 +24,15 @@ from topics.columns.rows import (
     check_rows,
     read_rows,
     write_rows,
-    write_site,
+    write_tombstones,
+    write_whole,
 )
 
-ROW_SIZE, SITE_SIZE = 40, 56
+ROW_SIZE, SITE_SIZE, POOL_SIZE, OLD_ROW_SIZE = 40, 56, 24, 32
 VERSION, EPOCH = 3, 0xFEDCBA98
+SIZES = np.full((VERSION + 1, KINDS), -1, np.int64)
+SIZES[VERSION, [ROW_KIND, SITE_KIND, POOL_KIND]] = ROW_SIZE, SITE_SIZE, POOL_SIZE
+SIZES[VERSION - 1, ROW_KIND] = OLD_ROW_SIZE
 Octets = npt.NDArray[np.uint8]
 
 
@@ -39,6 +43,7 @@ class Checked(NamedTuple):
     fault: int
     keys: list[int]
     kinds: list[int]
+    versions: list[int]
     octets: Octets
     records: RecordColumns
 
@@ -47,22 +52,23 @@ def table(rows: int, seed: int = 1) -> Octets:
     return np.random.default_rng(seed).integers(0, 256, (rows, ROW_SIZE), np.uint8)
 
 
-def section(rows: Octets, numbers: list[int], version: int = VERSION) -> bytes:
+def section(rows: Octets, numbers: list[int], kind: int = ROW_KIND) -> bytes:
     out = np.zeros(len(numbers) * (ROW_SIZE + RECORD_ROOM), np.uint8)
-    size = write_rows(rows, np.array(numbers, np.uint32), (version, EPOCH), out)
+    size = write_rows(rows, np.array(numbers, np.uint32), (kind, VERSION, EPOCH), out)
     return out[:size].tobytes()
 
 
-def check(batch: bytes, version: int = VERSION) -> Checked:
+def check(batch: bytes) -> Checked:
     view, found = octets_of(batch), np.zeros(1, BATCH)
     assert find_batches(view, 0, True, found) == (1, len(batch))
     count = int(found["records"][0])
     records, nothing = empty_records(count), octets_of(b"")
     assert read_records(view, nothing, found, 0, records) == count
-    keys, kinds = np.zeros(count, np.uint64), np.zeros(count, np.uint8)
-    scratch = (np.zeros(SITE_SIZE + HEAD_SIZE, np.uint8), keys, kinds)
-    read, fault = check_rows(view, nothing, records, (count, ROW_SIZE, SITE_SIZE, version), scratch)
-    return Checked(read, fault, keys[:read].tolist(), kinds[:read].tolist(), view, records)
+    keys, kinds, versions = np.zeros(count, np.uint64), np.zeros(count, np.uint8), np.zeros(count, np.uint8)
+    scratch = (np.zeros(SITE_SIZE + HEAD_SIZE, np.uint8), keys, kinds, versions)
+    read, fault = check_rows(view, nothing, records, SIZES, scratch)
+    columns = (column[:read].tolist() for column in (keys, kinds, versions))
+    return Checked(read, fault, *columns, view, records)
 
 
 def check_values(*values: bytes) -> Checked:
@@ -107,10 +113,29 @@ def test_a_batch_of_thousands_of_rows_fits_the_room_that_is_foretold() -> None:
 def test_a_site_record_has_the_documented_form_and_is_told_from_rows() -> None:
     site = octets_of(bytes(range(SITE_SIZE)))
     out = np.zeros(HEAD_SIZE + SITE_SIZE, np.uint8)
-    assert write_site(site, (VERSION, EPOCH), out) == len(out)
+    assert write_whole(site, (SITE_KIND, VERSION, EPOCH), out) == len(out)
     assert out.tobytes() == value_of(site.tobytes(), kind=SITE_KIND)
     checked = check_values(value_of(bytes(ROW_SIZE)), out.tobytes())
     assert (checked.fault, checked.kinds) == (OK, [ROW_KIND, SITE_KIND])
+
+
+def test_a_row_of_another_table_has_its_kind_before_its_key() -> None:
+    rows = np.ascontiguousarray(table(2)[:, :POOL_SIZE])
+    batch = ColumnBatch(section(rows, [1, 0], POOL_KIND), 2, (7, 7), codec="none")._build()
+    assert [(record.key, record.value) for record in records_of(batch)] == [
+        (bytes([POOL_KIND]) + rows[i, :8].tobytes()[::-1], value_of(rows[i].tobytes(), kind=POOL_KIND)) for i in (1, 0)
+    ]
+    assert check(batch).kinds == [POOL_KIND, POOL_KIND]
+
+
+@pytest.mark.parametrize(("kind", "before"), [(ROW_KIND, b""), (POOL_KIND, bytes([POOL_KIND]))])
+def test_a_tombstone_has_a_rows_key_and_no_value(kind: int, before: bytes) -> None:
+    keys = np.arange(2000, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    out = np.zeros(len(keys) * RECORD_ROOM, np.uint8)
+    size = write_tombstones(keys, kind, out)
+    records = records_of(ColumnBatch(out[:size].tobytes(), len(keys), (0, 0), codec="none")._build())
+    assert [record.key for record in records] == [before + int(key).to_bytes(8, "big") for key in keys]
+    assert {record.value for record in records} == {None}
 
 
 def test_a_passed_over_record_is_not_read() -> None:
@@ -144,7 +169,14 @@ def test_no_flipped_bit_goes_unnoticed() -> None:
         (value_of(bytes(ROW_SIZE), version=VERSION + 1), NEWER),
         (value_of(bytes(ROW_SIZE + 8), version=VERSION + 1), NEWER),
         (value_of(bytes(ROW_SIZE), version=0xFFFF), NEWER),
-        (value_of(bytes(ROW_SIZE), version=VERSION - 1), OK),
+        (value_of(bytes(ROW_SIZE), version=VERSION - 1), WRONG_SIZE),
+        (value_of(bytes(OLD_ROW_SIZE), version=VERSION - 1), OK),
+        (value_of(bytes(OLD_ROW_SIZE), version=VERSION - 2), WRONG_SIZE),
+        (value_of(b"", version=0), WRONG_SIZE),
+        (value_of(b"", kind=0), WRONG_SIZE),
+        (value_of(bytes(ROW_SIZE), kind=DOOR_KIND), WRONG_SIZE),
+        (value_of(bytes(ROW_SIZE), kind=KINDS), WRONG_SIZE),
+        (value_of(bytes(ROW_SIZE), kind=ROW_KIND + 256), WRONG_SIZE),
     ],
 )
 def test_what_another_program_wrote_is_told_apart(value: bytes, fault: int) -> None:
