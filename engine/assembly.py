@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.config import Settings
-from engine.policy.compose import PROBATION, VOLUME, Composer, Reply
+from engine.policy.compose import POOL, PROBATION, VOLUME, Composer, Reply
 from engine.policy.partition import Partition
 from engine.policy.throttle import Policy
 from topics.contracts import CONNECTIONS
@@ -11,9 +11,8 @@ from topics.contracts import CONNECTIONS
 
 def composer(settings: Settings) -> Composer:
     """What turns verdicts into decisions."""
-    reply = Reply(
-        {VOLUME: settings.reply.status_volume, PROBATION: settings.reply.status_probation}, settings.reply.text
-    )
+    known, newcomer = settings.reply.status_volume, settings.reply.status_probation
+    reply = Reply({VOLUME: known, PROBATION: newcomer, POOL: newcomer}, settings.reply.text)
     return Composer(settings.topics.prefix + CONNECTIONS.name, f"sha256:{settings.config_hash()}", reply)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from engine.policy.partition import Partition
 from engine.policy.restoration import Restoration
 from engine.policy.snapshot import take_cut
+from engine.policy.sweep import sweep
 from engine.policy.throttle import Policy
 from topics.columns.batches import BATCH, empty_records, find_batches, read_events, read_records, unpack
 from topics.columns.batchwrite import ColumnBatch, field
@@ -29,6 +30,8 @@ def warm() -> float:
     partition = Partition(Policy(1.0, 0, 0, 1), 1024)
     view, arena, batches = _unpacked(octets)
     partition.apply(columns, 0, read_events(view, arena, batches, 0, columns))
+    sweep(partition.state)
+    partition.state.gone[0], partition.state.cursor["gone"] = 1, 1
     cut = take_cut(partition, 1)
     restoration = Restoration(Partition(partition.policy, 1024))
     for section in cut.sections:

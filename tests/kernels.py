@@ -10,6 +10,7 @@ import numpy.typing as npt
 from engine.models.cohort import bin_of, enter, grow, quantile, read_quantiles
 from engine.models.counters import count
 from engine.models.days import close_day
+from engine.models.keeping import horizon
 from engine.models.limits import limit
 from engine.models.table import find, hash_key
 from engine.policy.lapse import pop, push
@@ -112,6 +113,12 @@ def enter_one(state: Any, number: int, t_ms: int) -> None:
 def grow_one(state: Any, number: int) -> None:
     """`grow` with a row."""
     grow(state.site[0], state.rows[number])
+
+
+@kernel
+def horizon_of(kept: Any, clock_ms: int, wanted: int, bins: Any) -> int:
+    """`horizon` of a whole array."""
+    return horizon(kept, kept.shape[0], clock_ms, wanted, bins)
 
 
 @kernel

@@ -9,7 +9,7 @@ refused. About 1.5 microseconds a new address; `topics.columns.keys` is the comp
 from __future__ import annotations
 
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 IPV4_TAG = 0xFFFFFFFF_00000000
 LAST_KEY = (1 << 64) - 1
@@ -41,9 +41,14 @@ def key_text(key: int) -> str:
     return f"{IPv6Address(key << 64)}/64"
 
 
-def network_text(key: int) -> str:
-    """The network in decisions, as CIDR: ``192.0.2.7/32`` or ``2001:db8:1:2::/64``."""
-    return f"{key_text(key)}/32" if key >= IPV4_TAG else key_text(key)
+def network_text(key: int, length: int = 0) -> str:
+    """The network in decisions, as CIDR: ``192.0.2.7/32`` or ``2001:db8:1:2::/64``; with a ``length`` the prefix around the
+    key, such as ``192.0.2.0/24`` or ``2001:db8::/32``."""
+    if not length:
+        return f"{key_text(key)}/32" if key >= IPV4_TAG else key_text(key)
+    if key >= IPV4_TAG:
+        return str(IPv4Network((key & 0xFFFFFFFF, length), strict=False))
+    return str(IPv6Network((key << 64, length), strict=False))
 
 
 def key_of_network(network: str) -> int:

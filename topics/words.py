@@ -26,14 +26,26 @@ def _held(decision: Decision) -> str:
     return f"held to {rate} until {_moment(decision.until)}"
 
 
+def _prefix_in_words(decision: Decision, scale: str) -> str:
+    sent, limit = (_amount(decision.evidence[name][scale]) for name in ("counters", "limits"))
+    return (
+        f"{decision.network}: about {sent} messages in {_SPANS.get(scale, scale)} from addresses too many to be told apart; "
+        f"newcomers of one such network may send {limit}; together {_held(decision)}"
+    )
+
+
 def in_words(decision: Decision) -> str:
     """One sentence without line break; needs nothing but the decision."""
     if decision.verdict == RELEASE:
         return f"{decision.network}: released, its throttle ended {_moment(decision.until)}"
     evidence = decision.evidence
+    if "within" in evidence:
+        return f"{decision.network}: known here, so what holds {evidence['within']} doesn't hold it; {_held(decision)}"
     if not evidence.get("scales"):  # nobody's excess: a pool's newcomer, an override
         return f"{decision.network}: {decision.reason or 'throttled'}; {_held(decision)}"
     scale = evidence["scales"][-1]
+    if "peaks" not in evidence:
+        return _prefix_in_words(decision, scale)
     sent, limit, peak = (evidence[name][scale] for name in ("counters", "limits", "peaks"))
     days = evidence["active_days"]
     if days == 0:

@@ -51,7 +51,34 @@ NEIGHBOURS = (
 NEIGHBOUR_SLOTS = 1024  # don't teach; 256 to 65,536 slots measure the same
 CONTRIBUTION_CAP = 1.5  # x Q90: one newcomer can't drag the quantile far
 
+HOUR = SCALE_NAMES.index("1h")
+
 RATE_FLOOR_PER_H = 0.5
 NEWCOMER_RATE_SHARE = 0.25  # of the limit, spread over its scale
 RATE_FALL = 0.8  # a decision is worth repeating when its rate falls to this share
 SATURATED = 65_535
+
+FREE_SHARE = 16  # of the table: with less than 1/16 free, newcomers wait at the door; a sweep frees as much at once
+KEEP_PROBATION_MS = (
+    3 * DAY_MS
+)  # what a row of one to three active days is kept for after its last event, newcomers nothing
+KEEP_KNOWN_MS = (
+    10 * DAY_MS
+)  # a known sender's, for each active day: a weekly newsletter by its fourth issue, for 40 days
+KEEP_MOST_MS = 365 * DAY_MS  # a yearly mail-out
+SWEEP_AGAIN_MS = HOUR_MS  # event time until a sweep that found too little is tried again
+
+DOOR_BITS = 20  # 2^20 bits: 128 KiB
+DOOR_HASHES = 4
+DOOR_KEYS = 1 << 17  # waiting; then the door forgets them: at most one in 40 is let in unseen, one in 300 on average
+
+PREFIX_SHIFTS = (
+    8,
+    16,
+    32,
+)  # IPv4 /24 and /16; IPv6 /56, /48 and /32, what one provider is given. An IPv4 /8 is nobody's
+PREFIX_BITS_V4, PREFIX_BITS_V6 = 32, 64  # of a key
+PREFIX_NEWCOMERS = (4.0, 16.0, 64.0)  # newcomer limits that the keys without a row of a prefix may use up in an hour
+PREFIX_TERM_MS = HOUR_MS
+PREFIX_WAYS = 8  # places a prefix may have
+PREFIX_SETS = 128

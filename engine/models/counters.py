@@ -26,6 +26,14 @@ def demand(row: Any, messages: int, outcome: int) -> float:
 
 
 @inline
+def stranger_demand(messages: int, outcome: int) -> float:
+    """The same of a key without a row, of which nothing was ever accepted."""
+    if outcome == DEFERRED:
+        return 0.0
+    return REJECTED_WEIGHT * messages if outcome == REJECTED else float64(messages)
+
+
+@inline
 def count(row: Any, t_ms: int, messages: int, outcome: int) -> None:
     """Fade the counters to ``t_ms`` and add an event's demand."""
     amount = demand(row, messages, outcome)

@@ -12,7 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from engine.models.constants import BINS, NEIGHBOUR_SLOTS, PRIOR_BINS, PRIOR_MASS, PRIOR_RATIO, SCALES
+from engine.models.constants import (
+    BINS,
+    DOOR_BITS,
+    NEIGHBOUR_SLOTS,
+    PREFIX_SETS,
+    PREFIX_SHIFTS,
+    PREFIX_WAYS,
+    PRIOR_BINS,
+    PRIOR_MASS,
+    PRIOR_RATIO,
+    SCALES,
+)
 
 STATE_VERSION = (
     2  # of all that is kept, written into every changelog value; `engine.models.versions` has the earlier ones
@@ -42,7 +53,11 @@ ROW = np.dtype(
     ],
     align=True,
 )
-COUNTED, DIRTY, WAITING = 1, 2, 4  # in the cohort; changed since the last checkpoint; in the queue of lapsing throttles
+COUNTED = 1  # in the cohort
+DIRTY = 2  # changed since the last checkpoint
+WAITING = 4  # in the queue of lapsing throttles
+PASSED = 8  # its throttle lets it pass: it only stands against that of its prefix
+STORED = 16  # in the changelog
 
 SITE = np.dtype(
     [
@@ -62,16 +77,50 @@ SITE = np.dtype(
         ("poison", "i8"),
         ("throttles", "i8"),
         ("releases", "i8"),
-        ("untracked", "i8"),  # events of keys that found the table full
+        ("untracked", "i8"),  # events of keys without a row
         ("miskeyed", "i8"),  # keys that came in a partition which isn't theirs
+        ("horizon_ms", "i8"),  # rows kept for less have been evicted
+        ("sweep_after_ms", "i8"),  # event time before which a full table isn't swept again
+        ("evicted", "i8"),  # rows
     ],
     align=True,
 )
-CURSOR = np.dtype([("rows", "i8"), ("dirty", "i8"), ("waiting", "i8")], align=True)
+DOOR = np.dtype([("keys", "i8"), ("bits", "u8", (1 << DOOR_BITS - 6,))], align=True)  # those who wait for a row
+PREFIX = np.dtype(
+    [
+        ("key", "u8"),  # of its first address
+        ("last_ms", "i8"),
+        ("until_ms", "i8"),  # end of the live throttle, 0 without one
+        ("demand", "f8"),  # leaky, of keys without a row
+        ("rate_per_h", "f8"),  # of the live throttle
+    ],
+    align=True,
+)
+FLOOD = np.dtype([("prefixes", PREFIX, (len(PREFIX_SHIFTS), PREFIX_SETS, PREFIX_WAYS))])
+CURSOR = np.dtype(
+    [
+        ("rows", "i8"),
+        ("dirty", "i8"),
+        ("waiting", "i8"),
+        ("gone", "i8"),
+        ("held", "i8"),  # prefixes with a live throttle
+        ("held_ms", "i8"),  # not after the first of them ends
+        ("door_changed", "i8"),
+        ("flood_changed", "i8"),
+    ],
+    align=True,
+)
+GONE_SHARE = 8  # of the capacity: tombstones that can wait for the next checkpoint
+BYTES_A_ROW = ROW.itemsize + 2 * 4 + 4 + 4 + 8 + 8 // GONE_SHARE
+BYTES_BESIDES = SITE.itemsize + DOOR.itemsize + FLOOD.itemsize
+
+
+LEAST_ROWS, MOST_ROWS = 16, 1 << 26
 
 
 class State(NamedTuple):
-    """A partition's state. ``places``: uint32[power of two >= 2 x rows]; ``dirty``, ``queue``: uint32[rows]."""
+    """A partition's state. ``places``: uint32[power of two >= 2 x rows]; ``dirty``, ``queue``: uint32[rows]; ``gone``: keys
+    of evicted rows that the changelog still has; ``flood``: PREFIX[rank, set, way]."""
 
     rows: npt.NDArray[Any]
     places: npt.NDArray[np.uint32]
@@ -80,12 +129,15 @@ class State(NamedTuple):
     queue_ms: npt.NDArray[np.int64]
     site: npt.NDArray[Any]
     cursor: npt.NDArray[Any]
+    gone: npt.NDArray[np.uint64]
+    door: npt.NDArray[Any]
+    flood: npt.NDArray[Any]
 
 
 def empty_state(capacity: int) -> State:
     """A partition that has seen nothing. ``capacity``: keys it can hold, a power of two; memory fills as keys come."""
-    if capacity & (capacity - 1) or not 1024 <= capacity <= 1 << 26:
-        raise ValueError(f"capacity {capacity} is not a power of two from 1024 to 2^26")
+    if capacity & (capacity - 1) or not LEAST_ROWS <= capacity <= MOST_ROWS:
+        raise ValueError(f"capacity {capacity} is not a power of two from {LEAST_ROWS} to 2^26")
     site = np.zeros(1, SITE)
     site["applied_offset"] = site["first_ms"] = -1
     bins = np.arange(BINS)
@@ -98,4 +150,7 @@ def empty_state(capacity: int) -> State:
         np.zeros(capacity, np.int64),
         site,
         np.zeros(1, CURSOR),
+        np.zeros(capacity // GONE_SHARE, np.uint64),
+        np.zeros(1, DOOR),
+        np.zeros(FLOOD["prefixes"].shape, PREFIX),
     )

@@ -4,7 +4,7 @@ An index entry is row number + 1 in the low 27 bits and 5 bits of the hash above
 seldom touches its row. The index has at least twice as many places as there are rows: about 1.5 probes a look-up.
 The hash is splitmix64's finaliser (Steele, Lea, Flood 2014) over key XOR seed; the seed is drawn at start, so nobody
 outside can choose addresses that collide. State never depends on it: rows are found by key, and kept in order of first
-sight. A full table refuses new keys (NO_ROW) and goes on with the old ones.
+sight. A full table takes no new key (NO_ROW): `engine.policy.sweep` makes room.
 """
 
 from __future__ import annotations
@@ -74,13 +74,27 @@ def insert(state: Any, key: Any, mixed: Any) -> int:
     if row >= state.rows.shape[0]:
         return NO_ROW
     state.cursor[0].rows = row + 1
+    _file(state, row, mixed)
+    state.rows[row].key = key
+    return row
+
+
+@inline
+def _file(state: Any, row: int, mixed: Any) -> None:
+    """Enter a row in the index under its key's hash."""
     mask = np.uint64(state.places.shape[0] - 1)
     place = mixed & mask
     while state.places[place] != 0:
         place = (place + np.uint64(1)) & mask
     state.places[place] = (np.uint32(mixed >> np.uint64(59)) << np.uint32(27)) | np.uint32(row + 1)
-    state.rows[row].key = key
-    return row
+
+
+@inline
+def reindex(state: Any, seed: Any) -> None:
+    """Build the index again over the rows as they lie."""
+    state.places[:] = np.uint32(0)
+    for row in range(state.cursor[0].rows):
+        _file(state, row, hash_key(state.rows[row].key, seed))
 
 
 @kernel

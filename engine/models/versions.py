@@ -4,7 +4,7 @@ Version N reads N - 1, so a worker can be replaced by its successor with its sta
 of before. What an earlier version wrote is frozen here, as it was. Kinds: `topics.changelog`.
 
     1  ROW, SITE. A lapsed throttle's ``until_ms`` was 0; no row was ever evicted.
-    2  ``until_ms`` stays when a throttle lapses: WAITING says whether one is live.
+    2  DOOR and FLOOD too. ``until_ms`` stays when a throttle lapses: WAITING says whether one is live.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.models.layout import ROW, SITE, STATE_VERSION, WAITING
-from topics.changelog import KINDS, ROW_KIND, SITE_KIND
+from engine.models.layout import DOOR, FLOOD, ROW, SITE, STATE_VERSION, WAITING
+from topics.changelog import DOOR_KIND, FLOOD_KIND, KINDS, ROW_KIND, SITE_KIND
 
 ROW_1 = np.dtype(
     [
@@ -89,7 +89,7 @@ def _site_of_1(old: Records) -> Records:
     return _carried(old, SITE)
 
 
-CURRENT = {ROW_KIND: ROW, SITE_KIND: SITE}
+CURRENT = {ROW_KIND: ROW, SITE_KIND: SITE, DOOR_KIND: DOOR, FLOOD_KIND: FLOOD}
 EARLIER: dict[int, tuple[np.dtype[Any], Callable[[Records], Records]]] = {
     ROW_KIND: (ROW_1, _row_of_1),
     SITE_KIND: (SITE_1, _site_of_1),

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.models.constants import PROBATION_DAYS, SCALE_NAMES
-from engine.policy.throttle import RELEASE
+from engine.models.constants import HOUR, PROBATION_DAYS, SCALE_NAMES
+from engine.policy.verdicts import RELEASE
 from topics import decisions
 from topics.decisions import Decision, Source
 from topics.keys import network_text
 
 MODEL = "peak-memory/1"
-VOLUME, PROBATION = "volume", "probation"
-REASON_DIGITS = {VOLUME: 1, PROBATION: 2}
+VOLUME, PROBATION, POOL = "volume", "probation", "pool"
+REASON_DIGITS = {VOLUME: 1, PROBATION: 2, POOL: 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,8 @@ class Composer:
 
     def decision(self, verdict: Any, partition: int) -> Decision:
         """The decision for one row of VERDICT."""
-        network, issued_ms = network_text(int(verdict["key"])), int(verdict["issued_ms"])
-        release = verdict["kind"] == RELEASE
-        reason = VOLUME if verdict["active_days"] > PROBATION_DAYS else PROBATION
+        network = network_text(int(verdict["key"]), int(verdict["prefix"]))
+        issued_ms, release, reason = int(verdict["issued_ms"]), verdict["kind"] == RELEASE, _reason(verdict)
         rate_per_min = round(float(verdict["rate_per_h"]) / 60, 6)
         return Decision(
             network=network,
@@ -78,9 +77,20 @@ class Composer:
         )
 
 
+def _reason(verdict: Any) -> str:
+    if verdict["prefix"] or verdict["within"]:
+        return POOL
+    return VOLUME if verdict["active_days"] > PROBATION_DAYS else PROBATION
+
+
 def _evidence(verdict: Any) -> dict[str, Any]:
-    scales = int(verdict["scales"])
+    if verdict["prefix"]:
+        hour = SCALE_NAMES[HOUR]
+        counter, limit = (round(float(verdict[name][HOUR]), 3) for name in ("counter", "limit"))
+        return {"scales": [hour], "counters": {hour: counter}, "limits": {hour: limit}}
+    scales, within = int(verdict["scales"]), int(verdict["within"])
     return {
+        **({"within": network_text(int(verdict["key"]), within)} if within else {}),
         "scales": [name for s, name in enumerate(SCALE_NAMES) if scales >> s & 1],
         "counters": _by_scale(verdict["counter"]),
         "limits": _by_scale(verdict["limit"]),

@@ -3,37 +3,29 @@
 First law: the state and the verdicts are a function of the events in offset order; blocks, batches and speed change
 nothing. The loop works through short runs of events: first every event's row is looked up, places and rows fetched ahead
 (a row is a cache miss in any table worth having: 1.6 times the rate), then the events are applied one by one. A full
-verdict buffer ends the call early; the caller empties it and goes on from where it stopped.
+verdict buffer, or a full table, ends the call early; the caller sees to it and goes on from where it stopped.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from engine.models.cohort import enter, grow
-from engine.models.constants import DAY_MS, NEWCOMER_MS, TYPICAL_WEIGHT_FIRST
-from engine.models.counters import count
+from engine.models.cohort import grow
+from engine.models.constants import DAY_MS, NEWCOMER_MS
+from engine.models.counters import count, stranger_demand
 from engine.models.days import close_day
-from engine.models.layout import COUNTED, DIRTY, WAITING
-from engine.models.table import NO_ROW, fetch_place, fetch_row, find, hash_key, insert
-from engine.policy.lapse import pop, push
-from engine.policy.throttle import RELEASE, exceeded_scales, throttle, write_throttle
+from engine.models.layout import COUNTED, PASSED, WAITING
+from engine.models.table import NO_ROW, fetch_place, fetch_row, find, hash_key
+from engine.policy.admission import FULL, admit
+from engine.policy.flooding import NO_RANK, count_stranger, lapse_prefix, let_pass, write_prefix
+from engine.policy.lapse import mark, pop, push
+from engine.policy.throttle import exceeded_scales, throttle, write_throttle
+from engine.policy.verdicts import RELEASE
 from topics.columns.jit import inline, kernel
-from topics.columns.keys import partition_of_key
 from topics.columns.memory import int64
 from topics.columns.scan import DEFERRED, READY
 
 RUN = 32
-
-
-@inline
-def _mark(state: Any, number: int) -> None:
-    """Note a row for the next checkpoint."""
-    if not state.rows[number].flags & DIRTY:
-        state.rows[number].flags |= DIRTY
-        state.dirty[state.cursor[0].dirty] = number
-        state.cursor[0].dirty += 1
 
 
 @inline
@@ -47,7 +39,8 @@ def _event_time(columns: Any, i: int, window_ms: int) -> int:
 
 @inline
 def _release(state: Any, verdicts: Any, n: int, offset: int, event: int) -> int:
-    """Release what has lapsed by the partition's clock, as far as ``verdicts`` has room; the number of verdicts."""
+    """Release what has lapsed by the partition's clock, keys before prefixes, as far as ``verdicts`` has room; the number
+    of verdicts."""
     site = state.site[0]
     while state.cursor[0].waiting > 0 and state.queue_ms[0] <= site.clock_ms and n < verdicts.shape[0]:
         queued_ms = state.queue_ms[0]
@@ -57,33 +50,19 @@ def _release(state: Any, verdicts: Any, n: int, offset: int, event: int) -> int:
             push(state, number, row.until_ms)
             continue
         verdict = verdicts[n]
-        verdict.kind, verdict.key, verdict.event, verdict.offset = RELEASE, row.key, event, offset
-        verdict.issued_ms, verdict.until_ms = site.clock_ms, row.until_ms
-        row.flags &= ~WAITING
-        _mark(state, number)
+        verdict.kind, verdict.key, verdict.prefix, verdict.until_ms = RELEASE, row.key, 0, row.until_ms
+        verdict.event, verdict.offset, verdict.issued_ms = event, offset, site.clock_ms
+        row.flags &= ~(WAITING | PASSED)
+        mark(state, number)
         site.releases += 1
         n += 1
+    while state.cursor[0].held > 0 and state.cursor[0].held_ms <= site.clock_ms and n < verdicts.shape[0]:
+        if lapse_prefix(state, verdicts[n]):
+            verdict = verdicts[n]
+            verdict.event, verdict.offset, verdict.issued_ms = event, offset, site.clock_ms
+            site.releases += 1
+            n += 1
     return n
-
-
-@inline
-def _welcome(state: Any, key: Any, t_ms: int, seed: Any, policy: Any, scratch: Any) -> int:
-    """A row for a key that has none: its number, or NO_ROW when the table is full."""
-    number = insert(state, key, hash_key(key, seed))
-    site = state.site[0]
-    if number == NO_ROW:
-        site.untracked += 1
-        return NO_ROW
-    row = state.rows[number]
-    row.last_ms = t_ms
-    row.first_seen_s = t_ms // 1000
-    row.day = t_ms // DAY_MS
-    row.typical = math.log(1.0 + site.q50)
-    row.weight = TYPICAL_WEIGHT_FIRST
-    enter(site, row, t_ms)
-    if partition_of_key(key, policy.partitions, scratch) != policy.partition:
-        site.miskeyed += 1
-    return number
 
 
 @inline
@@ -96,13 +75,41 @@ def _judge(state: Any, number: int, t_ms: int, messages: int, outcome: int, poli
     count(row, t_ms, messages, outcome)
     if row.flags & COUNTED and t_ms - int64(row.first_seen_s) * 1000 < NEWCOMER_MS and row.rejected <= row.accepted:
         grow(site, row)
-    _mark(state, number)
+    mark(state, number)
     if outcome == DEFERRED:
         return 0
     exceeded = exceeded_scales(row, site, policy.threshold)
     if exceeded and throttle(state, number, t_ms, exceeded, policy):
         return exceeded
     return 0
+
+
+@inline
+def _known(state: Any, verdict: Any, number: int, event: Any, policy: Any) -> bool:
+    """An event, (time, messages, outcome), of a key with a row; whether it led to a verdict, which is written then."""
+    t_ms, messages, outcome = event
+    exceeded = _judge(state, number, t_ms, messages, outcome, policy)
+    if exceeded:
+        write_throttle(verdict, state, number, exceeded, policy.threshold)
+        return True
+    if state.cursor[0].held > 0:
+        within = let_pass(state, number, t_ms, policy.threshold)
+        if within > 0:
+            write_throttle(verdict, state, number, 0, policy.threshold)
+            verdict.within = within
+            return True
+    return False
+
+
+@inline
+def _stranger(state: Any, verdict: Any, key: Any, event: Any, threshold: float) -> bool:
+    """An event, (time, demand), of a key that has to do without a row; whether it led to a verdict."""
+    state.site[0].untracked += 1
+    rank = count_stranger(state, key, event[0], event[1], threshold)
+    if rank == NO_RANK:
+        return False
+    write_prefix(verdict, state, key, rank, threshold)
+    return True
 
 
 @inline
@@ -120,7 +127,8 @@ def _look_up(columns: Any, first: int, last: int, state: Any, room: Any) -> None
 
 @kernel
 def detect(columns: Any, span: Any, state: Any, policy: Any, room: Any) -> Any:
-    """Apply events ``span[0]`` to ``span[1]`` of ``columns``; gives (events done, verdicts written).
+    """Apply events ``span[0]`` to ``span[1]`` of ``columns``; gives (events done, verdicts written, whether the table is to
+    be swept before the next event).
 
     ``room``: (verdicts: VERDICT[], numbers: int64[RUN], hashes: uint64[RUN], scratch: uint8[], seed: uint64). Events that
     aren't READY, or at or below the applied offset, are passed over (the offset still counts as applied)."""
@@ -142,22 +150,26 @@ def detect(columns: Any, span: Any, state: Any, policy: Any, room: Any) -> Any:
             site.clock_ms = max(site.clock_ms, stamp)
             n = _release(state, verdicts, n, offset, i)
             if n == verdicts.shape[0]:
-                return i, n
-            number, key = numbers[i - first], columns.key[i]
+                return i, n, False
+            number, key, spoke = numbers[i - first], columns.key[i], False
             if number == NO_ROW:
                 number = find(state, key, hash_key(key, seed))
             if number == NO_ROW:
-                number = _welcome(state, key, stamp, seed, policy, scratch)
+                amount = stranger_demand(columns.messages[i], columns.outcome[i])
+                number = admit(state, key, (stamp, amount), policy, (scratch, seed))
+                if number == FULL:
+                    return i, n, True
+                if number == NO_ROW:
+                    spoke = _stranger(state, verdicts[n], key, (stamp, amount), policy.threshold)
             if number != NO_ROW:
-                exceeded = _judge(state, number, stamp, columns.messages[i], columns.outcome[i], policy)
-                if exceeded:
-                    verdict = verdicts[n]
-                    verdict.event, verdict.offset, verdict.issued_ms = i, offset, stamp
-                    write_throttle(verdict, state, number, exceeded, policy.threshold)
-                    site.throttles += 1
-                    n += 1
+                spoke = _known(state, verdicts[n], number, (stamp, columns.messages[i], columns.outcome[i]), policy)
+            if spoke:
+                verdict = verdicts[n]
+                verdict.event, verdict.offset, verdict.issued_ms = i, offset, stamp
+                site.throttles += 1
+                n += 1
             site.applied_offset = offset
             site.events += 1
             site.late += stamp != columns.ts_ms[i]
             i += 1
-    return i, n
+    return i, n, False

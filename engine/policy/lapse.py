@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.models.layout import DIRTY, WAITING
+from engine.models.layout import DIRTY, STORED, WAITING
 from topics.columns.jit import inline, kernel
 from topics.columns.memory import int64
 
@@ -58,24 +58,35 @@ def pop(state: Any) -> int:
         i = least
 
 
+@inline
+def mark(state: Any, number: int) -> None:
+    """Note a row for the next checkpoint."""
+    if not state.rows[number].flags & DIRTY:
+        state.rows[number].flags |= DIRTY
+        state.dirty[state.cursor[0].dirty] = number
+        state.cursor[0].dirty += 1
+
+
 @kernel
 def requeue(state: Any) -> None:
-    """Build the queue of a restored partition from its rows, and take every row as unchanged."""
+    """Build the queue and the list of changed rows again, by what the rows' flags say."""
     state.cursor[0].waiting = 0
     state.cursor[0].dirty = 0
     for number in range(state.cursor[0].rows):
         row = state.rows[number]
-        row.flags &= ~DIRTY
         if row.flags & WAITING:
             push(state, number, row.until_ms)
+        if row.flags & DIRTY:
+            state.dirty[state.cursor[0].dirty] = number
+            state.cursor[0].dirty += 1
 
 
 @kernel
 def take_dirty(state: Any, numbers: Any) -> int:
-    """Move the numbers of the changed rows to ``numbers`` (uint32) and take them as unchanged; how many there were."""
+    """Move the numbers of the changed rows to ``numbers`` (uint32), take them as unchanged and stored; how many."""
     count = state.cursor[0].dirty
     state.cursor[0].dirty = 0
     for i in range(count):
         numbers[i] = state.dirty[i]
-        state.rows[numbers[i]].flags &= ~DIRTY
+        state.rows[numbers[i]].flags = (state.rows[numbers[i]].flags & ~DIRTY) | STORED
     return int64(count)

@@ -14,7 +14,9 @@ from engine.models.cohort import open_cohort
 from engine.models.layout import State, empty_state
 from engine.models.table import SEED
 from engine.policy.detector import RUN, detect
-from engine.policy.throttle import VERDICT, Policy
+from engine.policy.sweep import sweep
+from engine.policy.throttle import Policy
+from engine.policy.verdicts import VERDICT
 from topics.columns.keys import SCRATCH
 from topics.columns.scan import EventColumns
 
@@ -60,9 +62,11 @@ class Partition:
         """Apply events ``first`` to ``last`` in order; the verdicts (VERDICT[]) that they led to, in order."""
         found: list[npt.NDArray[Any]] = []
         while first < last:
-            first, n = detect(columns, (first, last), self.state, self.policy, self._room)
+            first, n, full = detect(columns, (first, last), self.state, self.policy, self._room)
             if n:
                 found.append(self._room[0][:n].copy())
+            if full:
+                sweep(self.state)
         return np.concatenate(found) if found else self._room[0][:0]
 
     def pass_over(self, offset: int, poison: int) -> None:

@@ -1,7 +1,9 @@
 """A changelog's records back into a partition, fetch by fetch in offset order. Pure: bytes in.
 
 The first law needs a restored partition to go on exactly as the one that wrote the cut: rows are put back by key, the queue
-of lapsing throttles is built again from them. Records of the version before are read as well (`engine.models.versions`).
+of lapsing throttles is built again from them. A row that was evicted may still be found, as no tombstone is relied on: it
+was kept until before the site's horizon, a live one wasn't. Records of the version before are read as well
+(`engine.models.versions`).
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.models.layout import STATE_VERSION
+from engine.models.constants import FREE_SHARE
+from engine.models.layout import DIRTY, MOST_ROWS, ROW, STATE_VERSION, STORED, State, empty_state
 from engine.models.table import SEED, place_rows
 from engine.models.versions import CURRENT, sizes, upgraded
-from engine.policy.lapse import requeue
 from engine.policy.partition import Partition
-from topics.changelog import HEAD, ROW_KIND, SITE_KIND, BadState
+from engine.policy.sweep import drop_rows, file_rows
+from topics.changelog import DOOR_KIND, FLOOD_KIND, HEAD, ROW_KIND, SITE_KIND, BadState
 from topics.columns.batches import RecordColumns
 from topics.columns.rows import HEAD_SIZE, NEWER, OK, check_rows, read_rows
 
@@ -36,6 +39,7 @@ class Restoration:
         self.partition = partition
         self.rows = 0
         self.epoch = 0
+        self._table = partition.state
         self._sizes = sizes()
         self._copy = np.empty(HEAD_SIZE + int(self._sizes.max()), np.uint8)
 
@@ -71,21 +75,61 @@ class Restoration:
 
     def _take(self, kind: int, keys: npt.NDArray[np.uint64], found: npt.NDArray[Any]) -> None:
         """Put records of one kind in place, in their order."""
+        state = self.partition.state
         if kind == ROW_KIND:
+            found["flags"] = found["flags"] & ~np.uint16(DIRTY) | STORED
             self._place(keys, found)
+            self.rows += len(keys)
         elif kind == SITE_KIND:
-            self.partition.state.site[:] = found[-1:]
+            state.site[:] = found[-1:]
+        elif kind == DOOR_KIND:
+            state.door[:] = found[-1:]
+        elif kind == FLOOD_KIND:
+            state.flood[:] = found["prefixes"][-1]
 
     def _place(self, keys: npt.NDArray[np.uint64], found: npt.NDArray[Any]) -> None:
-        placed = np.empty(len(keys), np.int64)
-        if place_rows(self.partition.state, keys, SEED, placed) < len(keys):
-            raise BadState(
-                f"partition {self.partition.number} has more keys than its table holds "
-                f"({len(self.partition.state.rows)}): raise worker.rows_per_partition"
-            )
-        self.partition.state.rows[placed] = found  # of a key that comes twice, the later one: NumPy assigns in order
-        self.rows += len(keys)
+        while len(keys):
+            numbers = np.empty(len(keys), np.int64)
+            placed = place_rows(self._table, keys, SEED, numbers)
+            self._table.rows[numbers[:placed]] = found[:placed]  # of a key that comes twice, the later one
+            keys, found = keys[placed:], found[placed:]
+            if len(keys):
+                self._make_room()
+
+    def _make_room(self) -> None:
+        """Drop what is dead by the horizon known so far, or go on in a table twice as large: the changelog may hold more
+        keys than were ever alive together."""
+        table, capacity = self._table, len(self._table.rows)
+        horizon_ms = int(self.partition.state.site["horizon_ms"][0])
+        if drop_rows(table, horizon_ms, np.zeros(1, ROW), SEED) >= capacity // FREE_SHARE:
+            return
+        if capacity == MOST_ROWS:
+            raise BadState(f"partition {self.partition.number}: more than {capacity} keys in the changelog")
+        self._table = empty_state(2 * capacity)
+        self._fill(self._table, table)
+
+    @staticmethod
+    def _fill(into: State, table: State) -> None:
+        count = int(table.cursor["rows"][0])
+        into.rows[:count] = table.rows[:count]
+        into.rows[count : int(into.cursor["rows"][0])] = 0
+        into.cursor["rows"] = count
+        file_rows(into, SEED)
 
     def finish(self) -> None:
-        """All records are in: make the partition ready for events."""
-        requeue(self.partition.state)
+        """All records are in: drop what is dead, and make the partition ready for events."""
+        state, table = self.partition.state, self._table
+        table.cursor["gone"] = 0  # what was dropped on the way may have come back later on
+        drop_rows(table, int(state.site["horizon_ms"][0]), np.zeros(1, ROW), SEED)
+        if table is not state:
+            if int(table.cursor["rows"][0]) > len(state.rows):
+                raise BadState(
+                    f"partition {self.partition.number} has more keys than its table holds ({len(state.rows)}): "
+                    f"raise worker.rows_per_partition to {len(table.rows)}"
+                )
+            self._fill(state, table)
+            gone = min(int(table.cursor["gone"][0]), len(state.gone))
+            state.gone[:gone] = table.gone[:gone]
+            state.cursor["gone"] = gone
+        ends = state.flood["until_ms"][state.flood["until_ms"] > 0]
+        state.cursor["held"], state.cursor["held_ms"] = len(ends), ends.min(initial=np.iinfo(np.int64).max)

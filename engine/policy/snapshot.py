@@ -16,9 +16,9 @@ import numpy.typing as npt
 from engine.models.layout import STATE_VERSION
 from engine.policy.lapse import take_dirty
 from engine.policy.partition import Partition
-from topics.changelog import ROW_KIND, SITE_KEY, SITE_KIND
+from topics.changelog import DOOR_KEY, DOOR_KIND, FLOOD_KEY, FLOOD_KIND, ROW_KIND, SITE_KEY, SITE_KIND
 from topics.columns.batchwrite import field
-from topics.columns.rows import HEAD_SIZE, RECORD_ROOM, write_rows, write_whole
+from topics.columns.rows import HEAD_SIZE, RECORD_ROOM, write_rows, write_tombstones, write_whole
 
 ROWS_A_BATCH = 4096  # 620 KB, below the broker's default for the largest batch
 
@@ -42,11 +42,26 @@ class Cut:
 
 def take_cut(partition: Partition, epoch: int) -> Cut:
     """Take the changed rows and the site as of now; the rows count as unchanged from here on."""
-    state = partition.state
-    numbers = np.empty(partition.dirty, np.uint32)
+    state, cursor = partition.state, partition.state.cursor[0]
+    numbers = np.empty(int(cursor["dirty"]), np.uint32)
     take_dirty(state, numbers)
-    sections = [*_rows(state.rows, numbers, ROW_KIND, epoch), _whole(state.site, SITE_KIND, SITE_KEY, epoch)]
+    sections = [
+        *_tombstones(state.gone[: int(cursor["gone"])], ROW_KIND),
+        *_rows(state.rows, numbers, ROW_KIND, epoch),
+        *([_whole(state.door, DOOR_KIND, DOOR_KEY, epoch)] if cursor["door_changed"] else []),
+        *([_whole(state.flood, FLOOD_KIND, FLOOD_KEY, epoch)] if cursor["flood_changed"] else []),
+        _whole(state.site, SITE_KIND, SITE_KEY, epoch),
+    ]
+    cursor["gone"] = cursor["door_changed"] = cursor["flood_changed"] = 0
     return Cut(sections, partition.applied_offset, len(numbers))
+
+
+def _tombstones(keys: npt.NDArray[np.uint64], kind: int) -> Iterator[Section]:
+    """Deletions of a table's rows; they come before rows, as a key may have come back."""
+    out = np.empty(min(len(keys), ROWS_A_BATCH) * RECORD_ROOM, np.uint8)
+    for first in range(0, len(keys), ROWS_A_BATCH):
+        chosen = keys[first : first + ROWS_A_BATCH]
+        yield Section(out[: write_tombstones(chosen, kind, out)].tobytes(), len(chosen))
 
 
 def _rows(rows: npt.NDArray[Any], numbers: npt.NDArray[np.uint32], kind: int, epoch: int) -> Iterator[Section]:
@@ -60,7 +75,7 @@ def _rows(rows: npt.NDArray[Any], numbers: npt.NDArray[np.uint32], kind: int, ep
 
 
 def _whole(whole: npt.NDArray[Any], kind: int, key: bytes, epoch: int) -> Section:
-    """The one record of its kind; ``whole`` has one element."""
-    value = np.empty(HEAD_SIZE + whole.itemsize, np.uint8)
-    write_whole(whole.view(np.uint8), (kind, STATE_VERSION, epoch), value)
+    """The one record of its kind."""
+    value = np.empty(HEAD_SIZE + whole.nbytes, np.uint8)
+    write_whole(whole.reshape(-1).view(np.uint8), (kind, STATE_VERSION, epoch), value)
     return Section(field(b"\0\0\0" + field(key) + field(value.tobytes()) + b"\0"), 1)

@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from engine.models.constants import (
     NEWCOMER_RATE_SHARE,
     RATE_FALL,
@@ -21,33 +19,12 @@ from engine.models.constants import (
     SCALE_MS,
     SCALES,
 )
-from engine.models.layout import WAITING
+from engine.models.layout import PASSED, WAITING
 from engine.models.limits import limit
 from engine.policy.lapse import push
+from engine.policy.verdicts import THROTTLE
 from topics.columns.jit import inline
 from topics.columns.memory import float64
-
-THROTTLE, RELEASE = 1, 2
-
-VERDICT = np.dtype(
-    [
-        ("kind", "i8"),
-        ("event", "i8"),  # its number in the block
-        ("key", "u8"),
-        ("offset", "i8"),  # of the event that led to it
-        ("issued_ms", "i8"),
-        ("until_ms", "i8"),
-        ("rate_per_h", "f8"),
-        ("burst", "f8"),
-        ("scales", "i8"),  # bit s: scale s was exceeded
-        ("active_days", "i8"),
-        ("first_seen_s", "i8"),
-        ("counter", "f8", (SCALES,)),
-        ("limit", "f8", (SCALES,)),
-        ("memory", "f8", (SCALES,)),
-    ],
-    align=True,
-)
 
 
 class Policy(NamedTuple):
@@ -91,12 +68,13 @@ def throttle(state: Any, number: int, t_ms: int, exceeded: int, policy: Any) -> 
         if exceeded & (1 << s):
             term_ms = max(term_ms, SCALE_MS[s])
     rate = rate_per_h(row, site, exceeded, policy.threshold)
-    live = row.flags & WAITING and row.until_ms > t_ms
-    if live and 2 * (row.until_ms - t_ms) >= term_ms and rate > RATE_FALL * float64(row.rate_per_h):
+    said = row.flags & WAITING and not row.flags & PASSED
+    if said and 2 * (row.until_ms - t_ms) >= term_ms and rate > RATE_FALL * float64(row.rate_per_h):
         return False
     row.until_ms = max(row.until_ms, t_ms + term_ms)
     row.rate_per_h = rate
     row.burst = max(1.0, rate)
+    row.flags &= ~PASSED
     if not row.flags & WAITING:
         row.flags |= WAITING
         push(state, number, row.until_ms)
@@ -108,7 +86,7 @@ def write_throttle(verdict: Any, state: Any, number: int, exceeded: int, thresho
     """The decision and its evidence, as they stand after the event."""
     row, site = state.rows[number], state.site[0]
     verdict.kind = THROTTLE
-    verdict.key = row.key
+    verdict.key, verdict.prefix, verdict.within = row.key, 0, 0
     verdict.until_ms = row.until_ms
     verdict.rate_per_h = row.rate_per_h
     verdict.burst = row.burst

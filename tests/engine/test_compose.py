@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engine.assembly import composer, partition
 from engine.config import load_settings
 from engine.policy.compose import MODEL, PROBATION, VOLUME, Composer, Reply
-from engine.policy.throttle import RELEASE, THROTTLE, VERDICT
+from engine.policy.verdicts import RELEASE, THROTTLE, VERDICT
 from topics.decisions import decode_decision, encode_decision
 from topics.keys import LAST_KEY, network_text
 

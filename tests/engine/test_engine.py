@@ -111,7 +111,7 @@ def batch_of(events: list[Event], codec: str = "none") -> bytes:
     return at_offset(by_aiokafka(sent, codec), events[0].offset)
 
 
-def applied_directly() -> tuple[list[bytes], tuple[bytes, bytes]]:
+def applied_directly() -> tuple[list[bytes], tuple[bytes, ...]]:
     partition = Partition(Policy(1.0, DAY_MS, NUMBER, 8), ROWS)
     verdicts = partition.apply(columns_of(EVENTS), 0, len(EVENTS))
     return [encode_decision(COMPOSER.decision(verdict, NUMBER)) for verdict in verdicts], state_of(partition)

@@ -10,19 +10,20 @@ from unittest.mock import patch
 import numpy as np
 import numpy.typing as npt
 
-from engine.models.layout import COUNTED, WAITING
+from engine.models.layout import COUNTED, PASSED, WAITING
 from engine.policy import partition as partition_module
 from engine.policy.partition import Partition
 from engine.policy.restoration import Restoration
 from engine.policy.snapshot import Cut, take_cut
-from engine.policy.throttle import THROTTLE, VERDICT, Policy
+from engine.policy.throttle import Policy
+from engine.policy.verdicts import THROTTLE, VERDICT
 from tests.laws.sequences import WINDOW_MS
 from topics.columns.batches import BATCH, RecordColumns, empty_records, find_batches, read_records, unpack
 from topics.columns.batchwrite import ColumnBatch
 from topics.columns.scan import EventColumns
 
 ROWS = 1024
-RELEASE_SAYS = ("kind", "key", "offset", "issued_ms", "until_ms")
+RELEASE_SAYS = ("kind", "key", "prefix", "offset", "issued_ms", "until_ms")
 POLICY = Policy(1.0, WINDOW_MS, 0, 1)
 
 
@@ -35,13 +36,14 @@ def fresh(policy: Policy = POLICY, *, room: int = 1024, rows: int = ROWS) -> Par
 def rows_of(partition: Partition) -> npt.NDArray[Any]:
     """The rows in use, by key, without the flag that says how a row is filed and not what is known of it."""
     rows = np.sort(partition.state.rows[: partition.keys], order="key")
-    rows["flags"] &= COUNTED | WAITING
+    rows["flags"] &= COUNTED | WAITING | PASSED
     return rows
 
 
-def state_of(partition: Partition) -> tuple[bytes, bytes]:
-    """Everything that a partition knows: its rows by key, its site record."""
-    return rows_of(partition).tobytes(), partition.state.site.tobytes()
+def state_of(partition: Partition) -> tuple[bytes, ...]:
+    """Everything that a partition knows: its rows by key, its site record, who is at its door, prefixes of strangers."""
+    state = partition.state
+    return rows_of(partition).tobytes(), state.site.tobytes(), state.door.tobytes(), state.flood.tobytes()
 
 
 def facts_of(verdicts: npt.NDArray[Any]) -> bytes:
@@ -74,7 +76,7 @@ class Run:
         """Go on with a new partition that knows what the changelog knows."""
         self.partition = restored(self.changelog, fresh(self.partition.policy, rows=len(self.partition.state.rows)))
 
-    def result(self) -> tuple[bytes, tuple[bytes, bytes]]:
+    def result(self) -> tuple[bytes, tuple[bytes, ...]]:
         return self.facts, state_of(self.partition)
 
 
@@ -97,7 +99,7 @@ def wire_of(changelog: Iterable[Cut]) -> bytes:
 
 def add_fetch(restoration: Restoration, octets: bytes) -> None:
     """What one fetch of the changelog does to a partition that is being restored."""
-    view, room = np.frombuffer(octets, np.uint8), np.zeros(1024, BATCH)
+    view, room = np.frombuffer(octets, np.uint8), np.zeros(8192, BATCH)
     count, at = find_batches(view, 0, True, room)
     batches = room[:count]
     assert at == len(octets)

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from engine.models.layout import COUNTED, WAITING
 from engine.policy.partition import Partition
-from engine.policy.throttle import RELEASE, Policy
+from engine.policy.throttle import Policy
+from engine.policy.verdicts import RELEASE
 from tests.laws.runs import fresh, rows_of
 from tests.laws.sequences import (
     DAY_MS,
@@ -52,11 +53,14 @@ def compare_verdict(ours: Any, theirs: Verdict) -> None:
         theirs.until_ms,
         theirs.offset,
     )
+    assert ours["prefix"] == theirs.prefix
     if theirs.kind == "release":
         return
+    assert ours["within"] == theirs.within
     assert tuple(name for s, name in enumerate(("1h", "6h", "24h")) if int(ours["scales"]) >> s & 1) == theirs.scales
     assert ours["active_days"] == theirs.active_days
-    assert theirs.reason == ("probation" if ours["active_days"] <= 3 else "volume")
+    pool = ours["prefix"] or ours["within"]
+    assert theirs.reason == ("pool" if pool else "probation" if ours["active_days"] <= 3 else "volume")
     assert same(ours["rate_per_h"], theirs.rate_per_min * 60)
     assert same(ours["burst"], theirs.burst)
     assert same(ours["counter"], theirs.counters)

@@ -87,7 +87,8 @@ class Verdict:
     """A decision: ``kind`` "throttle" or "release" of ``key``, caused by the event at ``offset``.
 
     A release keeps the ``until_ms`` that lapsed; its other fields are empty or 0. In a throttle ``scales`` are the exceeded
-    ones, ``counters`` and ``limits`` the two sides of the comparison, ``peaks`` the remembered peaks (memory)."""
+    ones, ``counters`` and ``limits`` the two sides of the comparison, ``peaks`` the remembered peaks (memory); ``prefix`` is
+    the length of the network if it isn't the key's own, ``within`` that of the throttled one which the key may pass."""
 
     kind: str
     key: int
@@ -102,6 +103,9 @@ class Verdict:
     limits: tuple[float, ...] = ()
     peaks: tuple[float, ...] = ()
     active_days: int = 0
+    first_seen_ms: int = 0
+    prefix: int = 0
+    within: int = 0
 
 
 @dataclass
@@ -124,6 +128,7 @@ class OracleRow:
     burst: float = 0.0
     bin: list[int] = field(default_factory=lambda: [0, 0, 0])
     counted: bool = False
+    passes: bool = False
 
 
 class Cohort:
@@ -304,7 +309,9 @@ class PartitionOracle:
             self.cohort.first_ms = t_ms
         self.clock_ms = max(self.clock_ms, t_ms)
         verdicts = self._lapse(offset)
-        row = self.rows.get(key) or self._insert(key, t_ms)
+        row = self.rows.get(key) or self.admitted(key, t_ms, messages, outcome)
+        if row is None:
+            return verdicts + self.stranger(offset, t_ms, key, messages, outcome)
         today = t_ms // DAY_MS
         if today > row.day:
             close_day(row, today - row.day, self.cohort.lnew)
@@ -312,9 +319,20 @@ class PartitionOracle:
         add_demand(row, t_ms, demand_of(row, messages, outcome))
         count_outcome(row, messages, outcome)
         self.cohort.follow(row, t_ms)
-        if outcome != "deferred":
-            verdicts += self._decide(offset, t_ms, key, row)
-        return verdicts
+        said = self._decide(offset, t_ms, key, row) if outcome != "deferred" else []
+        return verdicts + (said or self.passed(offset, t_ms, key, row))
+
+    def admitted(self, key: int, t_ms: int, messages: int, outcome: str) -> OracleRow | None:
+        """A row for a new key, None when it has to do without: here never, there is no end to this table."""
+        return self._insert(key, t_ms)
+
+    def stranger(self, offset: int, t_ms: int, key: int, messages: int, outcome: str) -> list[Verdict]:
+        """What an event of a key without a row causes."""
+        raise AssertionError(f"{key} has no row")
+
+    def passed(self, offset: int, t_ms: int, key: int, row: OracleRow) -> list[Verdict]:
+        """What an event causes that is no excess of its key's own."""
+        return []
 
     def _event_time(self, ts_ms: int, record_ms: int | None) -> int:
         if record_ms is None or abs(ts_ms - record_ms) <= self.window_ms:
@@ -329,6 +347,7 @@ class PartitionOracle:
         ended = sorted((self.rows[k].until_ms, k) for k in self.live if self.rows[k].until_ms <= self.clock_ms)
         for _, key in ended:
             self.live.remove(key)
+            self.rows[key].passes = False
         self._note_next_lapse()
         return [Verdict("release", key, self.clock_ms, until_ms, offset) for until_ms, key in ended]
 
@@ -352,8 +371,9 @@ class PartitionOracle:
         term_ms = max(TAU_MS[s] for s in exceeded)
         rate_per_h = allowed_rate(row, limits, exceeded)
         live = key in self.live and row.until_ms > t_ms
-        if live and 2 * (row.until_ms - t_ms) >= term_ms and rate_per_h > 0.8 * row.rate_per_h:
+        if live and not row.passes and 2 * (row.until_ms - t_ms) >= term_ms and rate_per_h > 0.8 * row.rate_per_h:
             return []
+        row.passes = False
         row.until_ms = max(row.until_ms, t_ms + term_ms)
         row.rate_per_h = single(rate_per_h)
         row.burst = single(max(1.0, rate_per_h))
@@ -374,5 +394,6 @@ class PartitionOracle:
                 limits=limits,
                 peaks=tuple(row.memory),
                 active_days=row.active_days,
+                first_seen_ms=1000 * row.first_seen_s,
             )
         ]

@@ -67,8 +67,8 @@ def check(batch: bytes) -> Checked:
     keys, kinds, versions = np.zeros(count, np.uint64), np.zeros(count, np.uint8), np.zeros(count, np.uint8)
     scratch = (np.zeros(SITE_SIZE + HEAD_SIZE, np.uint8), keys, kinds, versions)
     read, fault = check_rows(view, nothing, records, SIZES, scratch)
-    columns = (column[:read].tolist() for column in (keys, kinds, versions))
-    return Checked(read, fault, *columns, view, records)
+    said = keys[:read].tolist(), kinds[:read].tolist(), versions[:read].tolist()
+    return Checked(read, fault, said[0], said[1], said[2], view, records)
 
 
 def check_values(*values: bytes) -> Checked:
