@@ -117,7 +117,8 @@ class Restoration:
         file_rows(into, SEED)
 
     def finish(self) -> None:
-        """All records are in: drop what is dead, and make the partition ready for events."""
+        """All records are in: drop what is dead, and make the partition ready for events. More records may follow, once it
+        has written all that it knows."""
         state, table = self.partition.state, self._table
         table.cursor["gone"] = 0  # what was dropped on the way may have come back later on
         drop_rows(table, int(state.site["horizon_ms"][0]), np.zeros(1, ROW), SEED)
@@ -131,5 +132,6 @@ class Restoration:
             gone = min(int(table.cursor["gone"][0]), len(state.gone))
             state.gone[:gone] = table.gone[:gone]
             state.cursor["gone"] = gone
+            self._table = state
         ends = state.flood["until_ms"][state.flood["until_ms"] > 0]
         state.cursor["held"], state.cursor["held_ms"] = len(ends), ends.min(initial=np.iinfo(np.int64).max)

@@ -79,8 +79,8 @@ class Publisher:
 
     async def settled(self) -> None:
         """Wait until all that was queued so far has been acknowledged; raises, from then on always, if a record wasn't."""
-        if self._pending:
-            await asyncio.gather(*self._pending)
+        if self._pending:  # a waiter that is cancelled must not cancel what others wait for, as `gather` would
+            await asyncio.wait(self._pending, return_when=asyncio.FIRST_EXCEPTION)
         if self._refused is not None:
             raise self._refused
 

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from mode import get_logger
 
 from engine.policy.partition import Partition
-from engine.policy.snapshot import Restoration
+from engine.policy.restoration import Restoration
 from engine.stream.changelog import ChangelogReader, Progress, Remade
 from engine.stream.patience import away
 from topics.changelog import BadState

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, NamedTuple
 
-from tests.oracles.detector import PartitionOracle, Verdict
+from tests.oracles.bounded import BoundedOracle
+from tests.oracles.detector import SCALES, Verdict
 from tests.oracles.jsonscan import IPV4_KEYS, OUTCOMES, Reading, reading
 from tests.oracles.records import records_of
 
@@ -24,11 +25,11 @@ JSON_DIGITS = 3
 MASK32 = (1 << 32) - 1
 
 
-def network_of(key: int) -> str:
-    """The network in CIDR form that a 64-bit key stands for."""
+def network_of(key: int, length: int = 0) -> str:
+    """The network in CIDR form that a 64-bit key stands for, or its prefix of a length."""
     if key >= IPV4_KEYS:
-        return f"{IPv4Address(key & MASK32)}/32"
-    return str(IPv6Network((key << 64, 64)))
+        return str(IPv4Network((key & MASK32, length or 32), strict=False))
+    return str(IPv6Network((key << 64, length or 64), strict=False))
 
 
 def near(ours: float, theirs: float, digits: int = JSON_DIGITS) -> bool:
@@ -42,7 +43,6 @@ class Decided(NamedTuple):
     network: str
     partition: int
     verdict: Verdict
-    first_seen_ms: int
 
     @property
     def place(self) -> tuple[str, str, int, int]:
@@ -62,11 +62,13 @@ class Decided(NamedTuple):
         }
         if verdict.kind == "throttle":
             evidence = fields["evidence"]
+            within = network_of(verdict.key, verdict.within) if verdict.within else None
             exact |= {
                 "reason": (fields["reason"], verdict.reason),
                 "scales": (tuple(evidence["scales"]), verdict.scales),
-                "active_days": (evidence["active_days"], verdict.active_days),
-                "first_seen": (evidence["first_seen"], self.first_seen_ms),
+                "active_days": (evidence.get("active_days", 0), verdict.active_days),
+                "first_seen": (evidence.get("first_seen", 0), verdict.first_seen_ms),
+                "within": (evidence.get("within"), within),
             }
         found = [f"{name}: {said!r}, not {meant!r}" for name, (said, meant) in exact.items() if said != meant]
         return found + (self._far_numbers(fields) if verdict.kind == "throttle" else [])
@@ -78,9 +80,8 @@ class Decided(NamedTuple):
             ("burst", fields["burst"], verdict.burst, JSON_DIGITS),
         ]
         for name, meant in (("counters", verdict.counters), ("limits", verdict.limits), ("peaks", verdict.peaks)):
-            numbers += [
-                (name, said, value, JSON_DIGITS) for said, value in zip(evidence[name].values(), meant, strict=True)
-            ]
+            said = [evidence.get(name, {}).get(scale, 0.0) for scale in SCALES]
+            numbers += [(name, one, other, JSON_DIGITS) for one, other in zip(said, meant, strict=True)]
         return [
             f"{name}: {said}, not {meant}" for name, said, meant, digits in numbers if not near(said, meant, digits)
         ]
@@ -89,10 +90,10 @@ class Decided(NamedTuple):
 @dataclass(slots=True)
 class PartitionReplay:
     """One partition as the oracle has it. ``offset``: the last one taken, -1 before the first; ``detector``: rows, cohort and
-    clock; ``untracked`` stays 0, the oracle's table is never full."""
+    clock."""
 
     number: int
-    detector: PartitionOracle
+    detector: BoundedOracle
     decisions: list[Decided]
     events: int = 0
     poison: int = 0
@@ -110,8 +111,7 @@ class PartitionReplay:
         record_ms = None if timestamp_ms < 0 else timestamp_ms
         outcome = OUTCOMES[event.outcome]
         for verdict in self.detector.apply(offset, event.ts_ms, record_ms, event.key, event.messages, outcome):
-            first_seen_ms = self.detector.rows[verdict.key].first_seen_s * 1000
-            self.decisions.append(Decided(network_of(verdict.key), self.number, verdict, first_seen_ms))
+            self.decisions.append(Decided(network_of(verdict.key, verdict.prefix), self.number, verdict))
 
     def count(self, kind: str) -> int:
         """How many decisions were throttles, or releases."""
@@ -119,10 +119,11 @@ class PartitionReplay:
 
 
 class EngineOracle:
-    """All partitions of a topic. ``threshold`` is T, ``window_ms`` how far an event's stamp may lie from its record's."""
+    """All partitions of a topic. ``threshold`` is T, ``window_ms`` how far an event's stamp may lie from its record's,
+    ``rows`` what a partition's table holds."""
 
-    def __init__(self, partitions: int, threshold: float, window_ms: int) -> None:
-        self.partitions = [PartitionReplay(i, PartitionOracle(threshold, window_ms), []) for i in range(partitions)]
+    def __init__(self, partitions: int, threshold: float, window_ms: int, rows: int = 1 << 20) -> None:
+        self.partitions = [PartitionReplay(i, BoundedOracle(threshold, window_ms, rows), []) for i in range(partitions)]
 
     def take(self, partition: int, offset: int, timestamp_ms: int, value: bytes | None) -> None:
         """Take a partition's next record."""

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import orjson
 
-from engine.models.layout import COUNTED
+from engine.models.layout import COUNTED, PASSED, WAITING
 from engine.policy.partition import Partition
 from tests.laws.runs import rows_of
 from tests.oracles.engine import ONE_ULP, EngineOracle, PartitionReplay
@@ -23,19 +24,18 @@ WINDOW_MS = 86_400_000
 Published = tuple[bytes | None, bytes | None, dict[str, bytes]]
 
 
-def oracle_of(source: SourceTopic, threshold: float, up_to: int | None = None) -> EngineOracle:
-    """The oracle after all of a topic, or after the records up to an offset."""
-    oracle = EngineOracle(len(source.partitions), threshold, WINDOW_MS)
+def oracle_of(source: SourceTopic, threshold: float, rows: int) -> EngineOracle:
+    """The oracle after all of a topic."""
+    oracle = EngineOracle(len(source.partitions), threshold, WINDOW_MS, rows)
     for number, partition in enumerate(source.partitions):
         for offset, record in partition.records:
-            if up_to is None or offset <= up_to:
-                oracle.take(number, offset, record.timestamp_ms, record.value)
+            oracle.take(number, offset, record.timestamp_ms, record.value)
     return oracle
 
 
-def replay_of(source: SourceTopic, number: int, threshold: float, up_to: int) -> PartitionReplay:
+def replay_of(source: SourceTopic, number: int, threshold: float, rows: int, up_to: int) -> PartitionReplay:
     """The oracle's partition after its records up to an offset."""
-    replay = EngineOracle(len(source.partitions), threshold, WINDOW_MS).partitions[number]
+    replay = EngineOracle(len(source.partitions), threshold, WINDOW_MS, rows).partitions[number]
     for offset, record in source.partitions[number].records:
         if offset <= up_to:
             replay.take(offset, record.timestamp_ms, record.value)
@@ -65,12 +65,34 @@ def state_differences(partition: Partition, replay: PartitionReplay) -> list[str
             meant = getattr(row, name)
             if not (near(said, meant) if name in FLOATS_BY_SCALE else near([said], [meant])):
                 found.append(f"{name} of {key}: {said}, not {meant}")
-    counted = [bool(flags & COUNTED) for flags in rows["flags"].tolist()]
-    return (
-        found
-        + _site_differences(site, replay)
-        + ([] if counted == [row.counted for row in theirs] else ["other newcomers were counted in the cohort"])
+    flags: list[int] = rows["flags"].tolist()
+    flagged = {
+        "other newcomers were counted in the cohort": (COUNTED, [row.counted for row in theirs]),
+        "other throttles are live": (WAITING, [key in detector.live for key in keys]),
+        "others may pass": (PASSED, [row.passes for row in theirs]),
+    }
+    found += [text for text, (bit, meant) in flagged.items() if [bool(one & bit) for one in flags] != meant]
+    return found + _site_differences(site, replay) + _stranger_differences(partition, replay)
+
+
+def _stranger_differences(partition: Partition, replay: PartitionReplay) -> list[str]:
+    door, flood = replay.detector.door, replay.detector.flood
+    found = []
+    bits = np.unpackbits(partition.state.door["bits"][0].view(np.uint8), bitorder="little")
+    if (int(partition.state.door["keys"][0]), set(np.flatnonzero(bits).tolist())) != (door.keys, door.bits):
+        found.append("others are at the door")
+    used = partition.state.flood[partition.state.flood["last_ms"] > 0]
+    columns = (used[name].tolist() for name in ("key", "until_ms", "demand", "rate_per_h"))
+    ours = sorted(zip(*columns, strict=True))
+    theirs = sorted(
+        (place.key, place.until_ms, place.demand, place.rate_per_h)
+        for places in flood.sets.values()
+        for place in places
+        if place.last_ms
     )
+    if len(ours) != len(theirs) or not all(near(one, other) for one, other in zip(ours, theirs, strict=True)):
+        found.append(f"prefixes {ours}, not {theirs}")
+    return found
 
 
 def _site_differences(site: Any, replay: PartitionReplay) -> list[str]:
@@ -84,7 +106,10 @@ def _site_differences(site: Any, replay: PartitionReplay) -> list[str]:
         "clock": (int(site["clock_ms"]), max(detector.clock_ms, 0)),
         "first": (int(site["first_ms"]), cohort.first_ms),
         "new keys": (int(site["new_keys"]), cohort.new_keys),
-        "untracked": (int(site["untracked"]), 0),
+        "untracked": (int(site["untracked"]), detector.untracked),
+        "evicted": (int(site["evicted"]), detector.evicted),
+        "horizon": (int(site["horizon_ms"]), detector.horizon_ms),
+        "next sweep": (int(site["sweep_after_ms"]), detector.sweep_after_ms),
         "miskeyed": (int(site["miskeyed"]), 0),
     }
     found = [f"{name}: {said}, not {meant}" for name, (said, meant) in pairs.items() if said != meant]

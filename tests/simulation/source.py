@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from tests.laws.crowds import KEYS as CROWD
 from tests.laws.sequences import GAPS_MS, RECORD_LAGS_MS, START_MS, far_apart
 from tests.oracles.records import CODECS
 from tests.simulation.batches import batch_of, placed
@@ -57,6 +58,7 @@ class SourceTopic:
         self.partitions = [SourcePartition() for _ in range(partitions)]
         waiting: list[list[Sent]] = [[] for _ in range(partitions)]
         keys = [far_apart(i) for i in range(draw.choice((3, 8, 30)))] + [0x20010DB8_00000000 + i for i in range(3)]
+        keys = draw.choice((keys, keys, CROWD))
         now_ms = START_MS
         for _ in range(count):
             now_ms += draw.choice(GAPS_MS)

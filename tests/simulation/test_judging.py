@@ -47,7 +47,7 @@ def published(decided: Decided) -> Published:
     evidence = {
         "scales": verdict.scales,
         "active_days": verdict.active_days,
-        "first_seen": decided.first_seen_ms,
+        "first_seen": decided.verdict.first_seen_ms,
         **by_scale,
     }
     fields |= {
@@ -66,7 +66,7 @@ def test_records_and_octets_of_fetches_give_the_oracle_the_same(number: int) -> 
     for i, partition in enumerate(source.partitions):
         for most_batches in (2, 3, 1000):
             by_fetch.take_fetch(i, partition.fetch(0, most_batches))
-    by_record = oracle_of(source, 1.0)
+    by_record = oracle_of(source, 1.0, 1024)
     assert by_fetch.decisions == by_record.decisions
     for one, other in zip(by_fetch.partitions, by_record.partitions, strict=True):
         assert (one.events, one.poison, one.detector.rows) == (other.events, other.poison, other.detector.rows)
@@ -76,12 +76,12 @@ def test_records_and_octets_of_fetches_give_the_oracle_the_same(number: int) -> 
 def test_an_empty_partition_is_the_oracles_before_its_first_record_and_not_after() -> None:
     source = topic(1)
     number = max(range(3), key=lambda i: len(source.partitions[i].records))
-    assert state_differences(fresh(), replay_of(source, number, 1.0, -1)) == []
-    assert state_differences(fresh(), replay_of(source, number, 1.0, source.partitions[number].last_offset)) != []
+    assert state_differences(fresh(), replay_of(source, number, 1.0, 1024, -1)) == []
+    assert state_differences(fresh(), replay_of(source, number, 1.0, 1024, source.partitions[number].last_offset)) != []
 
 
 def test_missing_changed_and_invented_decisions_are_told() -> None:
-    oracle = oracle_of(topic(2), 1.0)
+    oracle = oracle_of(topic(2), 1.0, 1024)
     said = [published(decided) for decided in oracle.decisions.values()]
     assert decision_differences(said, oracle, Counter()) == []
     assert any("never published" in line for line in decision_differences(said[1:], oracle, Counter()))
