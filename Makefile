@@ -7,7 +7,7 @@ BIN := .venv/bin
 CODE := topics engine tests $(wildcard benchmarks)
 UV := uv==0.13.9
 
-.PHONY: help setup demo lint test nightly bench-pipeline faults lock docs clean
+.PHONY: help setup demo lint test nightly bench-pipeline flood faults lock docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -32,6 +32,9 @@ nightly: setup ## thousands of simulated runs with faults, from another seed eac
 
 bench-pipeline: setup ## measure the engine against Kafka's own consumer tool and a stock Faust agent
 	@$(BIN)/python benchmarks/pipeline.py $(ARGS)
+
+flood: setup ## fifty million random addresses, four times over, against a full table (three minutes; ARGS="--small")
+	@$(BIN)/python benchmarks/flood.py $(ARGS)
 
 faults: setup ## break everything that may break around a worker, and compare with a replay (about 20 min; ARGS="--short")
 	@$(BIN)/python benchmarks/faults.py $(ARGS)

@@ -1,11 +1,11 @@
 """A flood of addresses against a table that has an end: `python benchmarks/flood.py` or `make flood`.
 
 One question: does memory stay flat, do established senders keep their rows, and is the prefix that floods named? One
-partition at the default capacity, through the pure engine, on one core. First its everyday life: regulars over six days and
-newcomers until the table is nearly full. Then the floods, one after the other, fifty million addresses each, while the
-regulars go on: /64s of one IPv6 /32, /64s of several, IPv4 addresses of a /8, each drawn at random, and /64s from everywhere that
-come twice. Memory is compared before and after each; the announced size is what the table takes when it is full. Progress goes to standard error, a table
-to standard output, whose last line is one JSON object. Exit status: 0, 1 for a wrong answer.
+partition at the default capacity, through the pure engine, on one core. First everyday life: regulars over six days, and
+newcomers until the table is nearly full. Then the floods, fifty million addresses each, while the regulars go on: /64s of
+one IPv6 /32, /64s of several, IPv4 addresses of a /8, each drawn at random; and /64s from everywhere that come twice, the
+worst for a table, with no prefix to blame. Memory is compared before and after each. Progress goes to standard error, a
+table to standard output, whose last line is one JSON object. Exit status: 0, 1 for a wrong answer. Three minutes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 from unittest.mock import patch
 
@@ -26,12 +27,13 @@ import psutil
 
 from benchmarks import machine
 from benchmarks.results import FOLDER, keep
-from engine.models.layout import BYTES_A_ROW, BYTES_BESIDES
+from engine.models.layout import BYTES_A_ROW, BYTES_BESIDES, table_bytes
 from engine.policy import partition as partition_module
 from engine.policy import sweep as sweep_module
 from engine.policy.partition import Partition
 from engine.policy.throttle import Policy
 from engine.policy.verdicts import THROTTLE
+from engine.warm import warm
 from topics.columns.scan import ACCEPTED, READY, EventColumns, empty_columns
 from topics.keys import network_text
 
@@ -55,7 +57,7 @@ GROWTH_MOST = 0.05
 
 @dataclass(slots=True)
 class Answer:
-    """What one flood came to. ``pauses_s``: how long each sweep took."""
+    """What one flood came to. ``seconds``, ``pauses_s`` (of each sweep): on the processor, whatever else the machine does."""
 
     flood: str
     events: int
@@ -75,10 +77,15 @@ class Answer:
         """Of the resident memory."""
         return self.rss_after / self.rss_before - 1.0
 
+    @property
+    def pause_s(self) -> float:
+        """The median sweep, 0 without one."""
+        return median(self.pauses_s) if self.pauses_s else 0.0
+
     def complaints(self) -> list[str]:
         """What is wrong with it."""
         found = []
-        if self.growth > GROWTH_MOST:
+        if abs(self.growth) > GROWTH_MOST:
             found.append(f"{self.flood}: memory grew by {self.growth:.1%}")
         if self.regulars_kept != self.regulars:
             found.append(f"{self.flood}: {self.regulars - self.regulars_kept} established senders lost their rows")
@@ -102,7 +109,7 @@ class Answer:
             "prefix_decisions": dict(self.prefixes),
             "outside": self.outside,
             "sweeps": len(self.pauses_s),
-            "sweep_pause_s": round(max(self.pauses_s, default=0.0), 4),
+            "sweep_pause_s": round(self.pause_s, 4),
         }
 
 
@@ -150,15 +157,17 @@ class Site:
         """So many events at ``rate`` a second of event time, one in sixteen of them a regular's."""
         site, process = self.partition.state.site, psutil.Process()
         before = {count: int(site[count][0]) for count in ("evicted", "untracked")}
+        self.kept()  # what the count needs in passing is taken before and after
         answer = Answer(name, events, process.memory_info().rss, 0, 0.0, len(self.regulars), 0, 0, 0)
         self.pauses_s = answer.pauses_s
         for first in range(0, events, BLOCK):
             keys = self._draw(name, min(BLOCK, events - first))
-            begun_s = time.perf_counter()
+            begun_s = time.process_time()
             verdicts = self.send(keys, 1000.0 * len(keys) / rate)
-            answer.seconds += time.perf_counter() - begun_s
+            answer.seconds += time.process_time() - begun_s
             self._note(answer, name, verdicts)
-        answer.rss_after, answer.regulars_kept = process.memory_info().rss, self.kept()
+        answer.regulars_kept = self.kept()
+        answer.rss_after = process.memory_info().rss
         answer.evicted, answer.untracked = (int(site[count][0]) - value for count, value in before.items())
         return answer
 
@@ -183,15 +192,17 @@ class Site:
 
     def timed_sweep(self, state: Any) -> None:
         """The engine's own sweep, with a watch."""
-        begun_s = time.perf_counter()
+        begun_s = time.process_time()
         sweep_module.sweep(state)
-        self.pauses_s.append(time.perf_counter() - begun_s)
+        self.pauses_s.append(time.process_time() - begun_s)
 
 
 def run(rows: int, regulars: int, events: int, rate: int) -> tuple[list[Answer], dict[str, Any]]:
     """Everyday life, then each flood; the answers, and what was announced and taken of memory."""
+    warm()
     site = Site(rows, regulars, 1)
-    empty_rss, announced = psutil.Process().memory_info().rss, rows * BYTES_A_ROW + BYTES_BESIDES
+    site.send(site.regulars[:1], 1.0)
+    empty_rss, announced = psutil.Process().memory_info().rss, table_bytes(rows)
     with patch.object(partition_module, "sweep", site.timed_sweep):
         site.live(6)
         answers = []
@@ -215,7 +226,7 @@ def show(answers: list[Answer], memory: dict[str, Any]) -> None:
         f"{memory['announced'] / 1e6:.1f} MB; taken: {(memory['rss_full'] - memory['rss_empty']) / 1e6:.1f} MB\n"
     )
     print(
-        "| flood | events | M events/s | RSS before, MB | after, MB | established kept | evicted | decisions | pause, ms |"
+        "| flood | events | M events a CPU second | RSS before, MB | after, MB | established kept | evicted | decisions | pause, ms |"
     )
     print("|---|---:|---:|---:|---:|---:|---:|---|---:|")
     for answer in answers:
@@ -223,7 +234,7 @@ def show(answers: list[Answer], memory: dict[str, Any]) -> None:
         print(
             f"| {answer.flood} | {answer.events:,} | {answer.events / answer.seconds / 1e6:.2f} "
             f"| {answer.rss_before / 1e6:.1f} | {answer.rss_after / 1e6:.1f} | {answer.regulars_kept:,} of "
-            f"{answer.regulars:,} | {answer.evicted:,} | {decisions} | {1000 * max(answer.pauses_s, default=0.0):.0f} |"
+            f"{answer.regulars:,} | {answer.evicted:,} | {decisions} | {1000 * answer.pause_s:.0f} |"
         )
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from engine.models.cohort import bin_of, enter, grow, quantile, read_quantiles
 from engine.models.counters import count
 from engine.models.days import close_day
+from engine.models.door import knock
 from engine.models.keeping import horizon
 from engine.models.limits import limit
 from engine.models.table import find, hash_key
@@ -119,6 +120,13 @@ def grow_one(state: Any, number: int) -> None:
 def horizon_of(kept: Any, clock_ms: int, wanted: int, bins: Any) -> int:
     """`horizon` of a whole array."""
     return horizon(kept, kept.shape[0], clock_ms, wanted, bins)
+
+
+@kernel
+def knock_each(state: Any, keys: Any, known: Any) -> None:
+    """`knock` of each key, one after the other; whether it was there goes to ``known``."""
+    for i in range(keys.shape[0]):
+        known[i] = knock(state, keys[i])
 
 
 @kernel

@@ -19,7 +19,7 @@ import struct
 
 HEAD = struct.Struct("<HHIII")
 ROW_KIND, SITE_KIND, DOOR_KIND, POOL_KIND, FLOOD_KIND = 1, 2, 3, 4, 5
-KINDS = 6  # one more than the last
+KINDS = 1 + max(ROW_KIND, SITE_KIND, DOOR_KIND, POOL_KIND, FLOOD_KIND)
 SITE_KEY, DOOR_KEY, FLOOD_KEY = b"site", b"door", b"flood"
 
 

@@ -134,6 +134,11 @@ class State(NamedTuple):
     flood: npt.NDArray[Any]
 
 
+def table_bytes(capacity: int) -> int:
+    """What a partition with a full table takes."""
+    return capacity * BYTES_A_ROW + BYTES_BESIDES
+
+
 def empty_state(capacity: int) -> State:
     """A partition that has seen nothing. ``capacity``: keys it can hold, a power of two; memory fills as keys come."""
     if capacity & (capacity - 1) or not LEAST_ROWS <= capacity <= MOST_ROWS:

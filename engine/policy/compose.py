@@ -34,7 +34,7 @@ class Reply:
     def compose(self, network: str, reason: str, issued_ms: int, rate_per_min: float) -> dict[str, Any]:
         """The reply's code, enhanced status, tag and text for a network."""
         digest = zlib.crc32(f"{network} {issued_ms}".encode()) % 10_000_000
-        address = network.removesuffix("/32")
+        address = network if ":" in network else network.removesuffix("/32")
         text = self.text.format(ip=address, network=network, retry_s=max(60, round(60 / rate_per_min)))
         return {
             "code": 451,

@@ -19,6 +19,7 @@ from faust.types import TP
 
 from engine.assembly import composer
 from engine.config import Settings, load_settings
+from engine.models.layout import BYTES_A_ROW, table_bytes
 from engine.stream.engine import Engine
 from engine.stream.publisher import Publisher
 from engine.stream.shards import Shards
@@ -84,6 +85,9 @@ class Tidegate(faust.App):
     async def on_first_start(self) -> None:
         """Faust's data folder is not made: the state lives in the changelog."""
         warm()
+        rows = self.settings.worker.rows_per_partition
+        size_mb = table_bytes(rows) / 1e6
+        logger.info("a partition has %s slots x %d bytes, %.0f MB when full", f"{rows:,}", BYTES_A_ROW, size_mb)
 
     async def on_start(self) -> None:
         """Connect the publisher before the first block can come."""

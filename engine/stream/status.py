@@ -14,7 +14,7 @@ import orjson
 from engine.config import Settings
 from engine.stream.engine import Engine
 
-COUNTS = ("events", "late", "poison", "throttles", "releases", "untracked", "miskeyed")
+COUNTS = ("events", "late", "poison", "throttles", "releases", "untracked", "evicted", "miskeyed")
 
 
 def status_of(engine: Engine) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from engine.policy.compose import PROBATION, VOLUME, Composer, Reply
+from engine.policy.compose import POOL, PROBATION, VOLUME, Composer, Reply
 from engine.policy.partition import Partition
 from engine.policy.throttle import Policy
 from tests.laws.sequences import DAY_MS, HOUR_MS, WINDOW_MS, Event, columns_of
@@ -21,7 +21,8 @@ FOLDER = Path(__file__).parent
 DECISIONS, SENTENCES = FOLDER / "decisions.ndjson", FOLDER / "sentences.txt"
 MONDAY_MS = 1_767_571_200_000
 TEXT = "Server busy. Please try again later from [{ip}]. {network} may come back in {retry_s} s."
-COMPOSER = Composer("connections", "sha256:0123456789abcdef", Reply({VOLUME: "4.7.500", PROBATION: "4.7.501"}, TEXT))
+STATUS = {VOLUME: "4.7.500", PROBATION: "4.7.501", POOL: "4.7.501"}
+COMPOSER = Composer("connections", "sha256:0123456789abcdef", Reply(STATUS, TEXT))
 
 Mail = tuple[int, str, int, int]  # hours since Monday, address, messages, outcome
 
@@ -49,7 +50,15 @@ def rejected_stranger() -> Iterable[Mail]:
     yield from ((0, "203.0.113.77", 1, REJECTED) for _ in range(20))
 
 
-SCENES = (newcomer, probation, known_ipv6, rejected_stranger)
+def flooded_prefix() -> Iterable[Mail]:
+    """Six days of a regular, then two thousand addresses of its /16, more than a table has rows, and the regular again."""
+    yield from ((day * 24, "198.51.100.10", 5, ACCEPTED) for day in range(6))
+    yield from ((145, f"198.51.{i % 256}.{i // 256}", 1, ACCEPTED) for i in range(2000))
+    yield 145, "198.51.100.10", 1, ACCEPTED
+    yield 148, "198.51.100.10", 1, ACCEPTED
+
+
+SCENES = (newcomer, probation, known_ipv6, rejected_stranger, flooded_prefix)
 
 
 def decisions_of(mails: Iterable[Mail]) -> list[Decision]:

@@ -9,13 +9,13 @@ from tests.golden.scenes import DECISIONS, SENTENCES, lines, sentences
 from topics.decisions import decode_decision, encode_decision
 
 
-@pytest.mark.parametrize("number", range(7))
+@pytest.mark.parametrize("number", range(11))
 def test_a_decision_is_on_the_wire_as_it_always_was(number: int) -> None:
     assert lines()[number] == DECISIONS.read_bytes().splitlines()[number]
 
 
 def test_no_scene_says_more_than_the_files() -> None:
-    assert len(lines()) == len(DECISIONS.read_bytes().splitlines()) == 7
+    assert len(lines()) == len(DECISIONS.read_bytes().splitlines()) == 11
 
 
 def test_a_decision_reads_as_it_always_did() -> None:
@@ -30,5 +30,6 @@ def test_what_was_written_once_can_be_read_and_written_again() -> None:
 def test_the_scenes_show_every_kind_of_decision() -> None:
     decisions = [orjson.loads(line) for line in DECISIONS.read_bytes().splitlines()]
     assert {decision["verdict"] for decision in decisions} == {"throttle", "release"}
-    assert {decision.get("reason") for decision in decisions} == {"probation", "volume", None}
+    assert {decision.get("reason") for decision in decisions} == {"probation", "volume", "pool", None}
     assert any(decision["network"].endswith("::/64") for decision in decisions)
+    assert any(decision["network"] == "198.51.0.0/16" for decision in decisions)

@@ -58,7 +58,7 @@ class SourceTopic:
         self.partitions = [SourcePartition() for _ in range(partitions)]
         waiting: list[list[Sent]] = [[] for _ in range(partitions)]
         keys = [far_apart(i) for i in range(draw.choice((3, 8, 30)))] + [0x20010DB8_00000000 + i for i in range(3)]
-        keys = draw.choice((keys, keys, CROWD))
+        keys = draw.choice((keys, CROWD))
         now_ms = START_MS
         for _ in range(count):
             now_ms += draw.choice(GAPS_MS)

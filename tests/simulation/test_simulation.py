@@ -13,7 +13,7 @@ from tests.simulation.world import run_seed
 SEEN: Counter[str] = Counter()
 RUN: set[int] = set()
 LEAST_A_SEED = {
-    "untracked": 5, "evicted": 0.5, "prefixes": 0.05,
+    "untracked": 3, "evicted": 0.5, "prefixes": 0.02,
     "events": 50, "decisions": 10, "decisions repeated": 2, "older decisions ignored": 2, "restores": 3, "commits": 3,
     "offset commits": 3, "crash": 1, "rebalance": 0.2, "leave": 0.2, "join_late": 0.2, "zombie": 0.3, "storm": 0.2,
     "zombies that came back": 0.05, "left behind": 0.01, "fenced": 0.2, "ended by Fenced": 0.1, "compact": 0.3,

@@ -43,7 +43,7 @@ class World:
         self.draw = random.Random(seed)
         self.seed = seed
         self.partitions = self.draw.choice((1, 2, 3))
-        self._rows = self.draw.choice((1024, 1024, 32, 16))
+        self._rows = self.draw.choice((1024, 32, 16))
         source = SourceTopic(self.draw, self.partitions, self.draw.choice((40, 150, 400)))
         self.cluster = Cluster(source, self.partitions)
         self.settings = self._settings()
