@@ -226,7 +226,7 @@ def show(answers: list[Answer], memory: dict[str, Any]) -> None:
         f"{memory['announced'] / 1e6:.1f} MB; taken: {(memory['rss_full'] - memory['rss_empty']) / 1e6:.1f} MB\n"
     )
     print(
-        "| flood | events | M events a CPU second | RSS before, MB | after, MB | established kept | evicted | decisions | pause, ms |"
+        "| flood | events | M events a CPU s | RSS before, MB | after, MB | regulars kept | evicted | decisions | pause, ms |"
     )
     print("|---|---:|---:|---:|---:|---:|---:|---|---:|")
     for answer in answers:

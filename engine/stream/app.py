@@ -16,6 +16,7 @@ from typing import Any
 import faust
 import uvloop
 from faust.types import TP
+from mode import get_logger
 
 from engine.assembly import composer
 from engine.config import Settings, load_settings
@@ -28,6 +29,7 @@ from engine.stream.transport import Transport
 from engine.warm import warm
 from topics.contracts import CONNECTIONS, DEAD_LETTERS, DECISIONS, STATE
 
+logger = get_logger(__name__)
 STREAM_BUFFER_BLOCKS = 4
 COMMIT_INTERVAL_S = 1.0
 
