@@ -54,15 +54,16 @@ def test_the_earliest_comes_first_whatever_came_and_went_before(
 
 
 @given(ENDS, st.sets(st.integers(0, 39)))
-def test_a_restored_queue_is_that_of_the_rows_with_a_live_throttle(ends: list[tuple[int, int]], free: set[int]) -> None:
+def test_a_queue_and_a_list_of_changes_are_made_again_from_the_rows_flags(
+    ends: list[tuple[int, int]], free: set[int]
+) -> None:
     state = with_rows(ends)
-    state.rows["flags"] = DIRTY | WAITING
+    state.rows["flags"] = WAITING
     state.rows["flags"][list(free)] = DIRTY
     state.cursor["waiting"], state.cursor["dirty"] = 7, 7
     requeue(state)
-    assert int(state.cursor["dirty"][0]) == 0
-    flags = state.rows["flags"][: len(ends)].tolist()
-    assert flags == [0 if number in free else WAITING for number in range(len(ends))]
+    changed = [number for number in range(len(ends)) if number in free]
+    assert state.dirty[: int(state.cursor["dirty"][0])].tolist() == changed
     assert drained(state) == sorted(end for number, end in enumerate(ends) if number not in free)
 
 
