@@ -119,7 +119,7 @@ class Site:
     def __init__(self, rows: int, regulars: int, seed: int) -> None:
         self.partition = Partition(Policy(1.0, DAY_MS, 0, 1), rows)
         self.random = np.random.default_rng(seed)
-        self.regulars = IPV4 + self.random.choice(1 << 30, regulars, replace=False).astype(np.uint64)
+        self.regulars = np.sort(IPV4 + self.random.choice(1 << 30, regulars, replace=False).astype(np.uint64))
         self.now_ms = START_MS
         self.pauses_s: list[float] = []
         self._columns = empty_columns(BLOCK)
@@ -149,15 +149,18 @@ class Site:
 
     def kept(self) -> int:
         """How many of the regulars have their rows, and what was known of them."""
-        rows = self.partition.state.rows[: self.partition.keys]
-        known = rows["key"][rows["active_days"] > 3]
-        return int(np.isin(self.regulars, known).sum())
+        kept = 0
+        for first in range(0, self.partition.keys, BLOCK):
+            rows = self.partition.state.rows[first : min(first + BLOCK, self.partition.keys)]
+            keys = rows["key"][rows["active_days"] > 3]
+            at = np.searchsorted(self.regulars, keys) % len(self.regulars)
+            kept += int((self.regulars[at] == keys).sum())
+        return kept
 
     def flood(self, name: str, events: int, rate: int) -> Answer:
         """So many events at ``rate`` a second of event time, one in sixteen of them a regular's."""
         site, process = self.partition.state.site, psutil.Process()
         before = {count: int(site[count][0]) for count in ("evicted", "untracked")}
-        self.kept()  # what the count needs in passing is taken before and after
         answer = Answer(name, events, process.memory_info().rss, 0, 0.0, len(self.regulars), 0, 0, 0)
         self.pauses_s = answer.pauses_s
         for first in range(0, events, BLOCK):
@@ -166,8 +169,7 @@ class Site:
             verdicts = self.send(keys, 1000.0 * len(keys) / rate)
             answer.seconds += time.process_time() - begun_s
             self._note(answer, name, verdicts)
-        answer.regulars_kept = self.kept()
-        answer.rss_after = process.memory_info().rss
+        answer.rss_after, answer.regulars_kept = process.memory_info().rss, self.kept()
         answer.evicted, answer.untracked = (int(site[count][0]) - value for count, value in before.items())
         return answer
 

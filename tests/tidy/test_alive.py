@@ -33,7 +33,6 @@ ALIVE = {
     "has_next": "aiokafka's fetcher asks what it fetched",
     "obj": "click hands it to the commands",
     "partition_of": "for producers of events, who need no compiler",
-    "record_count": "aiokafka's producer asks a batch",
     "_set_producer_state": "aiokafka's producer tells a batch",
     "size_in_bytes": "aiokafka's fetcher asks what it fetched",
     "spinner": "Faust's worker looks at it",
