@@ -130,7 +130,7 @@ class Worker:
     )
     rows_per_partition: int = option(
         1 << 20,
-        "senders that a partition can know, 128 bytes each; rounded up to a power of two",
+        "senders that a partition can know, 145 bytes each; rounded up to a power of two",
         low=1024,
         high=1 << 26,
     )

@@ -8,6 +8,8 @@ was kept until before the site's horizon, a live one wasn't. Records of the vers
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -57,7 +59,10 @@ class Restoration:
             for kind in np.unique(kinds[first:last]).tolist():
                 chosen = first + np.flatnonzero(kinds[first:last] == kind)
                 some = RecordColumns._make(column[chosen] for column in records)
-                self._take(kind, keys[chosen], self._read(octets, arena, some, kind, int(versions[first])))
+                if kind == ROW_KIND and versions[first] == STATE_VERSION:
+                    self._place(keys[chosen], partial(self._copy_rows, octets, arena, some))
+                else:
+                    self._take(kind, keys[chosen], self._read(octets, arena, some, kind, int(versions[first])))
         if count:
             self.epoch = self._epoch_of(octets, arena, records, count - 1)
 
@@ -77,9 +82,7 @@ class Restoration:
         """Put records of one kind in place, in their order."""
         state = self.partition.state
         if kind == ROW_KIND:
-            found["flags"] = found["flags"] & ~np.uint16(DIRTY) | STORED
-            self._place(keys, found)
-            self.rows += len(keys)
+            self._place(keys, partial(self._put_rows, found))
         elif kind == SITE_KIND:
             state.site[:] = found[-1:]
         elif kind == DOOR_KIND:
@@ -87,14 +90,26 @@ class Restoration:
         elif kind == FLOOD_KIND:
             state.flood[:] = found["prefixes"][-1]
 
-    def _place(self, keys: npt.NDArray[np.uint64], found: npt.NDArray[Any]) -> None:
-        while len(keys):
-            numbers = np.empty(len(keys), np.int64)
-            placed = place_rows(self._table, keys, SEED, numbers)
-            self._table.rows[numbers[:placed]] = found[:placed]  # of a key that comes twice, the later one
-            keys, found = keys[placed:], found[placed:]
-            if len(keys):
+    def _place(self, keys: npt.NDArray[np.uint64], put: Callable[[slice, npt.NDArray[np.int64]], None]) -> None:
+        """Give each key a row; ``put`` fills those of a span of the keys, by their numbers."""
+        first = 0
+        while first < len(keys):
+            numbers = np.empty(len(keys) - first, np.int64)
+            placed = place_rows(self._table, keys[first:], SEED, numbers)
+            put(slice(first, first + placed), numbers[:placed])
+            first += placed
+            if first < len(keys):
                 self._make_room()
+        self.rows += len(keys)
+
+    def _copy_rows(
+        self, octets: Octets, arena: Octets, records: RecordColumns, span: slice, numbers: npt.NDArray[np.int64]
+    ) -> None:
+        rows = self._table.rows.view(np.uint8).reshape(len(self._table.rows), ROW.itemsize)
+        read_rows(octets, arena, RecordColumns._make(column[span] for column in records), numbers, rows)
+
+    def _put_rows(self, found: npt.NDArray[Any], span: slice, numbers: npt.NDArray[np.int64]) -> None:
+        self._table.rows[numbers] = found[span]  # of a key that comes twice, the later one
 
     def _make_room(self) -> None:
         """Drop what is dead by the horizon known so far, or go on in a table twice as large: the changelog may hold more
@@ -120,6 +135,8 @@ class Restoration:
         """All records are in: drop what is dead, and make the partition ready for events. More records may follow, once it
         has written all that it knows."""
         state, table = self.partition.state, self._table
+        flags = table.rows["flags"][: int(table.cursor["rows"][0])]
+        flags[:] = flags & ~np.uint16(DIRTY) | STORED
         table.cursor["gone"] = 0  # what was dropped on the way may have come back later on
         drop_rows(table, int(state.site["horizon_ms"][0]), np.zeros(1, ROW), SEED)
         if table is not state:
