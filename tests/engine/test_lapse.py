@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.models.layout import DIRTY, WAITING, State, empty_state
+from engine.models.layout import DIRTY, STORED, WAITING, State, empty_state
 from engine.policy.lapse import requeue, take_dirty
 from tests.kernels import pop_one, push_one
 
@@ -73,5 +73,5 @@ def test_changed_rows_are_handed_over_once() -> None:
     state.rows["flags"][[0, 2]] = DIRTY | WAITING
     numbers = np.zeros(2, np.uint32)
     assert take_dirty(state, numbers) == 2
-    assert (numbers.tolist(), state.rows["flags"][:3].tolist()) == ([2, 0], [WAITING, 0, WAITING])
+    assert (numbers.tolist(), state.rows["flags"][:3].tolist()) == ([2, 0], [WAITING | STORED, 0, WAITING | STORED])
     assert take_dirty(state, numbers) == 0
