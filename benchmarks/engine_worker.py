@@ -224,4 +224,6 @@ def octets_per_key() -> tuple[float, float]:
     """Octets a key of a full table: its row and its place in the index; and all arrays of the state."""
     keys = options.Worker().rows_per_partition
     state = empty_state(keys)
-    return (state.rows.nbytes + state.places.nbytes) / keys, sum(part.nbytes for part in state) / keys
+    return (state.rows.nbytes + state.places.nbytes) / keys, sum(
+        part.nbytes for part in (*state[:-1], *state.pools)
+    ) / keys

@@ -2,8 +2,9 @@
 
 An option comes from the command line, else from the environment (``TIDEGATE_<SECTION>_<OPTION>``), else from one TOML file
 (``--config``, else ``$TIDEGATE_CONFIG``, else ``tidegate.toml`` in the working directory if it is there), else it has its
-default. Whatever is wrong (an unknown name, a wrong type, a value out of range, options that don't go together) is one
-`OperatorError` that names the file or variable, the option, the value, the range, and what to do.
+default. Announced relays stand in the file alone. Whatever is wrong (an unknown name, a wrong type, a value out of range,
+options that don't go together) is one `OperatorError` that names the file or variable, the option, the value, the range,
+and what to do.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.announced import announced
 from engine.errors import OperatorError
 from engine.options import OPTIONS, SECTIONS, Option, Settings
 
@@ -26,6 +28,7 @@ OTHER_VARIABLES = frozenset({"TIDEGATE_CONFIG", "TIDEGATE_CACHE_DIR", "TIDEGATE_
 KUBERNETES = re.compile(  # what is set in every pod beside a service whose name begins with tidegate
     r"TIDEGATE_\w*(SERVICE_(HOST|PORT\w*)=.*|PORT_\d+_\w+=.*|PORT=(tcp|udp|sctp)://.*)"
 )
+RELAYS = "relays"
 FILE_NAME = "tidegate.toml"
 ARTICLES = {int: "a whole number", float: "a number", str: "a text"}
 
@@ -41,13 +44,16 @@ class Given:
 def load_settings(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object]) -> Settings:
     """The settings in force. ``path``: the file that the command line names, None if it names none; ``overrides``: what the
     command line says, by path (``"kafka.bootstrap"``), where None means nothing. Raises `OperatorError`."""
-    given = _from_file(_chosen_file(path, environ)) | _from_environment(environ) | _from_command_line(overrides)
+    file = _chosen_file(path, environ)
+    content = _content(file)
+    relays = announced(content.pop(RELAYS, {}), str(file))
+    given = _from_file(content, file) | _from_environment(environ) | _from_command_line(overrides)
     values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for option in OPTIONS:
         found = given.get(option.path)
         values[option.section][option.name] = option.default if found is None else _checked(option, found)
     _complete(values, environ)
-    return Settings(**{section: declared(**values[section]) for section, declared in SECTIONS.items()})
+    return Settings(**{name: declared(**values[name]) for name, declared in SECTIONS.items()}, relays=relays)
 
 
 def _chosen_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -59,19 +65,22 @@ def _chosen_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     return beside if beside.is_file() else None
 
 
-def _from_file(path: Path | None) -> dict[str, Given]:
+def _content(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise OperatorError(f"configuration file {path} can't be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise OperatorError(f"configuration file {path} is no valid TOML: {error}") from error
+
+
+def _from_file(content: dict[str, Any], path: Path | None) -> dict[str, Given]:
     given: dict[str, Given] = {}
     for section, options in content.items():
         if section not in SECTIONS:
-            raise OperatorError(f"{path}: unknown section [{section}]{_instead(section, SECTIONS)}")
+            raise OperatorError(f"{path}: unknown section [{section}]{_instead(section, [*SECTIONS, 'relays'])}")
         if not isinstance(options, dict):
             raise OperatorError(f"{path}: {section} must be a section: write [{section}] and its options below")
         for name, value in options.items():

@@ -4,7 +4,10 @@ end of the sentence "give ...", or nothing if the value is fine."""
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from string import Formatter
+
+Networks = Mapping[str, tuple[str, ...]]  # announced relays: networks by name
 
 HOUR_MS = 3_600_000
 REPLY_FIELDS = frozenset({"ip", "network", "retry_s"})

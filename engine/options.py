@@ -170,6 +170,12 @@ class Model:
         high=100,
         decides=True,
     )
+    wide_pools: str = option(
+        "live",
+        "crowds of newcomers in one /16 (IPv6: /48): throttle them, only count what would be throttled, or neither",
+        choices=("live", "shadow", "off"),
+        decides=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +191,7 @@ class Reply:
         "4.7.500", "enhanced status for a known sender above its own volume", wanted=rules.status
     )
     status_probation: str = option("4.7.501", "enhanced status for a newcomer above its share", wanted=rules.status)
+    status_pool: str = option("4.7.502", "enhanced status for a newcomer in a crowd of them", wanted=rules.status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +212,7 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All options, checked; made by `engine.config.load_settings`."""
+    """All options, checked; made by `engine.config.load_settings`. ``relays``: announced networks by the relay's name."""
 
     kafka: Kafka = Kafka()
     topics: Topics = Topics()
@@ -214,12 +221,14 @@ class Settings:
     reply: Reply = Reply()
     local: Local = Local()
     log: Log = Log()
+    relays: rules.Networks = field(default_factory=dict)
 
     def config_hash(self) -> str:
         """SHA-256 in hex over the options that change decisions, as canonical JSON."""
-        chosen = {
+        chosen: dict[str, Any] = {
             known.path: getattr(getattr(self, known.section), known.name) for known in OPTIONS if known.rule.decides
         }
+        chosen["relays"] = self.relays
         return hashlib.sha256(json.dumps(chosen, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -10,6 +10,7 @@ import json
 import sys
 from pathlib import Path
 
+from engine.announced import EXAMPLE as RELAYS
 from engine.options import OPTIONS, SECTIONS, Option
 
 EXAMPLE, TABLE = "tidegate.example.toml", "CONFIGURATION.md"
@@ -37,6 +38,25 @@ kernels, Kafka's jars) and for the embedded broker; default `~/.cache/tidegate`.
 Options marked * change decisions: their hash stands in every decision as `config`.
 """
 
+EXAMPLE_RELAYS = f"""\
+# Relays that send for many: each is one pool under its name. name = networks
+[relays]
+# esp = {RELAYS}
+"""
+
+TABLE_RELAYS = f"""\
+## [relays] *
+
+Relays that send for many, such as a mail service's: name = networks, in the file alone. For example:
+
+    [relays]
+    esp = {RELAYS}
+
+A relay is one pool under its name, whatever /24 and /16 its addresses lie in. Its new addresses make no crowd of newcomers
+and don't teach the site what newcomers do; the rules for crowds never touch them. What holds for every single sender holds for
+them: each address has its own history and its own limits. An IPv6 network is a /64 or larger; two relays share no address.
+"""
+
 
 def example_text() -> str:
     """The example file: every section, every option commented out at its default."""
@@ -46,7 +66,7 @@ def example_text() -> str:
         for option in _of(section):
             lines += [f"# {option.rule.text}", f"# {option.name} = {_literal(option)}"]
         parts.append("\n".join(lines) + "\n")
-    return "\n".join(parts)
+    return "\n".join([*parts, EXAMPLE_RELAYS])
 
 
 def table_text() -> str:
@@ -65,7 +85,7 @@ def table_text() -> str:
             mark = " *" if option.rule.decides else ""
             lines.append(f"| `{option.name}`{mark} | `{_literal(option)}` | {_allowed(option)} | {option.rule.text} |")
         parts.append("\n".join(lines) + "\n")
-    return "\n".join(parts)
+    return "\n".join([*parts, TABLE_RELAYS])
 
 
 def _of(section: str) -> list[Option]:

@@ -13,6 +13,8 @@ from engine.models.days import close_day
 from engine.models.door import knock
 from engine.models.keeping import horizon
 from engine.models.limits import limit
+from engine.models.pooltable import use_pool
+from engine.models.relays import relay_of
 from engine.models.table import find, hash_key
 from engine.policy.lapse import pop, push
 from topics.columns.jit import kernel
@@ -139,3 +141,15 @@ def push_one(state: Any, number: int, until_ms: int) -> None:
 def pop_one(state: Any) -> int:
     """`pop`: a row number."""
     return pop(state)
+
+
+@kernel
+def relay_of_one(relays: Any, key: Any) -> Any:
+    """`relay_of`: the pool key of a relay, or NO_RELAY."""
+    return relay_of(relays, key)
+
+
+@kernel
+def use_one_pool(pools: Any, key: Any, used: int, seed: Any) -> int:
+    """`use_pool`: the pool's row number."""
+    return use_pool(pools, key, used, seed)

@@ -9,7 +9,7 @@ refused. About 1.5 microseconds a new address; `topics.columns.keys` is the comp
 from __future__ import annotations
 
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 IPV4_TAG = 0xFFFFFFFF_00000000
 LAST_KEY = (1 << 64) - 1
@@ -49,6 +49,19 @@ def network_text(key: int, length: int = 0) -> str:
     if key >= IPV4_TAG:
         return str(IPv4Network((key & 0xFFFFFFFF, length), strict=False))
     return str(IPv6Network((key << 64, length), strict=False))
+
+
+def key_range(network: str) -> tuple[int, int]:
+    """The first and last key of a network of any size, as CIDR. ValueError when it is none, or smaller than a key."""
+    found = ip_network(network)
+    if found.version == 4:
+        return IPV4_TAG | int(found[0]), IPV4_TAG | int(found[-1])
+    if found.prefixlen > 64:
+        raise ValueError(f"{network!r} is smaller than a /64, by which IPv6 is counted")
+    first, last = int(found[0]) >> 64, int(found[-1]) >> 64
+    if last >= IPV4_TAG:
+        raise ValueError(f"{network!r} holds multicast addresses, never clients")
+    return first, last
 
 
 def key_of_network(network: str) -> int:

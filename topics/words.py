@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from topics.decisions import RELEASE, Decision
 
@@ -34,6 +35,14 @@ def _prefix_in_words(decision: Decision, scale: str) -> str:
     )
 
 
+def _crowd_in_words(pool: dict[str, Any]) -> str:
+    came = f"about {_amount(pool['new_senders'])} new senders" if pool["new_senders"] >= 2 else "new senders"
+    return (
+        f"one of a crowd, {came} in {pool['network']} "
+        f"and about {_amount(pool['messages'])} messages in an hour where {_amount(pool['usual'])} are usual"
+    )
+
+
 def in_words(decision: Decision) -> str:
     """One sentence without line break; needs nothing but the decision."""
     if decision.verdict == RELEASE:
@@ -41,7 +50,9 @@ def in_words(decision: Decision) -> str:
     evidence = decision.evidence
     if "within" in evidence:
         return f"{decision.network}: known here, so what holds {evidence['within']} doesn't hold it; {_held(decision)}"
-    if not evidence.get("scales"):  # nobody's excess: a pool's newcomer, an override
+    if "pool" in evidence:
+        return f"{decision.network}: {_crowd_in_words(evidence['pool'])}; {_held(decision)}"
+    if not evidence.get("scales"):  # nobody's excess: an override
         return f"{decision.network}: {decision.reason or 'throttled'}; {_held(decision)}"
     scale = evidence["scales"][-1]
     if "peaks" not in evidence:

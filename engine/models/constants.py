@@ -82,3 +82,17 @@ PREFIX_NEWCOMERS = (4.0, 16.0, 64.0)  # newcomer limits that the keys without a 
 PREFIX_TERM_MS = HOUR_MS
 PREFIX_WAYS = 8  # places a prefix may have
 PREFIX_SETS = 128
+
+NARROW, WIDE, RELAY = 0, 1, 2  # pools: /24 (IPv6: /56), /16 (/48), and relays that the operator has announced
+POOL_MS = HOUR_MS
+POOL_AGE_MS = 7 * DAY_MS  # of the keys that a pool is made of: established senders are never counted
+POOL_KEYS = 24.0  # new keys within the hour that make a pool suspicious; honest pools of 64 come to 17
+POOL_KEYS_MORE = 2.0  # than its share, in one of several partitions: shares vary
+POOL_KEYS_LEAST = 3.0
+POOL_FACTOR = (4.0, 2.0)  # and so many times the volume that is usual
+POOL_SPREAD = 1.2  # standard deviations above the log mean: what is usual
+POOL_ALARM_MS = DAY_MS  # a crowd that has come is watched by its volume alone: within an hour nobody in it is new
+POOL_RATE_PER_H = 0.25
+POOL_TERM_MS = HOUR_MS
+ROWS_PER_POOL = 16
+POOLS_LEAST = 64

@@ -34,8 +34,8 @@ def stranger_demand(messages: int, outcome: int) -> float:
 
 
 @inline
-def count(row: Any, t_ms: int, messages: int, outcome: int) -> None:
-    """Fade the counters to ``t_ms`` and add an event's demand."""
+def count(row: Any, t_ms: int, messages: int, outcome: int) -> float:
+    """Fade the counters to ``t_ms`` and add an event's demand, which is given back."""
     amount = demand(row, messages, outcome)
     elapsed_ms = t_ms - row.last_ms
     for s in range(SCALES):
@@ -51,3 +51,4 @@ def count(row: Any, t_ms: int, messages: int, outcome: int) -> None:
         row.accepted = min(int64(row.accepted) + messages, SATURATED)
     elif outcome == REJECTED:
         row.rejected = min(int64(row.rejected) + messages, SATURATED)
+    return amount

@@ -16,12 +16,15 @@ from engine.models.constants import (
     BINS,
     DOOR_BITS,
     NEIGHBOUR_SLOTS,
+    POOLS_LEAST,
     PREFIX_SETS,
     PREFIX_SHIFTS,
     PREFIX_WAYS,
     PRIOR_BINS,
     PRIOR_MASS,
     PRIOR_RATIO,
+    RELAY,
+    ROWS_PER_POOL,
     SCALES,
 )
 
@@ -59,6 +62,31 @@ WAITING = 4  # in the queue of lapsing throttles
 PASSED = 8  # its throttle lets it pass: it only stands against that of its prefix
 STORED = 16  # in the changelog
 
+POOL = np.dtype(
+    [
+        ("key", "u8"),  # level + 1 in the top octet, the network's bits below
+        ("last_ms", "i8"),
+        ("alarm_ms", "i8"),  # event time of the last alarm
+        ("used", "i8"),  # twice the offset of the last event that counted here, + 1 for its narrower pool
+        ("day", "i4"),  # the open UTC day
+        ("volume", "f4"),  # leaky demand of keys younger than a week
+        ("keys", "f4"),  # leaky count of new keys
+        ("peak", "f4"),  # of the open day's volume
+        ("mean", "f4"),  # of closed days' log peaks
+        ("variance", "f4"),
+        ("weight", "f4"),  # days behind mean and variance
+        ("bin", "u1"),  # where the site counts this day of the pool
+        ("flags", "u1"),
+        ("spare", "u1", (2,)),
+    ],
+    align=True,
+)
+LEARNING, ALARMED = 1, 4  # the open day counts for the site; it had an alarm; beside them DIRTY
+POOL_CURSOR = np.dtype(
+    [("rows", "i8"), ("dirty", "i8"), ("newest", "i8"), ("oldest", "i8"), ("gone", "i8")],
+    align=True,
+)
+
 SITE = np.dtype(
     [
         ("applied_offset", "i8"),  # the last source offset that all of this state has applied; -1 for none
@@ -70,6 +98,11 @@ SITE = np.dtype(
         ("q50", "f8"),  # of the hour
         ("neighbours", "f4", (NEIGHBOUR_SLOTS,)),  # leaky count of new keys, by hash of their /16 or /48
         ("neighbours_ms", "i8", (NEIGHBOUR_SLOTS,)),
+        ("pool_hist", "f8", (RELAY, BINS)),  # of pools' daily peaks: /24 or /56, /16 or /48
+        ("pool_q90", "f8", (RELAY,)),
+        ("pool_mean", "f8", (RELAY,)),  # log mean and deviation of what is usual
+        ("pool_deviation", "f8", (RELAY,)),
+        ("pool_days", "i8", (RELAY,)),  # counted in the histogram
         ("new_keys", "i8"),
         ("since_halving", "i8"),
         ("events", "i8"),  # counted
@@ -77,6 +110,7 @@ SITE = np.dtype(
         ("poison", "i8"),
         ("throttles", "i8"),
         ("releases", "i8"),
+        ("shadowed", "i8"),  # events that the /16 rule would have answered if it weren't in shadow
         ("untracked", "i8"),  # events of keys without a row
         ("miskeyed", "i8"),  # keys that came in a partition which isn't theirs
         ("horizon_ms", "i8"),  # rows kept for less have been evicted
@@ -111,11 +145,25 @@ CURSOR = np.dtype(
     align=True,
 )
 GONE_SHARE = 8  # of the capacity: tombstones that can wait for the next checkpoint
-BYTES_A_ROW = ROW.itemsize + 2 * 4 + 4 + 4 + 8 + 8 // GONE_SHARE
+BYTES_A_POOL = POOL.itemsize + 2 * 4 + 4 + 2 * 4 + 8
+BYTES_A_ROW = ROW.itemsize + 2 * 4 + 4 + 4 + 8 + 8 // GONE_SHARE + BYTES_A_POOL // ROWS_PER_POOL
 BYTES_BESIDES = SITE.itemsize + DOOR.itemsize + FLOOD.itemsize
 
 
 LEAST_ROWS, MOST_ROWS = 16, 1 << 26
+
+
+class Pools(NamedTuple):
+    """``places``: uint32[power of two >= 2 x rows]; ``dirty``: uint32[rows]; ``links``: int32[rows, 2], the neighbours by
+    last use (older, newer), -1 at the ends; ``gone``: uint64[rows], keys recycled since the last checkpoint, the first
+    so many (of others a stale record stays, which restoring passes over)."""
+
+    rows: npt.NDArray[Any]
+    places: npt.NDArray[np.uint32]
+    dirty: npt.NDArray[np.uint32]
+    links: npt.NDArray[np.int32]
+    gone: npt.NDArray[np.uint64]
+    cursor: npt.NDArray[Any]
 
 
 class State(NamedTuple):
@@ -132,6 +180,16 @@ class State(NamedTuple):
     gone: npt.NDArray[np.uint64]
     door: npt.NDArray[Any]
     flood: npt.NDArray[Any]
+    pools: Pools
+
+
+def empty_site() -> npt.NDArray[Any]:
+    """What a partition knows before its first event: SITE[1], its histograms at their prior."""
+    site, bins = np.zeros(1, SITE), np.arange(BINS)
+    site["applied_offset"] = site["first_ms"] = -1
+    prior = np.where((bins >= 1) & (bins <= PRIOR_BINS), PRIOR_MASS * PRIOR_RATIO**bins, 0.0)
+    site["hist"], site["pool_hist"] = prior, prior
+    return site
 
 
 def table_bytes(capacity: int) -> int:
@@ -143,19 +201,31 @@ def empty_state(capacity: int) -> State:
     """A partition that has seen nothing. ``capacity``: keys it can hold, a power of two; memory fills as keys come."""
     if capacity & (capacity - 1) or not LEAST_ROWS <= capacity <= MOST_ROWS:
         raise ValueError(f"capacity {capacity} is not a power of two from {LEAST_ROWS} to 2^26")
-    site = np.zeros(1, SITE)
-    site["applied_offset"] = site["first_ms"] = -1
-    bins = np.arange(BINS)
-    site["hist"] = np.where((bins >= 1) & (bins <= PRIOR_BINS), PRIOR_MASS * PRIOR_RATIO**bins, 0.0)
     return State(
         np.zeros(capacity, ROW),
         np.zeros(2 * capacity, np.uint32),
         np.zeros(capacity, np.uint32),
         np.zeros(capacity, np.uint32),
         np.zeros(capacity, np.int64),
-        site,
+        empty_site(),
         np.zeros(1, CURSOR),
         np.zeros(capacity // GONE_SHARE, np.uint64),
         np.zeros(1, DOOR),
         np.zeros(FLOOD["prefixes"].shape, PREFIX),
+        empty_pools(capacity),
+    )
+
+
+def empty_pools(keys: int) -> Pools:
+    """A table for the pools of a partition of ``keys`` keys, a power of two."""
+    size = max(POOLS_LEAST, keys // ROWS_PER_POOL)
+    cursor = np.zeros(1, POOL_CURSOR)
+    cursor["newest"] = cursor["oldest"] = -1
+    return Pools(
+        np.zeros(size, POOL),
+        np.zeros(2 * size, np.uint32),
+        np.zeros(size, np.uint32),
+        np.zeros((size, 2), np.int32),
+        np.zeros(size, np.uint64),
+        cursor,
     )

@@ -14,14 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from engine.models.layout import ROW
 from topics.columns.jit import inline, kernel
 from topics.columns.memory import int64, prefetch
 
 NO_ROW = -1
 SEED = np.uint64(secrets.randbits(64))
 _ROW_BITS = np.uint32((1 << 27) - 1)
-_ROW_SIZE = ROW.itemsize
 
 
 @inline
@@ -61,10 +59,11 @@ def fetch_row(state: Any, mixed: Any) -> None:
     """Have the processor fetch the row that this entry names."""
     entry = state.places[mixed & np.uint64(state.places.shape[0] - 1)]
     if entry != 0:
-        start = (int64(entry & _ROW_BITS) - 1) * _ROW_SIZE
+        size = state.rows.itemsize
+        start = (int64(entry & _ROW_BITS) - 1) * size
         prefetch(state.rows, start)
         prefetch(state.rows, start + 64)
-        prefetch(state.rows, start + _ROW_SIZE - 1)
+        prefetch(state.rows, start + size - 1)
 
 
 @inline
@@ -74,14 +73,14 @@ def insert(state: Any, key: Any, mixed: Any) -> int:
     if row >= state.rows.shape[0]:
         return NO_ROW
     state.cursor[0].rows = row + 1
-    _file(state, row, mixed)
-    state.rows[row].key = key
+    file_row(state, row, key, mixed)
     return row
 
 
 @inline
-def _file(state: Any, row: int, mixed: Any) -> None:
-    """Enter a row in the index under its key's hash."""
+def file_row(state: Any, row: int, key: Any, mixed: Any) -> None:
+    """Give a row to ``key``, which has none yet: enter it in the index under the key's hash."""
+    state.rows[row].key = key
     mask = np.uint64(state.places.shape[0] - 1)
     place = mixed & mask
     while state.places[place] != 0:
@@ -90,11 +89,32 @@ def _file(state: Any, row: int, mixed: Any) -> None:
 
 
 @inline
+def unfile_row(state: Any, row: int, seed: Any) -> None:
+    """Take a row out of the index; entries that had to pass its place move up, so that no gap hides them."""
+    mask = np.uint64(state.places.shape[0] - 1)
+    gap = hash_key(state.rows[row].key, seed) & mask
+    while int64(state.places[gap] & _ROW_BITS) - 1 != row:
+        gap = (gap + np.uint64(1)) & mask
+    place = gap
+    while True:
+        place = (place + np.uint64(1)) & mask
+        entry = state.places[place]
+        if entry == 0:
+            break
+        home = hash_key(state.rows[int64(entry & _ROW_BITS) - 1].key, seed) & mask
+        if (place - home) & mask >= (place - gap) & mask:
+            state.places[gap] = entry
+            gap = place
+    state.places[gap] = 0
+
+
+@inline
 def reindex(state: Any, seed: Any) -> None:
     """Build the index again over the rows as they lie."""
     state.places[:] = np.uint32(0)
     for row in range(state.cursor[0].rows):
-        _file(state, row, hash_key(state.rows[row].key, seed))
+        key = state.rows[row].key
+        file_row(state, row, key, hash_key(key, seed))
 
 
 @kernel

@@ -4,7 +4,7 @@ Version N reads N - 1, so a worker can be replaced by its successor with its sta
 of before. What an earlier version wrote is frozen here, as it was. Kinds: `topics.changelog`.
 
     1  ROW, SITE. A lapsed throttle's ``until_ms`` was 0; no row was ever evicted.
-    2  DOOR and FLOOD too. ``until_ms`` stays when a throttle lapses: WAITING says whether one is live.
+    2  DOOR, FLOOD and POOL too. ``until_ms`` stays when a throttle lapses: WAITING says whether one is live.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.models.layout import DOOR, FLOOD, ROW, SITE, STATE_VERSION, WAITING
-from topics.changelog import DOOR_KIND, FLOOD_KIND, KINDS, ROW_KIND, SITE_KIND
+from engine.models.layout import DOOR, FLOOD, POOL, ROW, SITE, STATE_VERSION, WAITING, empty_site
+from engine.models.pools import open_pools
+from topics.changelog import DOOR_KIND, FLOOD_KIND, KINDS, POOL_KIND, ROW_KIND, SITE_KIND
 
 ROW_1 = np.dtype(
     [
@@ -70,26 +71,27 @@ COUNTED_1 = 1  # the one flag of version 1 that says what is known of a row, not
 Records = npt.NDArray[Any]
 
 
-def _carried(old: Records, dtype: np.dtype[Any]) -> Records:
-    """Records of ``dtype`` with all fields that both have; the others are zero."""
-    new = np.zeros(len(old), dtype)
-    for name in set(dtype.names or ()) & set(old.dtype.names or ()):
+def _carried(old: Records, new: Records) -> Records:
+    """``new`` with all fields that both have as they are in ``old``."""
+    for name in set(new.dtype.names or ()) & set(old.dtype.names or ()):
         new[name] = old[name]
     return new
 
 
 def _row_of_1(old: Records) -> Records:
-    new = _carried(old, ROW)
+    new = _carried(old, np.zeros(len(old), ROW))
     live = np.where(old["until_ms"] > 0, WAITING, 0).astype(np.uint16)
     new["flags"] = old["flags"] & COUNTED_1 | live
     return new
 
 
 def _site_of_1(old: Records) -> Records:
-    return _carried(old, SITE)
+    new = _carried(old, np.repeat(empty_site(), len(old)))
+    open_pools(new)
+    return new
 
 
-CURRENT = {ROW_KIND: ROW, SITE_KIND: SITE, DOOR_KIND: DOOR, FLOOD_KIND: FLOOD}
+CURRENT = {ROW_KIND: ROW, SITE_KIND: SITE, DOOR_KIND: DOOR, FLOOD_KIND: FLOOD, POOL_KIND: POOL}
 EARLIER: dict[int, tuple[np.dtype[Any], Callable[[Records], Records]]] = {
     ROW_KIND: (ROW_1, _row_of_1),
     SITE_KIND: (SITE_1, _site_of_1),

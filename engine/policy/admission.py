@@ -12,6 +12,7 @@ from typing import Any
 from engine.models.cohort import enter
 from engine.models.constants import DAY_MS, FREE_SHARE, SCALES, TYPICAL_WEIGHT_FIRST
 from engine.models.door import knock
+from engine.models.relays import NO_RELAY, relay_of
 from engine.models.table import NO_ROW, hash_key, insert
 from engine.policy.flooding import NO_RANK, covering
 from topics.columns.jit import inline, kernel
@@ -58,7 +59,8 @@ def admit(state: Any, key: Any, event: Any, policy: Any, room: Any) -> int:
     row.day = t_ms // DAY_MS
     row.typical = math.log(1.0 + site.q50)
     row.weight = TYPICAL_WEIGHT_FIRST
-    enter(site, row, t_ms)
+    if relay_of(policy.relays, key) == NO_RELAY:
+        enter(site, row, t_ms)
     if partition_of_key(key, policy.partitions, scratch) != policy.partition:
         site.miskeyed += 1
     return number

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.models.constants import HOUR, PROBATION_DAYS, SCALE_NAMES
+from engine.models.pools import pool_text
 from engine.policy.verdicts import RELEASE
 from topics import decisions
 from topics.decisions import Decision, Source
@@ -78,7 +79,7 @@ class Composer:
 
 
 def _reason(verdict: Any) -> str:
-    if verdict["prefix"] or verdict["within"]:
+    if verdict["prefix"] or verdict["within"] or verdict["pool"]:
         return POOL
     return VOLUME if verdict["active_days"] > PROBATION_DAYS else PROBATION
 
@@ -88,13 +89,23 @@ def _evidence(verdict: Any) -> dict[str, Any]:
         hour = SCALE_NAMES[HOUR]
         counter, limit = (round(float(verdict[name][HOUR]), 3) for name in ("counter", "limit"))
         return {"scales": [hour], "counters": {hour: counter}, "limits": {hour: limit}}
-    scales, within = int(verdict["scales"]), int(verdict["within"])
+    scales, within, pool = int(verdict["scales"]), int(verdict["within"]), int(verdict["pool"])
     return {
         **({"within": network_text(int(verdict["key"]), within)} if within else {}),
+        **({"pool": _pool_evidence(verdict, pool)} if pool else {}),
         "scales": [name for s, name in enumerate(SCALE_NAMES) if scales >> s & 1],
         "counters": _by_scale(verdict["counter"]),
         "limits": _by_scale(verdict["limit"]),
         "peaks": _by_scale(verdict["memory"]),
         "active_days": int(verdict["active_days"]),
         "first_seen": int(verdict["first_seen_s"]) * 1000,
+    }
+
+
+def _pool_evidence(verdict: Any, pool: int) -> dict[str, Any]:
+    return {
+        "network": pool_text(pool),
+        "new_senders": round(float(verdict["pool_keys"]), 3),
+        "messages": round(float(verdict["pool_volume"]), 3),
+        "usual": round(float(verdict["pool_usual"]), 3),
     }

@@ -17,6 +17,7 @@ from engine.models.days import close_day
 from engine.models.layout import COUNTED, PASSED, WAITING
 from engine.models.table import NO_ROW, fetch_place, fetch_row, find, hash_key
 from engine.policy.admission import FULL, admit
+from engine.policy.crowd import crowd, is_young
 from engine.policy.flooding import NO_RANK, count_stranger, lapse_prefix, let_pass, write_prefix
 from engine.policy.lapse import mark, pop, push
 from engine.policy.throttle import exceeded_scales, throttle, write_throttle
@@ -66,36 +67,39 @@ def _release(state: Any, verdicts: Any, n: int, offset: int, event: int) -> int:
 
 
 @inline
-def _judge(state: Any, number: int, t_ms: int, messages: int, outcome: int, policy: Any) -> int:
-    """Count an event on its row; the exceeded scales if a decision has to be published, else 0."""
+def _judge(state: Any, number: int, event: Any, policy: Any, seed: Any) -> Any:
+    """Count an event on its row and in its pools; whether a decision has to be published, and the alarm."""
+    t_ms, messages, outcome, offset, new_keys = event
     row, site = state.rows[number], state.site[0]
     today = t_ms // DAY_MS
     if today > row.day:
         close_day(row, site, today)
-    count(row, t_ms, messages, outcome)
+    amount = count(row, t_ms, messages, outcome)
     if row.flags & COUNTED and t_ms - int64(row.first_seen_s) * 1000 < NEWCOMER_MS and row.rejected <= row.accepted:
         grow(site, row)
     mark(state, number)
+    pool = NO_ROW
+    if is_young(row, t_ms) and (amount > 0.0 or new_keys):
+        pool = crowd(state, row, (t_ms, offset, amount, new_keys), policy, seed)
     if outcome == DEFERRED:
-        return 0
-    exceeded = exceeded_scales(row, site, policy.threshold)
-    if exceeded and throttle(state, number, t_ms, exceeded, policy):
-        return exceeded
-    return 0
+        return False, (0, NO_ROW)
+    alarm = exceeded_scales(row, site, policy.threshold), pool
+    return (alarm[0] or pool != NO_ROW) and throttle(state, number, t_ms, alarm, policy.threshold), alarm
 
 
 @inline
-def _known(state: Any, verdict: Any, number: int, event: Any, policy: Any) -> bool:
-    """An event, (time, messages, outcome), of a key with a row; whether it led to a verdict, which is written then."""
-    t_ms, messages, outcome = event
-    exceeded = _judge(state, number, t_ms, messages, outcome, policy)
-    if exceeded:
-        write_throttle(verdict, state, number, exceeded, policy.threshold)
+def _known(state: Any, verdict: Any, number: int, event: Any, policy: Any, seed: Any) -> bool:
+    """An event, (time, messages, outcome, offset, 1 if it is its key's first), of a key with a row; whether it led to a
+    verdict, which is written then."""
+    t_ms = event[0]
+    speaks, alarm = _judge(state, number, event, policy, seed)
+    if speaks:
+        write_throttle(verdict, state, number, alarm, policy.threshold)
         return True
     if state.cursor[0].held > 0:
         within = let_pass(state, number, t_ms, policy.threshold)
         if within > 0:
-            write_throttle(verdict, state, number, 0, policy.threshold)
+            write_throttle(verdict, state, number, (0, NO_ROW), policy.threshold)
             verdict.within = within
             return True
     return False
@@ -151,18 +155,19 @@ def detect(columns: Any, span: Any, state: Any, policy: Any, room: Any) -> Any:
             n = _release(state, verdicts, n, offset, i)
             if n == verdicts.shape[0]:
                 return i, n, False
-            number, key, spoke = numbers[i - first], columns.key[i], False
+            number, key, spoke, new_keys = numbers[i - first], columns.key[i], False, 0
             if number == NO_ROW:
                 number = find(state, key, hash_key(key, seed))
             if number == NO_ROW:
                 amount = stranger_demand(columns.messages[i], columns.outcome[i])
-                number = admit(state, key, (stamp, amount), policy, (scratch, seed))
+                number, new_keys = admit(state, key, (stamp, amount), policy, (scratch, seed)), 1
                 if number == FULL:
                     return i, n, True
                 if number == NO_ROW:
                     spoke = _stranger(state, verdicts[n], key, (stamp, amount), policy.threshold)
             if number != NO_ROW:
-                spoke = _known(state, verdicts[n], number, (stamp, columns.messages[i], columns.outcome[i]), policy)
+                event = stamp, columns.messages[i], columns.outcome[i], offset, new_keys
+                spoke = _known(state, verdicts[n], number, event, policy, seed)
             if spoke:
                 verdict = verdicts[n]
                 verdict.event, verdict.offset, verdict.issued_ms = i, offset, stamp

@@ -114,6 +114,8 @@ def write_prefix(verdict: Any, state: Any, key: Any, rank: int, threshold: float
     verdict.burst = max(1.0, place.rate_per_h)
     verdict.scales = 1 << HOUR
     verdict.active_days = verdict.first_seen_s = 0
+    verdict.pool = 0
+    verdict.pool_keys = verdict.pool_volume = verdict.pool_usual = 0.0
     verdict.counter[:] = 0.0
     verdict.limit[:] = 0.0
     verdict.memory[:] = 0.0

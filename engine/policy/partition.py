@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from engine.models.cohort import open_cohort
 from engine.models.layout import State, empty_state
+from engine.models.pools import open_pools
 from engine.models.table import SEED
 from engine.policy.detector import RUN, detect
 from engine.policy.sweep import sweep
@@ -30,6 +31,7 @@ class Partition:
         self.policy = policy
         self.state: State = empty_state(capacity)
         open_cohort(self.state.site)
+        open_pools(self.state.site)
         self._room = (
             np.zeros(VERDICT_ROOM, VERDICT),
             np.zeros(RUN, np.int64),

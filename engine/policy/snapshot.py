@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.models.layout import STATE_VERSION
+from engine.models.pooltable import take_gone
 from engine.policy.lapse import take_dirty
 from engine.policy.partition import Partition
-from topics.changelog import DOOR_KEY, DOOR_KIND, FLOOD_KEY, FLOOD_KIND, ROW_KIND, SITE_KEY, SITE_KIND
+from topics.changelog import DOOR_KEY, DOOR_KIND, FLOOD_KEY, FLOOD_KIND, POOL_KIND, ROW_KIND, SITE_KEY, SITE_KIND
 from topics.columns.batchwrite import field
 from topics.columns.rows import HEAD_SIZE, RECORD_ROOM, write_rows, write_tombstones, write_whole
 
@@ -45,9 +46,13 @@ def take_cut(partition: Partition, epoch: int) -> Cut:
     state, cursor = partition.state, partition.state.cursor[0]
     numbers = np.empty(int(cursor["dirty"]), np.uint32)
     take_dirty(state, numbers)
+    pools = np.empty(int(state.pools.cursor["dirty"][0]), np.uint32)
+    take_dirty(state.pools, pools)
     sections = [
         *_tombstones(state.gone[: int(cursor["gone"])], ROW_KIND),
+        *_tombstones(take_gone(state.pools), POOL_KIND),
         *_rows(state.rows, numbers, ROW_KIND, epoch),
+        *_rows(state.pools.rows, pools, POOL_KIND, epoch),
         *([_whole(state.door, DOOR_KIND, DOOR_KEY, epoch)] if cursor["door_changed"] else []),
         *([_whole(state.flood, FLOOD_KIND, FLOOD_KEY, epoch)] if cursor["flood_changed"] else []),
         _whole(state.site, SITE_KIND, SITE_KEY, epoch),

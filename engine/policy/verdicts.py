@@ -26,6 +26,10 @@ VERDICT = np.dtype(
         ("counter", "f8", (SCALES,)),
         ("limit", "f8", (SCALES,)),
         ("memory", "f8", (SCALES,)),
+        ("pool", "u8"),  # key of the pool whose alarm it is, 0 without one
+        ("pool_keys", "f8"),
+        ("pool_volume", "f8"),
+        ("pool_usual", "f8"),
     ],
     align=True,
 )

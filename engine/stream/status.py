@@ -14,7 +14,7 @@ import orjson
 from engine.config import Settings
 from engine.stream.engine import Engine
 
-COUNTS = ("events", "late", "poison", "throttles", "releases", "untracked", "evicted", "miskeyed")
+COUNTS = ("events", "late", "poison", "throttles", "releases", "shadowed", "untracked", "evicted", "miskeyed")
 
 
 def status_of(engine: Engine) -> dict[str, Any]:
@@ -43,6 +43,7 @@ def status_of(engine: Engine) -> dict[str, Any]:
                 "durable": shard.durable_offset,
                 "clock_ms": int(shard.partition.state.site["clock_ms"][0]),
                 "keys": shard.partition.keys,
+                "pools": int(shard.partition.state.pools.cursor["rows"][0]),
                 "dirty": shard.partition.dirty,
                 "checkpoints": shard.timing.checkpoints,
                 "checkpoint_rows": shard.timing.checkpoint_rows,

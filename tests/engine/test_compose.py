@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from engine.assembly import composer, partition
 from engine.config import load_settings
-from engine.policy.compose import MODEL, PROBATION, VOLUME, Composer, Reply
+from engine.policy.compose import MODEL, POOL, PROBATION, VOLUME, Composer, Reply
 from engine.policy.verdicts import RELEASE, THROTTLE, VERDICT
 from topics.decisions import decode_decision, encode_decision
 from topics.keys import LAST_KEY, network_text
 
-REPLY = Reply({VOLUME: "4.7.500", PROBATION: "4.7.501"}, "later, {ip} of {network}, in {retry_s} s")
+REPLY = Reply({VOLUME: "4.7.500", PROBATION: "4.7.501", POOL: "4.7.502"}, "later, {ip} of {network}, in {retry_s} s")
 COMPOSER = Composer("connections", "sha256:00", REPLY)
 
 
@@ -96,5 +96,5 @@ def test_the_parts_of_an_engine_are_put_together_from_the_settings() -> None:
     settings = load_settings(None, {}, overrides | {"worker.event_time_window_s": 60})
     made, of_three = composer(settings), partition(settings, 2)
     assert (made.topic, made.config) == ("x-connections", f"sha256:{settings.config_hash()}")
-    assert of_three.policy == (2.5, 60_000, 2, 3)
+    assert of_three.policy[:6] == (2.5, 60_000, 2, 3, (10.0, 10.0), False)
     assert len(of_three.state.rows) == 2048

@@ -203,7 +203,7 @@ def test_the_hash_names_what_changes_decisions_and_nothing_else() -> None:
 
 
 def test_the_hash_is_the_same_for_ever() -> None:
-    assert Settings().config_hash() == "22762d31b6b904d0a4e55440be0953ef9a8af27f95c72c279d84db9f28a93421"
+    assert Settings().config_hash() == "0781a82dcc4761557bd0c1ab445c1a6cd985908f3d174313a39797a78ea30bb5"
 
 
 def test_the_example_file_says_the_defaults_and_can_be_uncommented(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from engine.policy.compose import PROBATION, VOLUME, Composer, Reply
+from engine.policy.compose import POOL, PROBATION, VOLUME, Composer, Reply
 from engine.policy.partition import Partition
 from engine.policy.throttle import Policy
 from engine.stream.blocks import Block
@@ -28,7 +28,9 @@ from topics.decisions import Decision, Source, encode_decision
 from topics.events import ConnectionEvent, encode_event
 from topics.keys import key_text
 
-COMPOSER = Composer("connections", "sha256:00", Reply({VOLUME: "4.7.500", PROBATION: "4.7.501"}, "{ip}"))
+COMPOSER = Composer(
+    "connections", "sha256:00", Reply({VOLUME: "4.7.500", PROBATION: "4.7.501", POOL: "4.7.502"}, "{ip}")
+)
 ROWS, NUMBER = 4096, 2
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import replay as replay_module
-from engine.policy.compose import PROBATION, VOLUME, Composer, Reply
+from engine.policy.compose import POOL, PROBATION, VOLUME, Composer, Reply
 from engine.policy.partition import Partition
 from engine.policy.throttle import Policy
 from engine.replay import Replay, Tally, whole_lines
@@ -24,7 +24,9 @@ from topics.events import ConnectionEvent, encode_event
 from topics.keys import key_of, key_text
 from topics.partitioner import partition_of
 
-COMPOSER = Composer("connections", "sha256:00", Reply({VOLUME: "4.7.500", PROBATION: "4.7.501"}, "{ip}"))
+COMPOSER = Composer(
+    "connections", "sha256:00", Reply({VOLUME: "4.7.500", PROBATION: "4.7.501", POOL: "4.7.502"}, "{ip}")
+)
 ROWS = 4096
 
 

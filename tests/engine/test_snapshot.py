@@ -11,7 +11,7 @@ from tests.laws.runs import add_fetch, fresh, restored, state_of, wire_of
 from tests.laws.sequences import HOUR_MS, IPV4_TAG, START_MS, Event, columns_of, rich_sequence
 from tests.oracles.records import crc32c, read_batches
 from tests.topics.fetches import Sent, by_aiokafka
-from topics.changelog import HEAD, ROW_KIND, SITE_KEY, BadState
+from topics.changelog import HEAD, POOL_KIND, ROW_KIND, SITE_KEY, BadState
 from topics.columns.batchwrite import ColumnBatch
 from topics.columns.scan import ACCEPTED
 
@@ -25,6 +25,11 @@ def newcomers(count: int, first_offset: int = 0) -> list[Event]:
     return [Event(first_offset + i, START_MS + i, -1, IPV4_TAG + i, 1, ACCEPTED) for i in range(count)]
 
 
+def pool_key(key: int, level: int) -> bytes:
+    """The key of a pool, big-endian: its level, and what is left of the address key."""
+    return (level << 56 | key >> 8 * level).to_bytes(8, "big")
+
+
 def values_of(cut: Cut) -> list[tuple[bytes | None, bytes | None]]:
     return [(record.key, record.value) for batch in read_batches(wire_of([cut])) for record in batch.records]
 
@@ -34,14 +39,15 @@ def test_rows_and_site_are_as_large_as_promised() -> None:
     assert (ROW.itemsize % 8, SITE.itemsize % 8) == (0, 0)
 
 
-def test_a_cut_holds_the_changed_rows_and_then_the_site() -> None:
+def test_a_cut_holds_the_changed_rows_their_pools_and_then_the_site() -> None:
     partition = feed(fresh(), newcomers(5))
     first = take_cut(partition, 1)
     assert (first.rows, first.applied_offset, partition.dirty) == (5, 4, 0)
     feed(partition, [Event(9, START_MS + 9, -1, IPV4_TAG + 3, 1, ACCEPTED)])
     second = take_cut(partition, 1)
     key = (IPV4_TAG + 3).to_bytes(8, "big")
-    assert [record[0] for record in values_of(second)] == [key, SITE_KEY]
+    pools = [bytes([POOL_KIND]) + pool_key(IPV4_TAG + 3, level) for level in (1, 2)]
+    assert [record[0] for record in values_of(second)] == [key, *pools, SITE_KEY]
     assert (second.rows, second.applied_offset) == (1, 9)
 
 
@@ -59,7 +65,8 @@ def test_a_lapsed_throttle_is_a_changed_row() -> None:
 def test_large_cuts_come_in_batches_that_a_broker_takes() -> None:
     count = 2 * ROWS_A_BATCH + 1
     cut = take_cut(feed(fresh(rows=16_384), newcomers(count)), 1)
-    assert [section.count for section in cut.sections] == [ROWS_A_BATCH, ROWS_A_BATCH, 1, 1]
+    pools = -(-count // 256) + 1  # /24s, and the /16 that holds them
+    assert [section.count for section in cut.sections] == [ROWS_A_BATCH, ROWS_A_BATCH, 1, pools, 1]
     assert max(len(section.octets) for section in cut.sections) < 1_000_000
     assert restored([cut], fresh(rows=16_384)).keys == count
 

@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parent
 DECISIONS, SENTENCES = FOLDER / "decisions.ndjson", FOLDER / "sentences.txt"
 MONDAY_MS = 1_767_571_200_000
 TEXT = "Server busy. Please try again later from [{ip}]. {network} may come back in {retry_s} s."
-STATUS = {VOLUME: "4.7.500", PROBATION: "4.7.501", POOL: "4.7.501"}
+STATUS = {VOLUME: "4.7.500", PROBATION: "4.7.501", POOL: "4.7.502"}
 COMPOSER = Composer("connections", "sha256:0123456789abcdef", Reply(STATUS, TEXT))
 
 Mail = tuple[int, str, int, int]  # hours since Monday, address, messages, outcome
@@ -58,7 +58,13 @@ def flooded_prefix() -> Iterable[Mail]:
     yield 148, "198.51.100.10", 1, ACCEPTED
 
 
-SCENES = (newcomer, probation, known_ipv6, rejected_stranger, flooded_prefix)
+def snowshoe() -> Iterable[Mail]:
+    """On a site of three days 25 new addresses of one /16 send a message each; the last one makes a crowd of them."""
+    yield 0, "198.51.100.1", 1, ACCEPTED
+    yield from ((72, f"100.64.{i}.7", 1, ACCEPTED) for i in range(25))
+
+
+SCENES = (newcomer, probation, known_ipv6, rejected_stranger, flooded_prefix, snowshoe)
 
 
 def decisions_of(mails: Iterable[Mail]) -> list[Decision]:

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import numpy as np
 import numpy.typing as npt
 
-from engine.models.layout import COUNTED, PASSED, WAITING
+from engine.models.layout import ALARMED, COUNTED, LEARNING, PASSED, POOL, WAITING
 from engine.policy import partition as partition_module
 from engine.policy.partition import Partition
 from engine.policy.restoration import Restoration
@@ -24,7 +24,7 @@ from topics.columns.scan import EventColumns
 
 ROWS = 1024
 RELEASE_SAYS = ("kind", "key", "prefix", "offset", "issued_ms", "until_ms")
-POLICY = Policy(1.0, WINDOW_MS, 0, 1)
+POLICY = Policy(1.0, WINDOW_MS, 0, 1, (2.0, 1.5))
 
 
 def fresh(policy: Policy = POLICY, *, room: int = 1024, rows: int = ROWS) -> Partition:
@@ -40,10 +40,24 @@ def rows_of(partition: Partition) -> npt.NDArray[Any]:
     return rows
 
 
+def pools_of(partition: Partition) -> npt.NDArray[Any]:
+    """The pools in the order of their use, without the flag that says how a pool is filed. The order is that of the links."""
+    pools = partition.state.pools
+    number, found = int(pools.cursor["oldest"][0]), []
+    while number >= 0:
+        found.append(pools.rows[number])
+        number = int(pools.links[number, 1])
+    by_use = np.array(found, POOL)
+    assert len(by_use) == pools.cursor["rows"][0]
+    assert (np.diff(by_use["used"]) > 0).all()
+    by_use["flags"] &= ALARMED | LEARNING
+    return by_use
+
+
 def state_of(partition: Partition) -> tuple[bytes, ...]:
-    """Everything that a partition knows: its rows by key, its site record, who is at its door, prefixes of strangers."""
-    state = partition.state
-    return rows_of(partition).tobytes(), state.site.tobytes(), state.door.tobytes(), state.flood.tobytes()
+    """Everything that a partition knows: its rows by key, its site record, who is at its door, prefixes of strangers, pools."""
+    state, pools = partition.state, pools_of(partition)
+    return (*(part.tobytes() for part in (rows_of(partition), state.site, state.door, state.flood, pools)),)
 
 
 def facts_of(verdicts: npt.NDArray[Any]) -> bytes:

@@ -116,3 +116,24 @@ def rich_sequence(seed: int, count: int) -> list[Event]:
         record_ms = draw.choices((-1, now_ms, ts_ms - 2 * DAY_MS), (50, 48, 2))[0]
         events.append(Event(offset, ts_ms, record_ms, *_step(draw, fresh)))
     return events
+
+
+def crowd_sequence(seed: int, count: int) -> list[Event]:
+    """``count`` events over about three weeks: strangers from everywhere, and within 10.9.0.0/16 every second day a crowd of
+    40 new addresses, by turns in one /24 and all over, that come within minutes and send for three hours."""
+    draw, events = random.Random(seed), []
+    for i in range(count // 2):
+        ts_ms = START_MS + i * 21 * DAY_MS // (count // 2)
+        key = far_apart(i % 1000) if draw.random() < 0.9 else 0x20010DB8_00000000 + draw.randrange(1 << 12)
+        events.append((ts_ms, key, draw.choice((1, 1, 2, 9))))
+    base = IPV4_TAG + 0x0A090000
+    for i in range(count - count // 2):
+        crowd, address = divmod(i, count // 20)
+        place = (crowd << 12) + address % 40 * (1 if crowd % 2 else 100)
+        ts_ms = START_MS + (2 * crowd + 1) * DAY_MS + draw.randrange(600_000 if address < 40 else 3 * HOUR_MS)
+        events.append((ts_ms, base + place, draw.choice((1, 2, 4))))
+    outcomes = draw.choices((ACCEPTED, REJECTED, DEFERRED), (90, 5, 5), k=count)
+    return [
+        Event(i, ts_ms, -1, key, messages, outcome)
+        for i, ((ts_ms, key, messages), outcome) in enumerate(zip(sorted(events), outcomes, strict=True))
+    ]

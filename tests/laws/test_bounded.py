@@ -21,7 +21,7 @@ from tests.laws.runs import Run, fresh, rows_of, verdicts_from
 from tests.laws.sequences import WINDOW_MS, Event, columns_of
 from tests.laws.test_twin import ask_oracle, compare_row, compare_verdict, same
 from tests.oracles.bounded import BoundedOracle, kept_until
-from tests.oracles.detector import Verdict
+from tests.oracles.verdicts import Verdict
 
 ROWS = st.sampled_from([16, 32])
 THRESHOLDS = st.sampled_from([1.0, 0.2, 0.05])

@@ -19,7 +19,6 @@ from tests.oracles.detector import (
     TAU_MS,
     OracleRow,
     PartitionOracle,
-    Verdict,
     add_demand,
     bin_of,
     close_day,
@@ -27,6 +26,7 @@ from tests.oracles.detector import (
     quantile,
 )
 from tests.oracles.statistics import exact_quantile, greatest, leaky_counter, river_quantile, typical_log
+from tests.oracles.verdicts import Verdict
 
 START_MS = 19_000 * DAY_MS
 WINDOW_MS = DAY_MS

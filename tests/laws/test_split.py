@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.laws.runs import Run, fresh, state_of, verdicts_from
-from tests.laws.sequences import DAY_MS, HOUR_MS, IPV4_TAG, START_MS, Event, columns_of, rich_sequence, sequences
+from tests.laws.sequences import (
+    DAY_MS,
+    HOUR_MS,
+    IPV4_TAG,
+    START_MS,
+    Event,
+    columns_of,
+    crowd_sequence,
+    rich_sequence,
+    sequences,
+)
 from topics.columns.scan import ACCEPTED, POISON, READY, EventColumns
 
 LONG = rich_sequence(7, 6000)
@@ -97,6 +108,20 @@ def test_a_long_history_survives_many_restarts() -> None:
     straight = Run(fresh(rows=4096))
     straight.apply(columns)
     assert run.result() == straight.result()
+
+
+@pytest.mark.parametrize("rows", [1024, 2048])
+def test_crowds_survive_restarts_and_the_recycling_of_their_pools(rows: int) -> None:
+    events = crowd_sequence(5, 4000)
+    columns, run, straight = columns_of(events), Run(fresh(rows=rows)), Run(fresh(rows=rows))
+    for number, first in enumerate(range(0, len(events), 250)):
+        run.apply(columns, first, first + 250)
+        run.checkpoint()
+        if number % 2:
+            run.restart()
+    straight.apply(columns)
+    assert run.result() == straight.result()
+    assert np.count_nonzero(verdicts_from(run.facts)["pool"]) > 100
 
 
 def test_releases_come_in_the_order_of_their_ends_however_often_a_throttle_was_extended() -> None:

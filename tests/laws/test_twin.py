@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.models.layout import COUNTED, WAITING
+from engine.models.layout import ALARMED, COUNTED, LEARNING, WAITING
+from engine.models.relays import relays_of
 from engine.policy.partition import Partition
 from engine.policy.throttle import Policy
 from engine.policy.verdicts import RELEASE
-from tests.laws.runs import fresh, rows_of
+from tests.laws.runs import fresh, pools_of, rows_of
 from tests.laws.sequences import (
     DAY_MS,
     IPV4_TAG,
@@ -29,11 +31,14 @@ from tests.laws.sequences import (
     WINDOW_MS,
     Event,
     columns_of,
+    crowd_sequence,
     far_apart,
     rich_sequence,
     sequences,
 )
-from tests.oracles.detector import OracleRow, PartitionOracle, Verdict
+from tests.oracles.detector import OracleRow, PartitionOracle
+from tests.oracles.pools import Crowds
+from tests.oracles.verdicts import Verdict
 from topics.columns.scan import ACCEPTED, DEFERRED, REJECTED
 
 HALVE_EVERY = 500
@@ -59,13 +64,15 @@ def compare_verdict(ours: Any, theirs: Verdict) -> None:
     assert ours["within"] == theirs.within
     assert tuple(name for s, name in enumerate(("1h", "6h", "24h")) if int(ours["scales"]) >> s & 1) == theirs.scales
     assert ours["active_days"] == theirs.active_days
-    pool = ours["prefix"] or ours["within"]
+    pool = ours["prefix"] or ours["within"] or ours["pool"]
     assert theirs.reason == ("pool" if pool else "probation" if ours["active_days"] <= 3 else "volume")
     assert same(ours["rate_per_h"], theirs.rate_per_min * 60)
     assert same(ours["burst"], theirs.burst)
     assert same(ours["counter"], theirs.counters)
     assert same(ours["limit"], theirs.limits)
     assert same(ours["memory"], theirs.peaks)
+    assert ours["pool"] == theirs.pool
+    assert same([ours[name] for name in ("pool_keys", "pool_volume", "pool_usual")], theirs.crowd)
 
 
 def compare_row(ours: Any, theirs: OracleRow) -> None:
@@ -95,6 +102,25 @@ def compare_state(partition: Partition, oracle: PartitionOracle) -> None:
     assert np.allclose(site["q90"], cohort.q90, rtol=1e-12)
     assert np.allclose(site["limit"], cohort.lnew, rtol=1e-12)
     assert np.isclose(site["q50"], cohort.q50, rtol=1e-12)
+    compare_pools(partition, oracle.crowds)
+
+
+def compare_pools(partition: Partition, crowds: Crowds) -> None:
+    pools, site = pools_of(partition), partition.state.site[0]
+    assert pools["key"].tolist() == list(crowds.pools)
+    for pool in pools:
+        theirs = crowds.pools[int(pool["key"])]
+        for name in ("last_ms", "alarm_ms", "used", "day", "bin"):
+            assert pool[name] == getattr(theirs, name), name
+        flags = int(pool["flags"])
+        assert (bool(flags & LEARNING), bool(flags & ALARMED)) == (theirs.learning, theirs.alarmed)
+        for name in ("volume", "keys", "peak", "mean", "variance", "weight"):
+            assert same(pool[name], getattr(theirs, name)), name
+    assert site["shadowed"] == crowds.shadowed
+    for level, usual in enumerate(crowds.usual.values()):
+        assert np.allclose(site["pool_hist"][level], usual.hist, rtol=1e-12, atol=0)
+        names = ("pool_q90", "pool_mean", "pool_deviation", "pool_days")
+        assert np.allclose([site[name][level] for name in names], [usual.q90, usual.mean, usual.deviation, usual.days])
 
 
 def ask_oracle(oracle: PartitionOracle, events: Iterable[Event]) -> list[Verdict]:
@@ -107,9 +133,23 @@ def ask_oracle(oracle: PartitionOracle, events: Iterable[Event]) -> list[Verdict
     return verdicts
 
 
-def judged(events: list[Event], threshold: float = 1.0, rows: int = 1024) -> tuple[PartitionOracle, list[Verdict]]:
+@dataclass(frozen=True)
+class Rule:
+    """How pools are judged, for both twins."""
+
+    keys: tuple[float, float] = (24.0, 24.0)
+    shadow: bool = False
+    relays: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def judged(
+    events: list[Event], threshold: float = 1.0, rows: int = 1024, rule: Rule | None = None
+) -> tuple[PartitionOracle, list[Verdict]]:
     """The oracle and its verdicts, after the partition was found to be of the same opinion."""
-    partition, oracle = fresh(Policy(threshold, WINDOW_MS, 0, 1), rows=rows), PartitionOracle(threshold, WINDOW_MS)
+    rule = rule or Rule()
+    policy = Policy(threshold, WINDOW_MS, 0, 1, rule.keys, rule.shadow, relays_of(rule.relays))
+    crowds = Crowds(rule.keys, rows // 16, shadow=rule.shadow, relays=rule.relays)
+    partition, oracle = fresh(policy, rows=rows), PartitionOracle(threshold, WINDOW_MS, crowds)
     ours, theirs = partition.apply(columns_of(events), 0, len(events)), ask_oracle(oracle, events)
     assert len(ours) == len(theirs)
     for one, other in zip(ours, theirs, strict=True):
@@ -121,7 +161,29 @@ def judged(events: list[Event], threshold: float = 1.0, rows: int = 1024) -> tup
 @settings(max_examples=3 * settings().max_examples)
 @given(sequences(), st.sampled_from([1.0, 0.05, 0.6, 4.77, 100.0]))
 def test_the_partition_and_its_twin_agree(events: list[Event], threshold: float) -> None:
-    judged(events, threshold)
+    judged(events, threshold, rule=Rule((2.0, 1.5)))
+
+
+RELAYS = {"esp": ("10.9.0.0/17", "2001:db8::/40"), "other": ("10.9.192.0/18",)}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [Rule(), Rule((6.0, 0.0)), Rule((6.0, 9.0), shadow=True), Rule(relays=RELAYS)],
+    ids=["live", "wide off", "shadow", "relays"],
+)
+def test_the_twins_agree_on_crowds(rule: Rule) -> None:
+    events = crowd_sequence(3, 6000)
+    oracle, verdicts = judged(events, rows=2048, rule=rule)
+    told = Counter(verdict.pool >> 56 for verdict in verdicts if verdict.kind == "throttle")
+    assert len(oracle.crowds.pools) == 128  # and many more have come and gone
+    assert oracle.cohort.new_keys > 1000
+    assert told[1] > 100 or rule.relays
+    assert (told[2] > 100) == (rule.keys[1] > 0 and not rule.shadow)
+    assert (oracle.crowds.shadowed > 30) == rule.shadow
+    if rule.relays:
+        assert {verdict.pool for verdict in verdicts if oracle.crowds.relay(verdict.key)} == {0}
+        assert any(key >> 56 == 3 for key in oracle.crowds.pools)
 
 
 def event_times(events: Iterable[Event]) -> Iterable[tuple[Event, int]]:

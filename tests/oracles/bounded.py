@@ -8,16 +8,9 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from tests.oracles.detector import (
-    DAY_MS,
-    HOUR_MS,
-    PROBATION_DAYS,
-    OracleRow,
-    PartitionOracle,
-    Verdict,
-    limits_of,
-    single,
-)
+from tests.oracles.detector import DAY_MS, HOUR_MS, PROBATION_DAYS, OracleRow, PartitionOracle, limits_of, single
+from tests.oracles.pools import Crowds
+from tests.oracles.verdicts import Verdict
 
 WORD = 2**64
 IPV4_KEYS = 0xFFFFFFFF_00000000
@@ -143,8 +136,8 @@ def length_of(key: int, rank: int) -> int:
 class BoundedOracle(PartitionOracle):
     """A partition whose table holds ``capacity`` rows."""
 
-    def __init__(self, threshold: float, window_ms: int, capacity: int) -> None:
-        super().__init__(threshold, window_ms)
+    def __init__(self, threshold: float, window_ms: int, capacity: int, crowds: Crowds | None = None) -> None:
+        super().__init__(threshold, window_ms, crowds)
         self.capacity = capacity
         self.door, self.flood = Door(), Flood()
         self.untracked = self.evicted = self.horizon_ms = self.sweep_after_ms = 0

@@ -16,6 +16,9 @@ from itertools import accumulate
 
 import numpy as np
 
+from tests.oracles.pools import YOUNG_MS, Crowds
+from tests.oracles.verdicts import Verdict
+
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 SCALES = ("1h", "6h", "24h")
@@ -80,32 +83,6 @@ def quantile(histogram: list[float], q: float) -> float:
         if reached >= wanted:
             return upper_edge(b)
     return upper_edge(BINS - 1)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A decision: ``kind`` "throttle" or "release" of ``key``, caused by the event at ``offset``.
-
-    A release keeps the ``until_ms`` that lapsed; its other fields are empty or 0. In a throttle ``scales`` are the exceeded
-    ones, ``counters`` and ``limits`` the two sides of the comparison, ``peaks`` the remembered peaks (memory); ``prefix`` is
-    the length of the network if it isn't the key's own, ``within`` that of the throttled one which the key may pass."""
-
-    kind: str
-    key: int
-    issued_ms: int
-    until_ms: int
-    offset: int
-    rate_per_min: float = 0.0
-    burst: float = 0.0
-    reason: str = ""
-    scales: tuple[str, ...] = ()
-    counters: tuple[float, ...] = ()
-    limits: tuple[float, ...] = ()
-    peaks: tuple[float, ...] = ()
-    active_days: int = 0
-    first_seen_ms: int = 0
-    prefix: int = 0
-    within: int = 0
 
 
 @dataclass
@@ -290,7 +267,8 @@ class PartitionOracle:
 
     ``threshold`` is T; ``window_ms`` how far an event's own time may lie from its record's before the record's is taken."""
 
-    def __init__(self, threshold: float, window_ms: int) -> None:
+    def __init__(self, threshold: float, window_ms: int, crowds: Crowds | None = None) -> None:
+        self.crowds = crowds or Crowds()
         self.threshold = threshold
         self.window_ms = window_ms
         self.rows: dict[int, OracleRow] = {}
@@ -309,6 +287,7 @@ class PartitionOracle:
             self.cohort.first_ms = t_ms
         self.clock_ms = max(self.clock_ms, t_ms)
         verdicts = self._lapse(offset)
+        first = key not in self.rows
         row = self.rows.get(key) or self.admitted(key, t_ms, messages, outcome)
         if row is None:
             return verdicts + self.stranger(offset, t_ms, key, messages, outcome)
@@ -316,10 +295,12 @@ class PartitionOracle:
         if today > row.day:
             close_day(row, today - row.day, self.cohort.lnew)
             row.day = today
-        add_demand(row, t_ms, demand_of(row, messages, outcome))
+        demand = demand_of(row, messages, outcome)
+        add_demand(row, t_ms, demand)
         count_outcome(row, messages, outcome)
         self.cohort.follow(row, t_ms)
-        said = self._decide(offset, t_ms, key, row) if outcome != "deferred" else []
+        pool = self._crowd(offset, t_ms, key, row, (demand, first))
+        said = self._decide(offset, t_ms, key, row, pool) if outcome != "deferred" else []
         return verdicts + (said or self.passed(offset, t_ms, key, row))
 
     def admitted(self, key: int, t_ms: int, messages: int, outcome: str) -> OracleRow | None:
@@ -333,6 +314,14 @@ class PartitionOracle:
     def passed(self, offset: int, t_ms: int, key: int, row: OracleRow) -> list[Verdict]:
         """What an event causes that is no excess of its key's own."""
         return []
+
+    def _crowd(self, offset: int, t_ms: int, key: int, row: OracleRow, event: tuple[float, bool]) -> int | None:
+        """The pool that throttles the key: asked about a young key's first event, and whatever is demand."""
+        demand, first = event
+        if t_ms - 1000 * row.first_seen_s >= YOUNG_MS or not (demand > 0 or first):
+            return None
+        newcomer = row.active_days <= PROBATION_DAYS
+        return self.crowds.take(key, t_ms, t_ms - self.cohort.first_ms, offset, (demand, first, newcomer))
 
     def _event_time(self, ts_ms: int, record_ms: int | None) -> int:
         if record_ms is None or abs(ts_ms - record_ms) <= self.window_ms:
@@ -359,17 +348,20 @@ class PartitionOracle:
         typical = single(math.log(1.0 + self.cohort.q50))
         row = OracleRow(last_ms=t_ms, first_seen_s=t_ms // 1000, day=t_ms // DAY_MS, typical=typical)
         self.rows[key] = row
-        self.cohort.admit(row, key, t_ms)
+        if self.crowds.relay(key) is None:
+            self.cohort.admit(row, key, t_ms)
         return row
 
-    def _decide(self, offset: int, t_ms: int, key: int, row: OracleRow) -> list[Verdict]:
-        """A throttle when a counter is above its limit, unless half the term is left and the rate has not fallen by 20 %."""
+    def _decide(self, offset: int, t_ms: int, key: int, row: OracleRow, pool: int | None) -> list[Verdict]:
+        """A throttle when a counter is above its limit or a pool in alarm (an hour of a quarter message), unless half the term
+        is left and the rate has not fallen by 20 %."""
         limits = limits_of(row, self.cohort.lnew, self.threshold)
         exceeded = [s for s in EACH if row.counter[s] > limits[s]]
-        if not exceeded:
+        if not exceeded and pool is None:
             return []
-        term_ms = max(TAU_MS[s] for s in exceeded)
-        rate_per_h = allowed_rate(row, limits, exceeded)
+        term_ms = max([TAU_MS[s] for s in exceeded] + [HOUR_MS] * (pool is not None))
+        own = allowed_rate(row, limits, exceeded) if exceeded else math.inf
+        rate_per_h = own if pool is None else min(own, 0.25)
         live = key in self.live and row.until_ms > t_ms
         if live and not row.passes and 2 * (row.until_ms - t_ms) >= term_ms and rate_per_h > 0.8 * row.rate_per_h:
             return []
@@ -388,12 +380,14 @@ class PartitionOracle:
                 offset=offset,
                 rate_per_min=row.rate_per_h / 60.0,
                 burst=row.burst,
-                reason="probation" if row.active_days <= PROBATION_DAYS else "volume",
+                reason="pool" if pool else "probation" if row.active_days <= PROBATION_DAYS else "volume",
                 scales=tuple(SCALES[s] for s in exceeded),
                 counters=tuple(row.counter),
                 limits=limits,
                 peaks=tuple(row.memory),
                 active_days=row.active_days,
+                pool=pool or 0,
+                crowd=self.crowds.evidence(pool),
                 first_seen_ms=1000 * row.first_seen_s,
             )
         ]

@@ -16,9 +16,11 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any, NamedTuple
 
 from tests.oracles.bounded import BoundedOracle
-from tests.oracles.detector import SCALES, Verdict
+from tests.oracles.detector import SCALES
 from tests.oracles.jsonscan import IPV4_KEYS, OUTCOMES, Reading, reading
+from tests.oracles.pools import Crowds
 from tests.oracles.records import records_of
+from tests.oracles.verdicts import Verdict
 
 ONE_ULP = 2.0**-23
 JSON_DIGITS = 3
@@ -69,6 +71,7 @@ class Decided(NamedTuple):
                 "active_days": (evidence.get("active_days", 0), verdict.active_days),
                 "first_seen": (evidence.get("first_seen", 0), verdict.first_seen_ms),
                 "within": (evidence.get("within"), within),
+                "pool": ("pool" in evidence, verdict.pool > 0),
             }
         found = [f"{name}: {said!r}, not {meant!r}" for name, (said, meant) in exact.items() if said != meant]
         return found + (self._far_numbers(fields) if verdict.kind == "throttle" else [])
@@ -82,6 +85,8 @@ class Decided(NamedTuple):
         for name, meant in (("counters", verdict.counters), ("limits", verdict.limits), ("peaks", verdict.peaks)):
             said = [evidence.get(name, {}).get(scale, 0.0) for scale in SCALES]
             numbers += [(name, one, other, JSON_DIGITS) for one, other in zip(said, meant, strict=True)]
+        crowd = [evidence.get("pool", {}).get(name, 0.0) for name in ("new_senders", "messages", "usual")]
+        numbers += [("pool", one, other, JSON_DIGITS) for one, other in zip(crowd, verdict.crowd, strict=True)]
         return [
             f"{name}: {said}, not {meant}" for name, said, meant, digits in numbers if not near(said, meant, digits)
         ]
@@ -120,10 +125,13 @@ class PartitionReplay:
 
 class EngineOracle:
     """All partitions of a topic. ``threshold`` is T, ``window_ms`` how far an event's stamp may lie from its record's,
-    ``rows`` what a partition's table holds."""
+    ``rows`` what a partition's table holds; one of several partitions asks for its share of a crowd's 24 new keys and two
+    more, three at least."""
 
     def __init__(self, partitions: int, threshold: float, window_ms: int, rows: int = 1 << 20) -> None:
-        self.partitions = [PartitionReplay(i, BoundedOracle(threshold, window_ms, rows), []) for i in range(partitions)]
+        keys, most = 24.0 if partitions == 1 else max(3.0, 24.0 / partitions + 2.0), max(64, rows // 16)
+        detectors = [BoundedOracle(threshold, window_ms, rows, Crowds((keys, keys), most)) for _ in range(partitions)]
+        self.partitions = [PartitionReplay(i, detector, []) for i, detector in enumerate(detectors)]
 
     def take(self, partition: int, offset: int, timestamp_ms: int, value: bytes | None) -> None:
         """Take a partition's next record."""

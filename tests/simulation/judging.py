@@ -12,7 +12,7 @@ import orjson
 
 from engine.models.layout import COUNTED, PASSED, WAITING
 from engine.policy.partition import Partition
-from tests.laws.runs import rows_of
+from tests.laws.runs import pools_of, rows_of
 from tests.oracles.engine import ONE_ULP, EngineOracle, PartitionReplay
 from tests.simulation.source import SourceTopic
 from topics.decisions import RELEASE_HEADER
@@ -20,6 +20,7 @@ from topics.decisions import RELEASE_HEADER
 EXACT = ("last_ms", "until_ms", "first_seen_s", "day", "active_days", "accepted", "rejected", "bin")
 FLOATS = ("typical", "weight", "rate_per_h", "burst")
 FLOATS_BY_SCALE = ("counter", "peak", "memory")
+POOL_FIELDS = ("last_ms", "alarm_ms", "used", "day", "bin", "volume", "keys", "peak", "mean", "variance", "weight")
 WINDOW_MS = 86_400_000
 Published = tuple[bytes | None, bytes | None, dict[str, bytes]]
 
@@ -72,7 +73,11 @@ def state_differences(partition: Partition, replay: PartitionReplay) -> list[str
         "others may pass": (PASSED, [row.passes for row in theirs]),
     }
     found += [text for text, (bit, meant) in flagged.items() if [bool(one & bit) for one in flags] != meant]
-    return found + _site_differences(site, replay) + _stranger_differences(partition, replay)
+    return found + [
+        *_site_differences(site, replay),
+        *_stranger_differences(partition, replay),
+        *_pool_differences(partition, replay),
+    ]
 
 
 def _stranger_differences(partition: Partition, replay: PartitionReplay) -> list[str]:
@@ -93,6 +98,18 @@ def _stranger_differences(partition: Partition, replay: PartitionReplay) -> list
     if len(ours) != len(theirs) or not all(near(one, other) for one, other in zip(ours, theirs, strict=True)):
         found.append(f"prefixes {ours}, not {theirs}")
     return found
+
+
+def _pool_differences(partition: Partition, replay: PartitionReplay) -> list[str]:
+    pools, theirs = pools_of(partition), replay.detector.crowds.pools
+    if pools["key"].tolist() != list(theirs):
+        return [f"pools: {len(pools)}, not {len(theirs)}, or in another order of use"]
+    return [
+        f"{name} of pool {pool['key']}: {pool[name]}, not {getattr(theirs[int(pool['key'])], name)}"
+        for pool in pools
+        for name in POOL_FIELDS
+        if not near([float(pool[name])], [getattr(theirs[int(pool["key"])], name)])
+    ]
 
 
 def _site_differences(site: Any, replay: PartitionReplay) -> list[str]:

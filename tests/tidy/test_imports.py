@@ -38,7 +38,8 @@ BORDERS = (
         "engine.imports", only=("topics", "engine.errors", "engine.imports"), but=frozenset({"engine.imports.sink"})
     ),  # to Kafka
     Border("engine.options", only=("engine.optionrules",)),
-    Border("engine.config", only=("engine.errors", "engine.options")),
+    Border("engine.config", only=("engine.announced", "engine.errors", "engine.options")),
+    Border("engine.announced", only=("topics.keys", "engine.errors", "engine.optionrules")),
     Border("engine.edge", never=("engine.models", "engine.policy", "engine.stream", *COMPILED)),
     Border("engine", never=("tests", "benchmarks", "pytest", "hypothesis")),
 )

@@ -115,9 +115,19 @@ def _compare_state(verdict: Verdict, found: Partition, wanted: Partition) -> Non
     names = [name for name in SITE.names or () if not np.array_equal(found.state.site[name], wanted.state.site[name])]
     if names:
         verdict.complaints.append(f"partition {number}: the site differs in {', '.join(names)}")
+    if not np.array_equal(_pools(found), _pools(wanted)):
+        verdict.complaints.append(f"partition {number}: the pools differ from the replay's")
     rows = differing_rows(_rows(found), _rows(wanted))
     if rows:
         verdict.complaints.append(f"partition {number}: {rows} rows differ from the replay's")
+
+
+def _pools(mine: Partition) -> npt.NDArray[Any]:
+    """In the order of their use."""
+    pools = mine.state.pools.rows[: int(mine.state.pools.cursor["rows"][0])].copy()
+    pools["flags"] &= ~np.uint8(DIRTY)
+    pools.sort(order="used")
+    return pools
 
 
 def _rows(mine: Partition) -> npt.NDArray[Any]:

@@ -1,0 +1,66 @@
+"""An event in its pools: counted while its key is younger than a week, and whether a pool throttles the key.
+
+A pool's alarm throttles its newcomers (young, and of three active days at most) one by one, each at its next event, and
+never an established neighbour. In shadow the /16 rule only counts the events that it would have answered.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.models.constants import LEARN_AFTER_MS, NARROW, POOL_AGE_MS, PROBATION_DAYS, RELAY, WIDE
+from engine.models.layout import ALARMED
+from engine.models.pools import alarmed, count_in_pool, open_pool, pool_key
+from engine.models.pooltable import use_pool
+from engine.models.relays import NO_RELAY, relay_of
+from engine.models.table import NO_ROW
+from engine.policy.lapse import mark
+from topics.columns.jit import inline, kernel
+from topics.columns.memory import int64
+
+
+@inline
+def is_young(row: Any, t_ms: int) -> bool:
+    """Whether the key counts in its pools."""
+    return t_ms - int64(row.first_seen_s) * 1000 < POOL_AGE_MS
+
+
+@inline
+def _count(state: Any, key: Any, level: int, event: Any, seed: Any) -> int:
+    """Count an event, (time, use, demand, new keys, whether it may teach the site), in one pool; the pool's number."""
+    t_ms, used, amount, new_keys, teaches = event
+    pools, site = state.pools, state.site[0]
+    number = use_pool(pools, key, used, seed)
+    pool = pools.rows[number]
+    if pool.weight == 0.0:
+        open_pool(pool, site, level, t_ms, teaches)
+    count_in_pool(pool, site, level, (t_ms, amount, new_keys, teaches))
+    mark(pools, number)
+    return number
+
+
+@kernel
+def crowd(state: Any, row: Any, event: Any, policy: Any, seed: Any) -> int:
+    """Count an event of a young key in its pools; the number of the widest that throttles the key, NO_ROW without one.
+
+    ``event``: (t_ms, offset, demand, 1 for the key's first event else 0)."""
+    t_ms, offset, amount, new_keys = event
+    site, found, relay = state.site[0], NO_ROW, relay_of(policy.relays, row.key)
+    teaches = t_ms - site.first_ms >= LEARN_AFTER_MS
+    if not teaches:
+        new_keys = 0
+    level = WIDE if relay == NO_RELAY else RELAY
+    while level >= NARROW:
+        key = relay if level == RELAY else pool_key(row.key, level)
+        number = _count(state, key, level, (t_ms, 2 * offset + (level == NARROW), amount, new_keys, teaches), seed)
+        if level == RELAY:
+            break
+        pool = state.pools.rows[number]
+        if alarmed(pool, site, level, policy.pool_keys[level], t_ms) and row.active_days <= PROBATION_DAYS:
+            if level == WIDE and policy.shadow:
+                site.shadowed += 1
+            elif found == NO_ROW:
+                found = number
+        teaches = teaches and not pool.flags & ALARMED
+        level -= 1
+    return found
