@@ -146,7 +146,7 @@ CURSOR = np.dtype(
 )
 GONE_SHARE = 8  # of the capacity: tombstones that can wait for the next checkpoint
 BYTES_A_POOL = POOL.itemsize + 2 * 4 + 4 + 2 * 4 + 8
-BYTES_A_ROW = ROW.itemsize + 2 * 4 + 4 + 4 + 8 + 8 // GONE_SHARE + BYTES_A_POOL // ROWS_PER_POOL
+BYTES_A_ROW = ROW.itemsize + 2 * 4 + 4 + 4 + 8 + 8 // GONE_SHARE
 BYTES_BESIDES = SITE.itemsize + DOOR.itemsize + FLOOD.itemsize
 
 
@@ -194,7 +194,7 @@ def empty_site() -> npt.NDArray[Any]:
 
 def table_bytes(capacity: int) -> int:
     """What a partition with a full table takes."""
-    return capacity * BYTES_A_ROW + BYTES_BESIDES
+    return capacity * BYTES_A_ROW + pool_count(capacity) * BYTES_A_POOL + BYTES_BESIDES
 
 
 def empty_state(capacity: int) -> State:
@@ -216,9 +216,14 @@ def empty_state(capacity: int) -> State:
     )
 
 
+def pool_count(keys: int) -> int:
+    """Rows for pools beside so many for keys."""
+    return max(POOLS_LEAST, keys // ROWS_PER_POOL)
+
+
 def empty_pools(keys: int) -> Pools:
     """A table for the pools of a partition of ``keys`` keys, a power of two."""
-    size = max(POOLS_LEAST, keys // ROWS_PER_POOL)
+    size = pool_count(keys)
     cursor = np.zeros(1, POOL_CURSOR)
     cursor["newest"] = cursor["oldest"] = -1
     return Pools(

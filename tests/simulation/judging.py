@@ -73,11 +73,8 @@ def state_differences(partition: Partition, replay: PartitionReplay) -> list[str
         "others may pass": (PASSED, [row.passes for row in theirs]),
     }
     found += [text for text, (bit, meant) in flagged.items() if [bool(one & bit) for one in flags] != meant]
-    return found + [
-        *_site_differences(site, replay),
-        *_stranger_differences(partition, replay),
-        *_pool_differences(partition, replay),
-    ]
+    found += _site_differences(site, replay) + _stranger_differences(partition, replay)
+    return found + _pool_differences(partition, replay)
 
 
 def _stranger_differences(partition: Partition, replay: PartitionReplay) -> list[str]:
