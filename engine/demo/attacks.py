@@ -1,7 +1,7 @@
 """The attackers of the last day, each one scene.
 
 They are sized as attacks are, not so that the engine catches all: the snowshoe keeps each address within what any
-newcomer may send, and only a rule over whole networks could see it.
+newcomer may send, and only the rule over whole networks (`engine.models.pools`) sees it.
 """
 
 from __future__ import annotations
