@@ -94,5 +94,6 @@ POOL_SPREAD = 1.2  # standard deviations above the log mean: what is usual
 POOL_ALARM_MS = DAY_MS  # a crowd that has come is watched by its volume alone: within an hour nobody in it is new
 POOL_RATE_PER_H = 0.25
 POOL_TERM_MS = HOUR_MS
+POOL_THROTTLES = 4096.0  # of newcomers in an hour and a partition: a flood must not become one of decisions
 ROWS_PER_POOL = 16
 POOLS_LEAST = 64

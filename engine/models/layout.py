@@ -103,6 +103,8 @@ SITE = np.dtype(
         ("pool_mean", "f8", (RELAY,)),  # log mean and deviation of what is usual
         ("pool_deviation", "f8", (RELAY,)),
         ("pool_days", "i8", (RELAY,)),  # counted in the histogram
+        ("pool_throttles", "f8"),  # leaky count
+        ("pool_throttles_ms", "i8"),
         ("new_keys", "i8"),
         ("since_halving", "i8"),
         ("events", "i8"),  # counted
@@ -110,6 +112,7 @@ SITE = np.dtype(
         ("poison", "i8"),
         ("throttles", "i8"),
         ("releases", "i8"),
+        ("overcrowded", "i8"),  # events that a pool would have throttled if there weren't too many such throttles
         ("shadowed", "i8"),  # events that the /16 rule would have answered if it weren't in shadow
         ("untracked", "i8"),  # events of keys without a row
         ("miskeyed", "i8"),  # keys that came in a partition which isn't theirs

@@ -1,14 +1,25 @@
 """An event in its pools: counted while its key is younger than a week, and whether a pool throttles the key.
 
 A pool's alarm throttles its newcomers (young, and of three active days at most) one by one, each at its next event, and
-never an established neighbour. In shadow the /16 rule only counts the events that it would have answered.
+never an established neighbour; about 4,096 in an hour: what is beyond is a flood, and each of it has the newcomer's ceiling
+still. In shadow the /16 rule only counts the events that it would have answered.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from engine.models.constants import LEARN_AFTER_MS, NARROW, POOL_AGE_MS, PROBATION_DAYS, RELAY, WIDE
+from engine.models.constants import (
+    LEARN_AFTER_MS,
+    NARROW,
+    POOL_AGE_MS,
+    POOL_MS,
+    POOL_THROTTLES,
+    PROBATION_DAYS,
+    RELAY,
+    WIDE,
+)
 from engine.models.layout import ALARMED
 from engine.models.pools import alarmed, count_in_pool, open_pool, pool_key
 from engine.models.pooltable import use_pool
@@ -39,6 +50,16 @@ def _count(state: Any, key: Any, level: int, event: Any, seed: Any) -> int:
     return number
 
 
+@inline
+def _may_throttle(site: Any, t_ms: int) -> bool:
+    """Fade the count of pools' throttles to ``t_ms``; whether there is room for one more."""
+    elapsed_ms = t_ms - site.pool_throttles_ms
+    if elapsed_ms > 0:
+        site.pool_throttles *= math.exp(-elapsed_ms / POOL_MS)
+        site.pool_throttles_ms = t_ms
+    return bool(site.pool_throttles < POOL_THROTTLES)
+
+
 @kernel
 def crowd(state: Any, row: Any, event: Any, policy: Any, seed: Any) -> int:
     """Count an event of a young key in its pools; the number of the widest that throttles the key, NO_ROW without one.
@@ -63,4 +84,7 @@ def crowd(state: Any, row: Any, event: Any, policy: Any, seed: Any) -> int:
                 found = number
         teaches = teaches and not pool.flags & ALARMED
         level -= 1
+    if found != NO_ROW and not _may_throttle(site, t_ms):
+        site.overcrowded += 1
+        return NO_ROW
     return found

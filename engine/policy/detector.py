@@ -84,7 +84,10 @@ def _judge(state: Any, number: int, event: Any, policy: Any, seed: Any) -> Any:
     if outcome == DEFERRED:
         return False, (0, NO_ROW)
     alarm = exceeded_scales(row, site, policy.threshold), pool
-    return (alarm[0] or pool != NO_ROW) and throttle(state, number, t_ms, alarm, policy.threshold), alarm
+    speaks = (alarm[0] or pool != NO_ROW) and throttle(state, number, t_ms, alarm, policy.threshold)
+    if speaks and pool != NO_ROW:
+        site.pool_throttles += 1.0
+    return speaks, alarm
 
 
 @inline

@@ -14,7 +14,18 @@ import orjson
 from engine.config import Settings
 from engine.stream.engine import Engine
 
-COUNTS = ("events", "late", "poison", "throttles", "releases", "shadowed", "untracked", "evicted", "miskeyed")
+COUNTS = (
+    "events",
+    "late",
+    "poison",
+    "throttles",
+    "releases",
+    "shadowed",
+    "overcrowded",
+    "untracked",
+    "evicted",
+    "miskeyed",
+)
 
 
 def status_of(engine: Engine) -> dict[str, Any]:

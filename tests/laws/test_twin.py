@@ -116,7 +116,8 @@ def compare_pools(partition: Partition, crowds: Crowds) -> None:
         assert (bool(flags & LEARNING), bool(flags & ALARMED)) == (theirs.learning, theirs.alarmed)
         for name in ("volume", "keys", "peak", "mean", "variance", "weight"):
             assert same(pool[name], getattr(theirs, name)), name
-    assert site["shadowed"] == crowds.shadowed
+    assert (site["shadowed"], site["overcrowded"]) == (crowds.shadowed, crowds.overcrowded)
+    assert np.isclose(site["pool_throttles"], crowds.throttles)
     for level, usual in enumerate(crowds.usual.values()):
         assert np.allclose(site["pool_hist"][level], usual.hist, rtol=1e-12, atol=0)
         names = ("pool_q90", "pool_mean", "pool_deviation", "pool_days")
@@ -184,6 +185,14 @@ def test_the_twins_agree_on_crowds(rule: Rule) -> None:
     if rule.relays:
         assert {verdict.pool for verdict in verdicts if oracle.crowds.relay(verdict.key)} == {0}
         assert any(key >> 56 == 3 for key in oracle.crowds.pools)
+
+
+def test_a_flood_becomes_no_flood_of_decisions() -> None:
+    """6,000 new addresses of one /16 within minutes, each twice."""
+    flood = [Event(1 + i, START_MS + 3 * DAY_MS + i * 50, -1, IPV4_TAG + i % 6000, 1, ACCEPTED) for i in range(12_000)]
+    oracle, verdicts = judged([Event(0, START_MS, -1, far_apart(1), 1, ACCEPTED), *flood], rows=1 << 14)
+    assert 4096 <= len(verdicts) < 5000
+    assert oracle.crowds.overcrowded > 1000
 
 
 def event_times(events: Iterable[Event]) -> Iterable[tuple[Event, int]]:

@@ -365,6 +365,7 @@ class PartitionOracle:
         live = key in self.live and row.until_ms > t_ms
         if live and not row.passes and 2 * (row.until_ms - t_ms) >= term_ms and rate_per_h > 0.8 * row.rate_per_h:
             return []
+        self.crowds.throttles += pool is not None
         row.passes = False
         row.until_ms = max(row.until_ms, t_ms + term_ms)
         row.rate_per_h = single(rate_per_h)

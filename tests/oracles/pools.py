@@ -116,7 +116,8 @@ class Crowds:
         self.relays = [(ip_network(n), name) for name, listed in (relays or {}).items() for n in listed]
         self.usual = {NARROW: Usual(), WIDE: Usual()}
         self.pools: OrderedDict[int, OraclePool] = OrderedDict()
-        self.shadowed = 0
+        self.shadowed = self.overcrowded = self.throttles_ms = 0
+        self.throttles = 0.0
 
     def relay(self, key: int) -> str | None:
         """The relay that an address key belongs to."""
@@ -160,7 +161,15 @@ class Crowds:
                 else:
                     found = found or pool_key
             teaches = teaches and not pool.alarmed  # nor does a /24 in a crowd over its /16
-        return found
+        return found if found is None or self._may_throttle(t_ms) else None
+
+    def _may_throttle(self, t_ms: int) -> bool:
+        """Whether a leaky count of the throttles, tau one hour, is below 4,096; the detector counts them."""
+        if t_ms > self.throttles_ms:
+            self.throttles *= math.exp(-(t_ms - self.throttles_ms) / HOUR_MS)
+            self.throttles_ms = t_ms
+        self.overcrowded += self.throttles >= 4096
+        return self.throttles < 4096
 
     def _count(self, key: int, t_ms: int, used: int, event: tuple[float, bool, bool]) -> OraclePool:
         """V = V · exp(-dt/1 h) + d, K likewise with new keys; the pool that was used longest ago makes room for a new one."""
