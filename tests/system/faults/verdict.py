@@ -22,7 +22,7 @@ import orjson
 from benchmarks.cluster import Place, published
 from engine.assembly import composer, partition
 from engine.config import Settings
-from engine.models.layout import DIRTY, ROW, SITE
+from engine.models.layout import ALARMED, DIRTY, LEARNING, ROW, SITE
 from engine.policy.partition import Partition
 from engine.replay import Replay
 from engine.stream.changelog import restore
@@ -125,7 +125,7 @@ def _compare_state(verdict: Verdict, found: Partition, wanted: Partition) -> Non
 def _pools(mine: Partition) -> npt.NDArray[Any]:
     """In the order of their use."""
     pools = mine.state.pools.rows[: int(mine.state.pools.cursor["rows"][0])].copy()
-    pools["flags"] &= ~np.uint8(DIRTY)
+    pools["flags"] &= ALARMED | LEARNING
     pools.sort(order="used")
     return pools
 
