@@ -46,7 +46,7 @@ def test_a_cut_holds_the_changed_rows_their_pools_and_then_the_site() -> None:
     feed(partition, [Event(9, START_MS + 9, -1, IPV4_TAG + 3, 1, ACCEPTED)])
     second = take_cut(partition, 1)
     key = (IPV4_TAG + 3).to_bytes(8, "big")
-    pools = [bytes([POOL_KIND]) + pool_key(IPV4_TAG + 3, level) for level in (1, 2)]
+    pools = [bytes([POOL_KIND]) + pool_key(IPV4_TAG + 3, level) for level in (2, 1)]
     assert [record[0] for record in values_of(second)] == [key, *pools, SITE_KEY]
     assert (second.rows, second.applied_offset) == (1, 9)
 
