@@ -1,4 +1,4 @@
-"""From settings to the parts of the pure engine, the same for a worker and for a replay."""
+"""From settings to the parts of the pure engine, the same for a worker, a replay, and whatever compares replays."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from engine.models.relays import relays_of
 from engine.policy.compose import POOL, PROBATION, VOLUME, Composer, Reply
 from engine.policy.partition import Partition
 from engine.policy.throttle import Policy
+from engine.replay import EventReader, Replay
 from topics.contracts import CONNECTIONS
 
 
@@ -25,3 +26,9 @@ def partition(settings: Settings, number: int) -> Partition:
     pool_keys, relays = (keys, 0.0 if rule == "off" else keys), relays_of(settings.relays)
     policy = Policy(settings.model.threshold, window_ms, number, partitions, pool_keys, rule == "shadow", relays)
     return Partition(policy, settings.worker.rows_per_partition)
+
+
+def replay(settings: Settings, reader: EventReader | None = None) -> Replay:
+    """All partitions of a site that has seen nothing yet; ``reader`` if several replays share what is read."""
+    parts = [partition(settings, number) for number in range(settings.topics.partitions)]
+    return Replay(parts, composer(settings), reader)

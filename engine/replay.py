@@ -17,7 +17,7 @@ import numpy.typing as npt
 from engine.policy.compose import Composer
 from engine.policy.partition import Partition
 from topics.columns.keys import partitions_of_keys
-from topics.columns.scan import READY, EventColumns, empty_columns, scan_lines
+from topics.columns.scan import LAST_TS_MS, READY, EventColumns, empty_columns, scan_lines
 from topics.columns.slow import settle
 from topics.decisions import Decision
 
@@ -56,43 +56,67 @@ def whole_lines(source: BinaryIO, size: int = CHUNK) -> Iterator[bytes]:
         yield left + b"\n"
 
 
+class EventReader:
+    """Text to columns, for one engine or for several that are compared. ``last_ms``: later events are left out."""
+
+    def __init__(self, last_ms: int = LAST_TS_MS) -> None:
+        self.tally = Tally()
+        self._last_ms = last_ms
+        self._columns = empty_columns(BLOCK_EVENTS)
+
+    def blocks(self, source: BinaryIO) -> Iterator[EventColumns]:
+        """The events of a file, at most 16,384 at a time, all of them READY; the columns are the caller's to keep."""
+        for text in whole_lines(source):
+            yield from self.read(text)
+
+    def read(self, text: bytes) -> Iterator[EventColumns]:
+        """The events of whole lines."""
+        octets, at = np.frombuffer(text, np.uint8), 0
+        while at < len(text):
+            count, used = scan_lines(octets[at:], self._columns)
+            yield self._block(text[at : at + used], count)
+            at += used
+
+    def _block(self, text: bytes, count: int) -> EventColumns:
+        columns, tally = self._columns, self.tally
+        settled = settle(columns, count, lambda i: text[columns.start[i] : columns.start[i] + columns.length[i]])
+        for poison in settled.poison[: EXAMPLES - len(tally.examples)]:
+            line = tally.lines + text.count(b"\n", 0, int(columns.start[poison.event])) + 1
+            tally.examples.append((line, poison.reason))
+        tally.poison += len(settled.poison)
+        tally.lines += text.count(b"\n")
+        ready = np.flatnonzero((columns.status[:count] == READY) & (columns.ts_ms[:count] <= self._last_ms))
+        tally.events += len(ready)
+        events = EventColumns._make(column[ready] for column in columns)
+        events.record_ms[:] = events.ts_ms
+        return events
+
+
 class Replay:
     """Partitions fed from a file. ``partitions`` are numbered from 0."""
 
-    def __init__(self, partitions: list[Partition], composer: Composer) -> None:
+    def __init__(self, partitions: list[Partition], composer: Composer, reader: EventReader | None = None) -> None:
         self.partitions = partitions
         self.composer = composer
-        self.tally = Tally()
-        self._columns = empty_columns(BLOCK_EVENTS)
+        self.reader = reader or EventReader()
         self._offsets = np.zeros(len(partitions), np.int64)
+
+    @property
+    def tally(self) -> Tally:
+        """What was read and decided."""
+        return self.reader.tally
 
     def run(self, source: BinaryIO) -> Iterator[list[Decision]]:
         """Decisions in the order of the events that led to them, a list (maybe empty) a block of at most 16,384 events."""
-        for text in whole_lines(source):
-            octets, at = np.frombuffer(text, np.uint8), 0
-            while at < len(text):
-                count, used = scan_lines(octets[at:], self._columns)
-                yield self._block(text[at : at + used], count)
-                at += used
+        for events in self.reader.blocks(source):
+            decisions = self.decide(events)
+            throttles = sum(decision.verdict == "throttle" for decision in decisions)
+            self.tally.throttles += throttles
+            self.tally.releases += len(decisions) - throttles
+            yield decisions
 
-    def _block(self, text: bytes, count: int) -> list[Decision]:
-        columns = self._columns
-        settled = settle(columns, count, lambda i: text[columns.start[i] : columns.start[i] + columns.length[i]])
-        for poison in settled.poison[: EXAMPLES - len(self.tally.examples)]:
-            line = self.tally.lines + text.count(b"\n", 0, int(columns.start[poison.event])) + 1
-            self.tally.examples.append((line, poison.reason))
-        self.tally.poison += len(settled.poison)
-        self.tally.lines += text.count(b"\n")
-        ready = np.flatnonzero(columns.status[:count] == READY)
-        self.tally.events += len(ready)
-        decisions = self._decide(EventColumns._make(column[ready] for column in columns))
-        throttles = sum(decision.verdict == "throttle" for decision in decisions)
-        self.tally.throttles += throttles
-        self.tally.releases += len(decisions) - throttles
-        return decisions
-
-    def _decide(self, events: EventColumns) -> list[Decision]:
-        events.record_ms[:] = events.ts_ms
+    def decide(self, events: EventColumns) -> list[Decision]:
+        """The decisions on a block of the reader's; ``events`` stay as they are."""
         owner = partitions_of_keys(events.key, len(self.partitions))
         found: list[tuple[int, Decision]] = []
         for number, partition in enumerate(self.partitions):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -68,6 +68,15 @@ def event_file(name: str, bar: Progress) -> Iterator[BinaryIO]:
     finally:
         if raw is not sys.stdin.buffer:
             raw.close()
+
+
+def event_files(names: Iterable[str], label: str) -> Iterator[BinaryIO]:
+    """Open one file after the other, with one bar for all."""
+    named = list(names)
+    with progress(size_of(named), label) as bar:
+        for name in named:
+            with event_file(name, bar) as source:
+                yield source
 
 
 @contextmanager

@@ -7,9 +7,9 @@ import time
 
 import click
 
-from engine.cli.files import event_file, output_file, progress, size_of
+from engine.cli.files import event_files, output_file
 from engine.cli.options import settings_from
-from engine.replay import Replay, Tally
+from engine.replay import Tally
 
 
 @click.command(epilog="Example:  tidegate replay events.ndjson.gz --decisions decisions.ndjson")
@@ -31,18 +31,17 @@ def replay(
     The exit status is 1 if some lines were no events: they are counted, and left out.
     """
     settings = settings_from(ctx, topics_partitions=partitions, model_threshold=threshold)
-    from engine.assembly import composer, partition
+    from engine import assembly
     from engine.warm import warm
     from topics.decisions import encode_decision
 
     warm()
-    engine = Replay([partition(settings, number) for number in range(settings.topics.partitions)], composer(settings))
+    engine = assembly.replay(settings)
     started_s = time.perf_counter()
-    with output_file(decisions) as out, progress(size_of(list(events)), "replay") as bar:
-        for name in events:
-            with event_file(name, bar) as source:
-                for found in engine.run(source):
-                    out.writelines(encode_decision(decision) + b"\n" for decision in found)
+    with output_file(decisions) as out:
+        for source in event_files(events, "replay"):
+            for found in engine.run(source):
+                out.writelines(encode_decision(decision) + b"\n" for decision in found)
     report(engine.tally, time.perf_counter() - started_s)
     ctx.exit(1 if engine.tally.poison else 0)
 
@@ -55,8 +54,13 @@ def report(tally: Tally, seconds: float) -> None:
         f"{tally.releases:,} releases",
         err=True,
     )
+    report_poison(tally)
+    sys.stderr.flush()
+
+
+def report_poison(tally: Tally) -> None:
+    """Say on standard error which lines were no events, if any."""
     if tally.poison:
         click.echo(f"{tally.poison:,} lines are no events and were left out:", err=True)
         for line, reason in tally.examples:
             click.echo(f"  line {line:,}: {reason}", err=True)
-    sys.stderr.flush()
