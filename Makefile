@@ -7,7 +7,7 @@ BIN := .venv/bin
 CODE := topics engine tests $(wildcard benchmarks)
 UV := uv==0.13.9
 
-.PHONY: help setup demo lint test nightly bench-pipeline flood faults lock docs clean
+.PHONY: help setup demo lint test nightly evaluate bench-pipeline flood faults lock docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -29,6 +29,9 @@ test: lint ## everything that must hold: lint, then all tests (ARGS="-k keys": s
 
 nightly: setup ## thousands of simulated runs with faults, from another seed each day (ARGS="--seeds 20000": more)
 	@$(BIN)/python -m pytest -q tests/simulation --first-seed $$(($$(date +%s) / 86400 * 100000)) --seeds 5000 $(ARGS)
+
+evaluate: setup ## score the decisions on labelled traces of real mail (ARGS="--full": all settings, and the ablation)
+	@$(BIN)/python -m benchmarks.evaluate $(ARGS)
 
 bench-pipeline: setup ## measure the engine against Kafka's own consumer tool and a stock Faust agent
 	@$(BIN)/python benchmarks/pipeline.py $(ARGS)

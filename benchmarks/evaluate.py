@@ -1,0 +1,167 @@
+"""How right the engine is: decisions on labelled replays of real mail, scored from outside by simulating the edge.
+
+    make evaluate                                    # the default configuration; its last line is one JSON object
+    make evaluate ARGS="--delay 2000 --volume 5"     # decisions reach the edge 2 s late; five times the messages
+    make evaluate ARGS="--full"                      # all settings, volumes, delays, the ablation; rewrites the tables
+
+Each trace is also cut and replayed in part: a decision that needed what came later ends the run. ``--through-kafka`` sends
+every trace through a worker on an embedded broker and holds its decisions to the replay's, octet for octet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from benchmarks import ablation, evaluation_tables, results, scoring
+from benchmarks.cluster import published
+from benchmarks.errors import Broken
+from benchmarks.machine import stamp
+from benchmarks.traces import Kafka
+from engine.config import Settings, load_settings
+from engine.local import EmbeddedBroker
+
+HEADLINE = ("attack_admitted", "legit_deferred", "mean_kind_admitted", "recall", "legit_with_history_deferred")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What one row of the table stands for. ``volume``: each event's messages are multiplied by it; ``delays_ms``: from a
+    decision until the edge has it, a row each."""
+
+    threshold: float
+    partitions: int
+    volume: int = 1
+    delays_ms: tuple[int, ...] = (0,)
+
+    def settings(self) -> Settings:
+        """The configuration: everything else is at its default, whatever the environment says."""
+        return load_settings(None, {}, {"model.threshold": self.threshold, "topics.partitions": self.partitions})
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """A run over all traces. ``causal``: whether each trace is also replayed in part."""
+
+    folder: Path
+    causal: bool
+    traces: list[scoring.Trace] = field(default_factory=scoring.traces)
+    started_s: float = field(default_factory=time.monotonic)
+
+    def rows(self, setting: Setting) -> list[dict[str, Any]]:
+        """A row for each delay."""
+        settings = setting.settings()
+        reports: dict[int, list[Path]] = {delay_ms: [] for delay_ms in setting.delays_ms}
+        for known in self.traces:
+            trace = known if setting.volume == 1 else scoring.multiplied(known, setting.volume, self.folder)
+            lines = scoring.replayed(trace.events, settings)
+            said = scoring.check_causality(trace, lines, settings, self.folder) if self.causal else ""
+            for delay_ms, found in reports.items():
+                found.append(scoring.scored(trace, lines, delay_ms, self.folder))
+            self.say(f"{trace.name}: {len(lines):,} decisions{f'; {said}' if said else ''}")
+        of = {name: value for name, value in asdict(setting).items() if name != "delays_ms"}
+        return [{**of, "delay_ms": delay_ms, **scoring.pooled(found)} for delay_ms, found in reports.items()]
+
+    def through_kafka(self, partitions: list[int]) -> list[dict[str, Any]]:
+        """Send every trace through Kafka and a worker; `Broken` unless the decisions are the replay's."""
+        rows = []
+        with EmbeddedBroker(self.folder / "broker") as broker:
+            for count in partitions:
+                for trace in self.traces:
+                    run = Kafka(broker.bootstrap, f"{trace.name}-{count}-", count, self.folder)
+                    events = run.play(trace.events)
+                    theirs = {text for _, text in published(run.place)}
+                    ours = set(scoring.replayed(trace.events, load_settings(None, run.environment, {})))
+                    if theirs != ours:
+                        raise Broken(f"{trace.name} at {count} partitions: {len(theirs ^ ours)} decisions differ")
+                    rows.append({"trace": trace.name, "partitions": count, "events": events, "decisions": len(ours)})
+                    self.say(f"{trace.name}: {events:,} events at {count} partitions, {len(ours)} decisions, the same")
+        return rows
+
+    def ablations(self) -> list[dict[str, Any]]:
+        """A row for each part of the model that can be taken out, each in a process with other constants."""
+        rows = []
+        for variant in ablation.VARIANTS:
+            command = [sys.executable, "-m", "benchmarks.ablation", variant]
+            done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise Broken(f"ablation {variant!r}: {done.stderr.strip()}")
+            rows.append({"variant": variant, **orjson.loads(done.stdout)})
+            self.say(f"{variant}: scored")
+        return rows
+
+    def say(self, text: str) -> None:
+        """Progress, on standard error."""
+        print(f"{time.monotonic() - self.started_s:5.0f} s  {text}", file=sys.stderr, flush=True)
+
+
+def full_settings(default: Setting) -> list[Setting]:
+    """The default first, then what is compared with it."""
+    threshold, count = default.threshold, default.partitions
+    return [
+        Setting(threshold, count, 1, (0, 250, 2000)),
+        Setting(threshold / 2, count),
+        Setting(threshold * 2, count),
+        Setting(threshold, 1),
+        Setting(threshold, 8),
+        Setting(threshold, count, 5),
+        Setting(threshold, count, 20),
+    ]
+
+
+def _arguments() -> argparse.Namespace:
+    default = load_settings(None, {}, {})
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threshold", type=float, default=default.model.threshold, help="model.threshold")
+    parser.add_argument("--partitions", type=int, default=default.topics.partitions, help="topics.partitions")
+    parser.add_argument("--delay", type=int, default=0, metavar="MS", help="from a decision until the edge has it")
+    parser.add_argument("--volume", type=int, default=1, metavar="FACTOR", help="multiply each event's messages")
+    parser.add_argument("--no-causal", action="store_true", help="leave the causality check out")
+    parser.add_argument("--through-kafka", action="store_true", help="also hold a worker on Kafka to the replay")
+    parser.add_argument("--full", action="store_true", help="everything; keep the result and rewrite the tables")
+    return parser.parse_args()
+
+
+def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Everything that was asked for; the first row is the headline."""
+    evaluation = Evaluation(folder, not options.no_causal)
+    chosen = Setting(options.threshold, options.partitions, options.volume, (options.delay,))
+    rows = evaluation.rows(full_settings(chosen)[0] if options.full else chosen)
+    evaluation.causal = False
+    for setting in full_settings(chosen)[1:] if options.full else ():
+        rows += evaluation.rows(setting)
+    return {
+        "machine": stamp(),
+        "rows": rows,
+        "ablation": evaluation.ablations() if options.full else [],
+        "through_kafka": evaluation.through_kafka([1, 8]) if options.through_kafka else [],
+    }
+
+
+def main() -> int:
+    """Measure, print the tables, keep a full result; the last line is the headline as JSON."""
+    options = _arguments()
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            result = run(options, Path(scratch))
+    except Broken as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(evaluation_tables.everything(result)))
+    if options.full:
+        results.keep(result, evaluation_tables.KEPT)
+        evaluation_tables.write()
+    print(orjson.dumps({name: result["rows"][0][name] for name in HEADLINE}).decode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
