@@ -41,6 +41,8 @@ COMMANDS = {
     "produce": Command("engine.cli.produce:produce", "Send events from a file into Kafka."),
     "import": Command("engine.cli.importing:import_", "Turn Postfix, Exim or CSV logs into events."),
     "replay": Command("engine.cli.replay:replay", "Run the engine over a file of events, without Kafka."),
+    "explain": Command("engine.cli.explain:explain", "Say why a sender is throttled or not."),
+    "plot": Command("engine.cli.plot:plot", "Draw a sender's volume, expectation, limit and decisions."),
     "compare": Command("engine.cli.compare:compare", "Compare two configurations on the same events."),
     "calibrate": Command("engine.cli.calibrate:calibrate", "Find a site's threshold from its own events and a budget."),
     "decisions": Command("engine.cli.decisions:decisions", "Follow the decisions, in words or as JSON."),

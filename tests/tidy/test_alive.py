@@ -24,7 +24,6 @@ ARGUMENT_PERCENT = 100  # what vulture gives to unused arguments; they are ruff'
 
 ENTRIES = {
     "engine.stream.app": "faust -A",
-    "topics.partitioner": "for producers of events, who need no compiler",
 } | {command.where.partition(":")[0]: "the command line" for command in COMMANDS.values()}
 
 ALIVE = {
@@ -32,7 +31,6 @@ ALIVE = {
     "__getattr__": "Python asks it for a module's missing names",
     "has_next": "aiokafka's fetcher asks what it fetched",
     "obj": "click hands it to the commands",
-    "partition_of": "for producers of events, who need no compiler",
     "_set_producer_state": "aiokafka's producer tells a batch",
     "size_in_bytes": "aiokafka's fetcher asks what it fetched",
     "spinner": "Faust's worker looks at it",

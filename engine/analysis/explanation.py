@@ -1,0 +1,225 @@
+"""Why a sender is throttled or not: its past, what was expected, what came, which limit spoke, and what would release it.
+
+Made of a partition's state, as its next event would find it, and of the decisions on the network. Expected is, for a sender
+with a past, its own most on an active day; for a newcomer what nine of ten newcomers to this site stay below.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from engine.analysis.moments import moment, span
+from engine.models.constants import PROBATION_DAYS, SCALE_MS, SCALE_NAMES
+from engine.models.layout import WAITING
+from engine.models.table import NO_ROW
+from engine.policy.partition import Partition
+from engine.policy.standing import row_of, standing
+from topics.decisions import THROTTLE, Decision, encode_decision
+from topics.keys import network_text
+from topics.words import in_words
+
+SHOWN_DECISIONS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """One leaky count: messages over about ``scale``. ``expected``, ``limit``: infinite (null in JSON) where the model has
+    none; ``quiet_ms``: how long until it is below its limit again if nothing more comes, 0 if it is."""
+
+    scale: str
+    observed: float
+    expected: float
+    limit: float
+    quiet_ms: int
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether it alone is reason to throttle."""
+        return self.observed > self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What the state knows of a sender. ``typical_per_h``: messages in the busiest hour of a usual active day."""
+
+    stage: str
+    first_seen_ms: int
+    last_seen_ms: int
+    active_days: int
+    accepted: int
+    rejected: int
+    typical_per_h: float
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """What is in force. ``told``: the decision that says so, if it is at hand."""
+
+    until_ms: int
+    rate_per_min: float
+    burst: float
+    told: Decision | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """``past`` is None for a sender that the state doesn't know; ``decisions``: on this network up to then, oldest first."""
+
+    network: str
+    at_ms: int
+    past: Past | None
+    weighed: list[Weighed]
+    throttle: Throttle | None
+    decisions: Sequence[Decision]
+    config: str
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        throttle = self.throttle
+        return {
+            "network": self.network,
+            "at": self.at_ms,
+            "throttled": throttle is not None,
+            "past": self.past and asdict(self.past),
+            "counts": [{**asdict(found), "exceeded": found.exceeded} for found in self.weighed],
+            "allowed": throttle and {"rate_per_min": throttle.rate_per_min, "burst": throttle.burst},
+            "until": throttle and throttle.until_ms,
+            "reason": throttle and throttle.told and throttle.told.reason,
+            "release": self.release(),
+            "room": self.room(),
+            "decisions": [orjson.loads(encode_decision(decision)) for decision in self.decisions],
+            "config": self.config,
+        }
+
+    def release(self) -> str:
+        """What would release the sender, or what would have it throttled."""
+        if self.throttle is None:
+            return self._room()
+        ends = f"ends by itself at {moment(self.throttle.until_ms)}, unless a count is above its limit by then"
+        above = [found for found in self.weighed if found.exceeded]
+        if not above:
+            return f"{ends}; all counts are within their limits now"
+        longest = max(above, key=lambda found: found.quiet_ms)
+        return (
+            f"{ends}; the {longest.scale} count is within its limit in {span(longest.quiet_ms)} if nothing more comes"
+        )
+
+    def room(self) -> int | None:
+        """Messages that may come at once before a limit is passed; None for an unknown sender."""
+        return max(0, math.floor(min(found.limit - found.observed for found in self.weighed))) if self.weighed else None
+
+    def _room(self) -> str:
+        if not self.weighed:
+            return "not throttled: the state doesn't know it, so a first message makes it a newcomer"
+        nearest = min(self.weighed, key=lambda found: found.limit - found.observed)
+        if nearest.exceeded:
+            return (
+                f"not throttled, but its {nearest.scale} count is above its limit: its next accepted message will tell"
+            )
+        return (
+            f"not throttled: {self.room():,} more messages at once stay within every limit (nearest: {nearest.scale})"
+        )
+
+
+def explain(partition: Partition, key: int, at_ms: int, decisions: Sequence[Decision], config: str) -> Explanation:
+    """The answer as of ``at_ms``, which must not lie before what the partition has applied. ``config``: its hash."""
+    number, network = row_of(partition, key), network_text(key)
+    before = [decision for decision in decisions if decision.issued <= at_ms]
+    told = before[-1] if before and before[-1].verdict == THROTTLE and before[-1].until > at_ms else None
+    if number == NO_ROW:
+        throttle = None if told is None else Throttle(told.until, told.rate_per_min, told.burst, told)
+        return Explanation(network, at_ms, None, [], throttle, before, config)
+    row = partition.state.rows[number]
+    found = standing(partition, number, at_ms)[0]
+    past = _past(row, int(found["active_days"]))
+    throttle = None
+    if row["flags"] & WAITING and row["until_ms"] > at_ms:
+        rate = float(row["rate_per_h"])
+        burst = max(1.0, rate) if told is None else told.burst
+        throttle = Throttle(int(row["until_ms"]), round(rate / 60, 6), round(burst, 3), told)
+    expected = found["memory"] if past.active_days else newcomers_peak(partition)
+    weighed = [_weighed(s, found, float(expected[s])) for s in range(len(SCALE_NAMES))]
+    return Explanation(network, at_ms, past, weighed, throttle, before, config)
+
+
+def newcomers_peak(partition: Partition) -> npt.NDArray[np.float64]:
+    """What nine of ten newcomers to this site stay below, by scale; infinite where newcomers aren't counted."""
+    peak, known = np.full(len(SCALE_NAMES), np.inf), partition.state.site["q90"][0]
+    peak[: len(known)] = known
+    return peak
+
+
+def _past(row: Any, active_days: int) -> Past:
+    stage = "newcomer" if active_days == 0 else "probation" if active_days <= PROBATION_DAYS else "known"
+    return Past(
+        stage,
+        int(row["first_seen_s"]) * 1000,
+        int(row["last_ms"]),
+        active_days,
+        int(row["accepted"]),
+        int(row["rejected"]),
+        round(math.expm1(float(row["typical"])), 3),
+    )
+
+
+def _weighed(scale: int, found: Any, expected: float) -> Weighed:
+    observed, limit = float(found["counter"][scale]), float(found["limit"][scale])
+    quiet_ms = math.ceil(SCALE_MS[scale] * math.log(observed / limit)) if observed > limit > 0 else 0
+    return Weighed(SCALE_NAMES[scale], round(observed, 3), round(expected, 3), round(limit, 3), quiet_ms)
+
+
+STAGES = {
+    "newcomer": "a newcomer, measured against what newcomers to this site do",
+    "probation": "on probation: few active days, measured against them and a floor",
+    "known": "known, measured against its own most on an active day",
+}
+
+
+def in_lines(found: Explanation) -> Iterator[str]:
+    """The answer for people."""
+    state = "not throttled" if found.throttle is None else f"throttled until {moment(found.throttle.until_ms)}"
+    yield f"{found.network} at {moment(found.at_ms)}: {state}"
+    if found.throttle is not None:
+        yield from _decision_lines(found.throttle, found.config)
+    yield from _past_lines(found)
+    yield f"{'Release' if found.throttle else 'Room'}: {found.release()}"
+    if found.decisions:
+        yield f"Decisions so far: {len(found.decisions)}; the latest:"
+        yield from (f"  {moment(made.issued)}  {in_words(made)}" for made in found.decisions[-SHOWN_DECISIONS:])
+
+
+def _decision_lines(throttle: Throttle, config: str) -> Iterator[str]:
+    told = throttle.told
+    if told is None:
+        yield "Decision: none on the topic any more; the state has it"
+    else:
+        spoke = ", ".join(told.evidence.get("scales", ()))
+        yield f"Decision: {told.reason}{f' (the {spoke} count spoke)' if spoke else ''}, reply {told.reply.get('tag', '-')}"
+        if told.config != config:
+            yield f"  made under another configuration than this one: {told.config[:19]}, not {config[:19]}"
+    yield f"Allowed: {throttle.rate_per_min * 60:,.1f} messages an hour, {throttle.burst:,.0f} at once"
+
+
+def _past_lines(found: Explanation) -> Iterator[str]:
+    past = found.past
+    if past is None:
+        yield "History: none, the state doesn't know this sender"
+        return
+    yield f"History: {STAGES[past.stage]}"
+    yield (
+        f"  {past.active_days} active days since {moment(past.first_seen_ms)}, last seen {moment(past.last_seen_ms)}; "
+        f"{past.accepted:,} messages accepted, {past.rejected:,} refused; {past.typical_per_h:,.1f} in a usual busiest hour"
+    )
+    yield "Counts:  scale    observed    expected       limit  of limit"
+    for one in found.weighed:
+        share = f"{one.observed / one.limit:.0%}"
+        mark = "  exceeded" if one.exceeded else ""
+        expected, limit = (f"{value:,.1f}" if math.isfinite(value) else "none" for value in (one.expected, one.limit))
+        yield f"         {one.scale:<5}{one.observed:>12,.1f}{expected:>12}{limit:>12}{share:>10}{mark}"
