@@ -1,9 +1,9 @@
 """Create the topics on a cluster, and compare a cluster's topics with their contracts. The only module here with I/O.
 
 `ensure` creates what is missing and never alters what is there: a topic may be shared with others, and most differences
-lose something when they are mended. `differences` only looks. Each finding is one line that says what is and what to do;
-a fatal one would cost events, state or decisions. Every wait is bounded: an attempt that gets no answer, or is refused,
-ends in one `OperatorError`.
+lose something when they are mended. `differences` only looks; `recreate` alone deletes. Each finding is one line that says
+what is and what to do; a fatal one would cost events, state or decisions. Every wait is bounded: an attempt that gets no
+answer, or is refused, ends in one `OperatorError`.
 
 Settings that the contract leaves to the operator (a longer retention, more copies) are compared too, but never fatal.
 """
@@ -81,6 +81,28 @@ async def differences(bootstrap: str, contracts: Sequence[Topic], client_options
         for contract in contracts
         for finding in (compare(contract, there[contract.name]) if contract.name in there else [_missing(contract)])
     ]
+
+
+async def recreate(bootstrap: str, contract: Topic, client_options: Mapping[str, Any]) -> None:
+    """Delete a topic with all that is on it, and create it again by its contract. Arguments as in `ensure`."""
+    async with _cluster(bootstrap, client_options) as cluster:
+        await cluster.delete_topics([contract.name])
+        names = await cluster.list_topics()
+        while contract.name in names:
+            await asyncio.sleep(VISIBLE_S)
+            names = await cluster.list_topics()
+        await _create(cluster, [contract])
+        there = await _existing(cluster, [contract])
+        while not there:
+            await asyncio.sleep(VISIBLE_S)
+            there = await _existing(cluster, [contract])
+
+
+async def members(bootstrap: str, group: str, client_options: Mapping[str, Any]) -> int:
+    """How many consumers a group has now."""
+    async with _cluster(bootstrap, client_options) as cluster:
+        found = await cluster.describe_consumer_groups([group])
+    return sum(len(described[5]) for response in found for described in response.groups)
 
 
 def compare(contract: Topic, existing: Existing) -> list[Finding]:

@@ -41,6 +41,7 @@ COMMANDS = {
     "produce": Command("engine.cli.produce:produce", "Send events from a file into Kafka."),
     "import": Command("engine.cli.importing:import_", "Turn Postfix, Exim or CSV logs into events."),
     "replay": Command("engine.cli.replay:replay", "Run the engine over a file of events, without Kafka."),
+    "warm": Command("engine.cli.warm:warm", "Start a new site with the history of its old logs."),
     "explain": Command("engine.cli.explain:explain", "Say why a sender is throttled or not."),
     "plot": Command("engine.cli.plot:plot", "Draw a sender's volume, expectation, limit and decisions."),
     "compare": Command("engine.cli.compare:compare", "Compare two configurations on the same events."),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -15,15 +17,12 @@ from engine.cli.files import output_file, progress, size_of
 from engine.cli.options import settings_from
 from engine.errors import OperatorError
 from engine.imports.clock import StampClock, year_of, zone_of
-from engine.imports.csvfile import Columns, csv_events
-from engine.imports.exim import exim_entries, exim_events
+from engine.imports.csvfile import Columns
 from engine.imports.lines import STANDARD_STREAM, LogFile
-from engine.imports.merging import in_time_order
 from engine.imports.ndjson import text_blocks
-from engine.imports.postfix import SERVICES, postfix_events
-from engine.imports.syslog import service_entries
+from engine.imports.readers import Reader, Reading, from_csv, from_exim, from_postfix
 from engine.imports.tally import Tally
-from topics.events import ACCEPTED, DEFERRED, REJECTED, ConnectionEvent
+from topics.events import ACCEPTED, DEFERRED, REJECTED
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -37,17 +36,6 @@ NOTES = {
     "ambiguous_times": "time stamps in an hour that the clock ran through twice: read in the order of the lines",
     "skipped_times": "time stamps in an hour that the clock skipped: is --time-zone right?",
 }
-
-
-class Reading(NamedTuple):
-    """What every importer starts from: the files, a clock for each, and the counts."""
-
-    logs: list[LogFile]
-    clocks: list[StampClock]
-    tally: Tally
-
-
-Reader = Callable[[Reading], Iterator[ConnectionEvent]]
 
 
 def input_options(command: Command) -> Command:
@@ -95,13 +83,7 @@ def postfix(ctx: click.Context, /, files: tuple[str, ...], **options: Any) -> No
     Example:
       tidegate import postfix mail.log mail.log.1.gz --year mtime --time-zone Europe/Berlin --out mail.ndjson.gz
     """
-
-    def events(reading: Reading) -> Iterator[ConnectionEvent]:
-        pairs = zip(reading.logs, reading.clocks, strict=True)
-        entries = [service_entries(log, clock, reading.tally, SERVICES) for log, clock in pairs]
-        return postfix_events(entries, reading.tally)
-
-    run_import(ctx, files, options, events)
+    run_import(ctx, files, options, from_postfix)
 
 
 @import_.command()
@@ -116,12 +98,7 @@ def exim(ctx: click.Context, /, files: tuple[str, ...], mta: str, **options: Any
     Example:
       tidegate import exim /var/log/exim4/mainlog --time-zone Europe/Berlin --mta mx1 --out mail.ndjson.gz
     """
-
-    def events(reading: Reading) -> Iterator[ConnectionEvent]:
-        pairs = zip(reading.logs, reading.clocks, strict=True)
-        return exim_events([exim_entries(log, clock, reading.tally) for log, clock in pairs], reading.tally, mta)
-
-    run_import(ctx, files, options, events)
+    run_import(ctx, files, options, partial(from_exim, mta=mta))
 
 
 def column_options(command: Command) -> Command:
@@ -150,34 +127,41 @@ def csv(ctx: click.Context, /, files: tuple[str, ...], delimiter: str | None, **
     columns = Columns(**names, asked=frozenset(names))
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '\r\n"'):
         raise OperatorError(f"delimiter {delimiter!r}: give one character")
-
-    def events(reading: Reading) -> Iterator[ConnectionEvent]:
-        pairs = zip(reading.logs, reading.clocks, strict=True)
-        return in_time_order([csv_events(log, clock, reading.tally, columns, delimiter) for log, clock in pairs])
-
-    run_import(ctx, files, options, events)
+    run_import(ctx, files, options, partial(from_csv, columns=columns, delimiter=delimiter))
 
 
 def run_import(ctx: click.Context, files: tuple[str, ...], options: dict[str, Any], reader: Reader) -> None:
     """Read the files, deliver the events, say on standard error what was met; the exit status is 1 if something lacks."""
     out, bootstrap = options["out"], options["bootstrap"]
     check_output(files, out, bootstrap)
+    started_s = time.monotonic()
+    with opened(files, options) as reading:
+        blocks = text_blocks(reader(reading), reading.tally)
+        if bootstrap:
+            _send(ctx, bootstrap, blocks, reading.tally)
+        else:
+            _write(out or STANDARD_STREAM, blocks)
+    tell(reading, time.monotonic() - started_s)
+    ctx.exit(1 if reading.tally.damaged or not reading.tally.events else 0)
+
+
+@contextmanager
+def opened(files: tuple[str, ...], options: dict[str, Any]) -> Iterator[Reading]:
+    """The logs with their clocks (``options``: year, time_zone), and a bar while they are read."""
     year = year_of(options["year"]) if options.get("year") else None
     zone = zone_of(options["time_zone"]) if options["time_zone"] else None
-    tally, started_s = Tally(), time.monotonic()
+    tally = Tally()
     with progress(None, "import") as bar:
         logs = [LogFile(path, lambda octets: bar.advance(bar.task_ids[0], octets)) for path in files]
         bar.update(bar.task_ids[0], total=size_of(list(files)))
-        reading = Reading(logs, [StampClock(log, year, zone, tally) for log in logs], tally)
-        blocks = text_blocks(reader(reading), tally)
-        if bootstrap:
-            _send(ctx, bootstrap, blocks, tally)
-        else:
-            _write(out or STANDARD_STREAM, blocks)
-    tally.damaged += [log.damage for log in logs if log.damage]
-    for line in summary(tally, time.monotonic() - started_s):
+        yield Reading(logs, [StampClock(log, year, zone, tally) for log in logs], tally)
+
+
+def tell(reading: Reading, seconds: float) -> None:
+    """Say on standard error what was met."""
+    reading.tally.damaged += [log.damage for log in reading.logs if log.damage]
+    for line in summary(reading.tally, seconds):
         click.echo(line, err=True)
-    ctx.exit(1 if tally.damaged or not tally.events else 0)
 
 
 def check_output(files: tuple[str, ...], out: str | None, bootstrap: str | None) -> None:
