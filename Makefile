@@ -7,7 +7,7 @@ BIN := .venv/bin
 CODE := topics engine tests $(wildcard benchmarks)
 UV := uv==0.13.9
 
-.PHONY: help setup demo lint test nightly evaluate bench-pipeline flood faults lock docs clean
+.PHONY: help setup demo lint test nightly evaluate closed-loop bench-pipeline flood faults lock docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -32,6 +32,9 @@ nightly: setup ## thousands of simulated runs with faults, from another seed eac
 
 evaluate: setup ## score the decisions on labelled traces of real mail (ARGS="--full": all settings, and the ablation)
 	@$(BIN)/python -m benchmarks.evaluate $(ARGS)
+
+closed-loop: setup ## simulate senders who retry: what a deferral costs them in minutes, and whether anything oscillates
+	@$(BIN)/python -m benchmarks.closed_loop $(ARGS)
 
 bench-pipeline: setup ## measure the engine against Kafka's own consumer tool and a stock Faust agent
 	@$(BIN)/python benchmarks/pipeline.py $(ARGS)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results
+from benchmarks.pages import Part
 
 KEPT = results.FOLDER / "evaluation.ndjson"
 ROOT = Path(__file__).parents[1]
 PAGES = {ROOT / "README.md": "summary", ROOT / "engine" / "models" / "README.md": "everything"}
-BEGIN, END = "<!-- evaluation: written by make evaluate -->", "<!-- evaluation: end -->"
+PART = Part("evaluation", "make evaluate")
 LABELS = ("admitted", "over kinds", "detected", "legit deferred", "with history")
 
 
@@ -80,15 +81,6 @@ def everything(result: dict[str, Any]) -> Iterator[str]:
         yield from ablated(result)
 
 
-def split(page: str) -> tuple[str, str, str]:
-    """The page before, between and behind the marks."""
-    before, begun, rest = page.partition(BEGIN)
-    between, ended, behind = rest.partition(END)
-    assert begun, "the page lacks the mark that the tables begin at"
-    assert ended, "the page lacks the mark that the tables end at"
-    return before, between, behind
-
-
 def text(name: str, result: dict[str, Any] | None) -> str:
     """What stands between the marks of a page, Markdown."""
     lines = ["No full run has been kept yet: `make evaluate ARGS=--full`."]
@@ -100,8 +92,7 @@ def text(name: str, result: dict[str, Any] | None) -> str:
 def write() -> None:
     """Bring both pages up to the last full result."""
     for page, name in PAGES.items():
-        before, _, behind = split(page.read_text(encoding="utf-8"))
-        page.write_text(before + BEGIN + text(name, results.latest(KEPT)) + END + behind, encoding="utf-8")
+        PART.write(page, text(name, results.latest(KEPT)))
 
 
 if __name__ == "__main__":

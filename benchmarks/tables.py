@@ -9,11 +9,12 @@ from typing import Any
 from benchmarks import report
 from benchmarks.cases import CaseResult
 from benchmarks.latency import Latency
+from benchmarks.pages import Part
 from benchmarks.results import latest
 from benchmarks.sizes import KEPT
 
 README = Path(__file__).with_name("README.md")
-BEGIN, END = "<!-- pipeline: written by benchmarks/tables.py -->", "<!-- pipeline: end -->"
+PART = Part("pipeline", "benchmarks/tables.py")
 
 
 def text(result: dict[str, Any] | None) -> str:
@@ -38,19 +39,9 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
     yield "Falls short: " + (report.losses(cases, latency) or "nothing, every target is kept") + "."
 
 
-def split(page: str) -> tuple[str, str, str]:
-    """The page before, between and behind the marks."""
-    before, begun, rest = page.partition(BEGIN)
-    between, ended, behind = rest.partition(END)
-    assert begun, "README.md lacks the mark that the tables begin at"
-    assert ended, "README.md lacks the mark that the tables end at"
-    return before, between, behind
-
-
 def write() -> None:
     """Bring README.md up to the last result."""
-    before, _, behind = split(README.read_text(encoding="utf-8"))
-    README.write_text(before + BEGIN + text(latest(KEPT)) + END + behind, encoding="utf-8")
+    PART.write(README, text(latest(KEPT)))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from engine.models import constants
     ("page", "name"), evaluation_tables.PAGES.items(), ids=lambda found: getattr(found, "name", found)
 )
 def test_the_pages_hold_the_last_full_result(page: Path, name: str) -> None:
-    _, between, _ = evaluation_tables.split(page.read_text(encoding="utf-8"))
+    _, between, _ = evaluation_tables.PART.split(page.read_text(encoding="utf-8"))
     assert between == evaluation_tables.text(name, results.latest(evaluation_tables.KEPT)), (
         "run `python -m benchmarks.evaluation_tables`"
     )
