@@ -26,6 +26,7 @@ from benchmarks.cluster import published
 from benchmarks.errors import Broken
 from benchmarks.machine import stamp
 from benchmarks.traces import Kafka
+from engine.assembly import PEAK_MEMORY
 from engine.config import Settings, load_settings
 from engine.local import EmbeddedBroker
 
@@ -40,11 +41,16 @@ class Setting:
     threshold: float
     partitions: int
     volume: int = 1
+    detector: str = PEAK_MEMORY
     delays_ms: tuple[int, ...] = (0,)
 
     def settings(self) -> Settings:
         """The configuration: everything else is at its default, whatever the environment says."""
-        return load_settings(None, {}, {"model.threshold": self.threshold, "topics.partitions": self.partitions})
+        return load_settings(
+            None,
+            {},
+            {"model.threshold": self.threshold, "topics.partitions": self.partitions, "model.detector": self.detector},
+        )
 
 
 @dataclass(slots=True)
@@ -107,13 +113,14 @@ def full_settings(default: Setting) -> list[Setting]:
     """The default first, then what is compared with it."""
     threshold, count = default.threshold, default.partitions
     return [
-        Setting(threshold, count, 1, (0, 250, 2000)),
+        Setting(threshold, count, delays_ms=(0, 250, 2000)),
         Setting(threshold / 2, count),
         Setting(threshold * 2, count),
         Setting(threshold, 1),
         Setting(threshold, 8),
         Setting(threshold, count, 5),
         Setting(threshold, count, 20),
+        Setting(threshold, count, detector="river"),
     ]
 
 
@@ -124,6 +131,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--partitions", type=int, default=default.topics.partitions, help="topics.partitions")
     parser.add_argument("--delay", type=int, default=0, metavar="MS", help="from a decision until the edge has it")
     parser.add_argument("--volume", type=int, default=1, metavar="FACTOR", help="multiply each event's messages")
+    parser.add_argument("--detector", choices=(PEAK_MEMORY, "river"), default=PEAK_MEMORY, help="model.detector")
     parser.add_argument("--no-causal", action="store_true", help="leave the causality check out")
     parser.add_argument("--through-kafka", action="store_true", help="also hold a worker on Kafka to the replay")
     parser.add_argument("--full", action="store_true", help="everything; keep the result and rewrite the tables")
@@ -133,7 +141,7 @@ def _arguments() -> argparse.Namespace:
 def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Everything that was asked for; the first row is the headline."""
     evaluation = Evaluation(folder, not options.no_causal)
-    chosen = Setting(options.threshold, options.partitions, options.volume, (options.delay,))
+    chosen = Setting(options.threshold, options.partitions, options.volume, options.detector, (options.delay,))
     rows = evaluation.rows(full_settings(chosen)[0] if options.full else chosen)
     evaluation.causal = False
     for setting in full_settings(chosen)[1:] if options.full else ():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.config import Settings
+from engine.errors import OperatorError
 from engine.models.pools import least_keys
 from engine.models.relays import relays_of
 from engine.policy.compose import POOL, PROBATION, VOLUME, Composer, Reply
@@ -10,6 +11,8 @@ from engine.policy.partition import Partition
 from engine.policy.throttle import Policy
 from engine.replay import EventReader, Replay
 from topics.contracts import CONNECTIONS
+
+PEAK_MEMORY = "peak-memory"
 
 
 def composer(settings: Settings) -> Composer:
@@ -19,16 +22,34 @@ def composer(settings: Settings) -> Composer:
     return Composer(settings.topics.prefix + CONNECTIONS.name, f"sha256:{settings.config_hash()}", reply)
 
 
-def partition(settings: Settings, number: int) -> Partition:
-    """A partition that has seen nothing yet."""
+def policy(settings: Settings, number: int) -> Policy:
+    """What the operator chose, for one partition."""
     window_ms, partitions = settings.worker.event_time_window_s * 1000, settings.topics.partitions
     keys, rule = least_keys(partitions), settings.model.wide_pools
     pool_keys, relays = (keys, 0.0 if rule == "off" else keys), relays_of(settings.relays)
-    policy = Policy(settings.model.threshold, window_ms, number, partitions, pool_keys, rule == "shadow", relays)
-    return Partition(policy, settings.worker.rows_per_partition)
+    return Policy(settings.model.threshold, window_ms, number, partitions, pool_keys, rule == "shadow", relays)
+
+
+def partition(settings: Settings, number: int) -> Partition:
+    """A partition that has seen nothing yet."""
+    return Partition(policy(settings, number), settings.worker.rows_per_partition)
 
 
 def replay(settings: Settings, reader: EventReader | None = None) -> Replay:
     """All partitions of a site that has seen nothing yet; ``reader`` if several replays share what is read."""
-    parts = [partition(settings, number) for number in range(settings.topics.partitions)]
-    return Replay(parts, composer(settings), reader)
+    numbers = range(settings.topics.partitions)
+    if settings.model.detector == PEAK_MEMORY:
+        return Replay([partition(settings, number) for number in numbers], composer(settings), reader)
+    from engine.analysis.second_opinion import WindowComposer, WindowPartition  # noqa: PLC0415 (river takes a second)
+
+    own = composer(settings)
+    windows = [WindowPartition(policy(settings, number), settings.river) for number in numbers]
+    return Replay(windows, WindowComposer(own.topic, own.config, own.reply, settings.river.pipeline), reader)
+
+
+def engines_own(settings: Settings, command: str) -> None:
+    """OperatorError if ``command``, which needs the engine's own model, is asked of another detector."""
+    if settings.model.detector != PEAK_MEMORY:
+        raise OperatorError(
+            f"model.detector = {settings.model.detector!r} is for replays and comparisons: {command} needs {PEAK_MEMORY!r}"
+        )

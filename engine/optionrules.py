@@ -15,6 +15,7 @@ REPLY_LENGTH = 200
 
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 _NAME = re.compile(r"[A-Za-z0-9._-]{0,180}")
+_PIPELINE = re.compile(r"gaussian|half-space-trees|\w+(\.\w+)*:\w+", re.ASCII)
 _STATUS = re.compile(r"4\.7\.[56]\d\d")
 
 
@@ -34,6 +35,11 @@ def kafka_name(value: str) -> str:
 def required_name(value: str) -> str:
     """As `kafka_name`, and not empty."""
     return kafka_name(value) if value else "a name"
+
+
+def pipeline(value: str) -> str:
+    """One of the pipelines at hand, or a module and a name in it."""
+    return "" if _PIPELINE.fullmatch(value) else "gaussian, half-space-trees or module:callable"
 
 
 def retention(value: int) -> str:

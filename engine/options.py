@@ -26,7 +26,8 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Rule:
     """How an option's value is checked. ``low``, ``high``: inclusive bounds; ``choices``: all that is allowed; ``wanted``: says
-    what the value should be, nothing if it is fine; ``secret``: never printed; ``decides``: changes decisions."""
+    what the value should be, nothing if it is fine; ``secret``: never printed; ``decides``: changes decisions; ``later``: is
+    younger than decisions that are kept, so at its default it leaves their hash as it was."""
 
     text: str
     low: float | None = None
@@ -35,6 +36,7 @@ class Rule:
     wanted: Callable[[Any], str] | None = None
     secret: bool = False
     decides: bool = False
+    later: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,13 @@ class Worker:
 class Model:
     """The detector. Its other constants are measured, not configured."""
 
+    detector: str = option(
+        "peak-memory",
+        "river: a second opinion for replays and comparisons, by the options of [river]",
+        choices=("peak-memory", "river"),
+        decides=True,
+        later=True,
+    )
     threshold: float = option(
         1.0,
         "the one knob: half of it throttles sooner, twice of it later, newcomers above all",
@@ -176,6 +185,24 @@ class Model:
         choices=("live", "shadow", "off"),
         decides=True,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class River:
+    """A second opinion (model.detector = "river"): any anomaly pipeline of river over closed windows, in replays alone."""
+
+    pipeline: str = option(
+        "gaussian",
+        "gaussian, half-space-trees, or module:callable, which makes a pipeline",
+        wanted=rules.pipeline,
+        decides=True,
+        later=True,
+    )
+    score: float = option(
+        0.999, "from this score on a window throttles its sender", low=0, high=1e9, decides=True, later=True
+    )
+    window_s: int = option(600, "length of a window", low=10, high=86_400, decides=True, later=True)
+    keys: int = option(100_000, "senders a partition that are watched, some kilobytes each", low=1, high=10_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +245,7 @@ class Settings:
     topics: Topics = Topics()
     worker: Worker = Worker()
     model: Model = Model()
+    river: River = River()
     reply: Reply = Reply()
     local: Local = Local()
     log: Log = Log()
@@ -225,15 +253,17 @@ class Settings:
 
     def config_hash(self) -> str:
         """SHA-256 in hex over the options that change decisions, as canonical JSON."""
+        values = {known: getattr(getattr(self, known.section), known.name) for known in OPTIONS if known.rule.decides}
         chosen: dict[str, Any] = {
-            known.path: getattr(getattr(self, known.section), known.name) for known in OPTIONS if known.rule.decides
+            known.path: value for known, value in values.items() if not known.rule.later or value != known.default
         }
         chosen["relays"] = self.relays
         return hashlib.sha256(json.dumps(chosen, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 SECTIONS: dict[str, type] = {
-    "kafka": Kafka, "topics": Topics, "worker": Worker, "model": Model, "reply": Reply, "local": Local, "log": Log
+    "kafka": Kafka, "topics": Topics, "worker": Worker, "model": Model, "river": River, "reply": Reply,
+    "local": Local, "log": Log
 }  # fmt: skip
 KINDS = {"int": int, "float": float, "str": str}
 

@@ -7,14 +7,13 @@ Rate: above a million events a second on one core.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.policy.compose import Composer
 from engine.policy.partition import Partition
 from topics.columns.keys import partitions_of_keys
 from topics.columns.scan import LAST_TS_MS, READY, EventColumns, empty_columns, scan_lines
@@ -92,10 +91,21 @@ class EventReader:
         return events
 
 
+class Composes(Protocol):
+    """What makes decisions of the partitions' verdicts; ``config`` names the configuration."""
+
+    @property
+    def config(self) -> str:
+        """ "sha256:..." of the options that change decisions."""
+
+    def decision(self, verdict: Any, partition: int) -> Decision:
+        """The decision for one verdict."""
+
+
 class Replay:
     """Partitions fed from a file. ``partitions`` are numbered from 0."""
 
-    def __init__(self, partitions: list[Partition], composer: Composer, reader: EventReader | None = None) -> None:
+    def __init__(self, partitions: Sequence[Partition], composer: Composes, reader: EventReader | None = None) -> None:
         self.partitions = partitions
         self.composer = composer
         self.reader = reader or EventReader()

@@ -38,10 +38,12 @@ def calibrate(ctx: click.Context, events: tuple[str, ...], budget: float, as_jso
     Exit status: 0, or 1 if no threshold keeps the budget, or 2 for misuse.
     """
     settings = settings_from(ctx)
+    from engine import assembly
     from engine.analysis import calibration
     from engine.analysis.contenders import Contender, contest
     from engine.warm import warm
 
+    assembly.engines_own(settings, "calibrate")
     warm()
 
     def run(contenders: list[Contender]) -> None:

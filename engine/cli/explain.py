@@ -40,11 +40,13 @@ def explain(ctx: click.Context, /, network: str, events: tuple[str, ...], **opti
     its last checkpoint has it, and the decisions on the topic.
     """
     settings, key = settings_from(ctx, kafka_bootstrap=options["bootstrap"]), key_from(network)
+    from engine import assembly
     from engine.analysis.explanation import in_lines
     from engine.analysis.moments import moment_ms
     from engine.stream.run import check_topics
     from engine.warm import warm
 
+    assembly.engines_own(settings, "explain")
     at_ms = None if options["at"] is None else moment_ms(options["at"])
     if not events and not settings.kafka.bootstrap:
         raise OperatorError(NO_SOURCE)

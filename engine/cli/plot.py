@@ -41,12 +41,14 @@ def plot(ctx: click.Context, /, network: str, source: str, **options: Any) -> No
     has lost its oldest events to retention, the history begins with what is left.
     """
     settings, key = settings_from(ctx, kafka_bootstrap=options["bootstrap"]), key_from(network)
+    from engine import assembly
     from engine.analysis.moments import moment_ms
     from engine.analysis.picture import frame_of, svg
     from engine.analysis.timeline import Follower
     from engine.models.constants import SCALE_NAMES
     from engine.warm import warm
 
+    assembly.engines_own(settings, "plot")
     if options["scale"] not in (None, *SCALE_NAMES):
         raise OperatorError(f"no count named {options['scale']!r}: there are {', '.join(SCALE_NAMES)}")
     since_ms, until_ms = (None if options[name] is None else moment_ms(options[name]) for name in ("since", "until"))

@@ -61,6 +61,7 @@ def warm(ctx: click.Context, /, logs: tuple[str, ...], kind: str, **options: Any
     from engine.warm import warm as compile_kernels
 
     reader = EventReader() if options["until"] is None else EventReader(moment_ms(options["until"]))
+    assembly.engines_own(settings, "warm")
     check_topics(settings, create=False)
     ground = asyncio.run(survey(settings))
     if ground.state_records and not options["replace"]:

@@ -18,6 +18,7 @@ import threading
 import faust
 import uvloop
 
+from engine.assembly import engines_own
 from engine.config import Settings
 from engine.errors import OperatorError
 from engine.stream.app import create_app
@@ -52,6 +53,7 @@ def check_topics(settings: Settings, *, create: bool) -> None:
 
 def run_worker(settings: Settings) -> None:
     """Run until stopped. The topics must have been checked."""
+    engines_own(settings, "a worker")
     if settings.log.level != "debug":
         for name in QUIET:
             logging.getLogger(name).setLevel(logging.ERROR)

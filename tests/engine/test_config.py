@@ -198,6 +198,7 @@ def test_the_hash_names_what_changes_decisions_and_nothing_else() -> None:
     assert hashed(model_threshold=2) != plain
     assert hashed(topics_partitions=8) != plain
     assert hashed(worker_event_time_window_s=60) != plain
+    assert hashed(model_detector="river") != plain != hashed(river_window_s=60)
     assert hashed(topics_prefix="x", worker_app_id="y", local_port=1, kafka_bootstrap="a:1") == plain
     assert hashed(model_threshold="1") == hashed(model_threshold=1.0) == plain
 

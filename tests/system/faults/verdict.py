@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -73,7 +73,9 @@ def judge(settings: Settings, lines: list[bytes], gap: Gap = NO_GAP) -> Verdict:
     return verdict
 
 
-def _replayed(settings: Settings, lines: list[bytes], gap: Gap) -> tuple[list[Partition], dict[Where, dict[str, Any]]]:
+def _replayed(
+    settings: Settings, lines: list[bytes], gap: Gap
+) -> tuple[Sequence[Partition], dict[Where, dict[str, Any]]]:
     """State and decisions of a replay, with the offsets that the events have on the topic."""
     engine = Replay([partition(settings, number) for number in range(settings.topics.partitions)], composer(settings))
     found = {}
