@@ -33,7 +33,7 @@ Run = Callable[..., tuple[int, Any]]
 
 @pytest.fixture(scope="module")
 def month(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_month(tmp_path_factory.mktemp("month") / "events.ndjson", size=0.01)
+    return write_month(tmp_path_factory.mktemp("month") / "events.ndjson")
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def month(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_month(tmp_path_factory.mktemp("month") / "events.ndjson", size=0.01)
+    return write_month(tmp_path_factory.mktemp("month") / "events.ndjson")
 
 
 @pytest.fixture(scope="module")

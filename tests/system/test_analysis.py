@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from engine.cli import main
 from engine.local import EmbeddedBroker
+from tests.engine.logs import file_of, stamped
 from tests.months import write_month
-from tests.system.workers import WorkerProcess, environment, tidegate
+from tests.system.workers import WorkerProcess, environment
 from topics.keys import key_of, key_text
 from topics.partitioner import partition_of
 
@@ -20,20 +23,47 @@ PARTITIONS = 4
 
 @pytest.fixture(scope="module")
 def month(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_month(tmp_path_factory.mktemp("month") / "events.ndjson", size=0.01)
+    return write_month(tmp_path_factory.mktemp("month") / "events.ndjson")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Topics of a test's own, and the commands put to them, within this process: a start costs more than an answer."""
+
+    env: dict[str, str]
+    captured: pytest.CaptureFixture[bytes]
+
+    def tidegate(self, *arguments: str) -> tuple[int, bytes, bytes]:
+        """Exit status, standard output, standard error."""
+        self.captured.readouterr()
+        status = main(list(arguments))
+        return status, *self.captured.readouterr()
+
+    def said(self, *arguments: str) -> bytes:
+        """The output of a command that must go well."""
+        status, out, err = self.tidegate(*arguments)
+        assert status == 0, err.decode()
+        return out
+
+    def explain(self, network: str, *arguments: str) -> dict[str, Any]:
+        """The explanation's JSON."""
+        return dict(orjson.loads(self.said("explain", network, *arguments, "--json")))
+
+    def decisions(self) -> list[dict[str, Any]]:
+        """All on the topic."""
+        return decisions_of(self.said("decisions", "--no-follow", "--json"))
 
 
 @pytest.fixture
-def cluster(broker: EmbeddedBroker, prefix: str) -> dict[str, str]:
+def cluster(
+    broker: EmbeddedBroker, prefix: str, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> Cluster:
     env = environment(broker.bootstrap, prefix, PARTITIONS)
-    said("topics", "--create", env=env)
-    return env
-
-
-def said(*arguments: str, env: dict[str, str], stdin: bytes = b"") -> bytes:
-    done = tidegate(*arguments, env=env, stdin=stdin)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    made = Cluster(env, capsysbinary)
+    made.said("topics", "--create")
+    return made
 
 
 def work(env: dict[str, str], folder: Path, events: int) -> None:
@@ -46,41 +76,39 @@ def decisions_of(output: bytes) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in output.splitlines()]
 
 
-def test_a_cluster_explains_and_draws_as_the_file_does(cluster: dict[str, str], month: Path, tmp_path: Path) -> None:
-    said("produce", str(month), env=cluster)
-    work(cluster, tmp_path, month.read_bytes().count(b"\n"))
-    throttles = decisions_of(said("decisions", "--no-follow", "--json", env=cluster))
+def test_a_cluster_explains_and_draws_as_the_file_does_but_cannot_go_back(
+    cluster: Cluster, month: Path, tmp_path: Path
+) -> None:
+    cluster.said("produce", str(month))
+    work(cluster.env, tmp_path, month.read_bytes().count(b"\n"))
+    throttles = cluster.decisions()
     last = max((found for found in throttles if found["verdict"] == "throttle"), key=lambda found: found["issued"])
     network, at = last["network"], str(orjson.loads(month.read_bytes().splitlines()[-1])["ts"] + 1000)
-    theirs = orjson.loads(said("explain", network, "--at", at, "--json", env=cluster))
-    ours = orjson.loads(said("explain", network, str(month), "--at", at, "--json", env=cluster))
+    theirs = cluster.explain(network, "--at", at)
+    ours = cluster.explain(network, str(month), "--at", at)
     assert theirs["decisions"][-1] == ours["decisions"][-1] == last
     for answer in (theirs, ours):
         del answer["decisions"]  # of the superseded ones compaction may have left some
     assert theirs == ours
     assert theirs["throttled"] == (last["until"] > int(at))
-    drawn = [said("plot", network, "--from", source, "--out", "-", env=cluster) for source in ("topic", str(month))]
+    drawn = [cluster.said("plot", network, "--from", source, "--out", "-") for source in ("topic", str(month))]
     assert drawn[0] == drawn[1]
     assert b"<svg" in drawn[0]
+    refused = cluster.tidegate("explain", network, "--at", "2025-11-01")
+    assert refused[0] == 2
+    assert b"can't go back: give EVENTS" in refused[2]
 
 
-def test_the_state_of_a_cluster_cannot_go_back(cluster: dict[str, str], tmp_path: Path) -> None:
-    said("produce", "-", env=cluster, stdin=b'{"ts":1764000000000,"ip":"192.0.2.1"}\n')
-    work(cluster, tmp_path, 1)
-    refused = tidegate("explain", "192.0.2.1", "--at", "2025-11-01", env=cluster)
-    assert refused.returncode == 2
-    assert b"can't go back: give EVENTS" in refused.stderr
-
-
-def parted(month: Path, folder: Path, after_ms: int) -> tuple[Path, bytes, list[int]]:
-    """What is before a moment as a file, the rest as lines, and how many events of the first part each partition gets."""
+def parted(month: Path, folder: Path, after_ms: int) -> tuple[Path, Path, list[int]]:
+    """What is before a moment and the rest, as files, and how many events of the first part each partition gets."""
     lines = month.read_bytes().splitlines(keepends=True)
     first = [line for line in lines if stamp(line) <= after_ms]
     (folder / "first.ndjson").write_bytes(b"".join(first))
     dealt = [0] * PARTITIONS
     for line in first:
         dealt[partition_of(key_text(key_of(orjson.loads(line)["ip"])).encode(), PARTITIONS)] += 1
-    return folder / "first.ndjson", b"".join(lines[len(first) :]), dealt
+    (folder / "second.ndjson").write_bytes(b"".join(lines[len(first) :]))
+    return folder / "first.ndjson", folder / "second.ndjson", dealt
 
 
 def stamp(line: bytes) -> int:
@@ -95,57 +123,61 @@ def from_offsets(decisions: list[dict[str, Any]], dealt: list[int]) -> list[byte
 
 
 def test_warmed_with_old_logs_a_worker_goes_on_as_if_it_had_seen_them(
-    cluster: dict[str, str], month: Path, tmp_path: Path
+    cluster: Cluster, month: Path, tmp_path: Path
 ) -> None:
-    whole = decisions_of(said("replay", str(month), "--decisions", "-", env=cluster))
+    whole = decisions_of(cluster.said("replay", str(month), "--decisions", "-"))
     throttles = [decision for decision in whole if decision["verdict"] == "throttle"]
     first, second, dealt = parted(month, tmp_path, throttles[len(throttles) // 2]["issued"])
-    warmed = tidegate("warm", str(first), env=cluster)
-    assert warmed.returncode == 0, warmed.stderr.decode()
-    standing = decisions_of(said("decisions", "--no-follow", "--json", env=cluster))
+    cluster.said("warm", str(first))
+    standing = cluster.decisions()
     assert {decision["source"]["offset"] for decision in standing} == {-1}
-    said("produce", "-", env=cluster, stdin=second)
-    work(cluster, tmp_path, month.read_bytes().count(b"\n"))
-    published = decisions_of(said("decisions", "--no-follow", "--json", env=cluster))
+    cluster.said("produce", str(second))
+    work(cluster.env, tmp_path, month.read_bytes().count(b"\n"))
+    published = cluster.decisions()
     later = [line for line in from_offsets(whole, dealt) if orjson.loads(line)["source"]["offset"] >= 0]
     ours = [orjson.dumps(decision) for decision in published if decision not in standing]
     assert len(later) > 20
     assert sorted(ours) == sorted(later)
-    told = {
-        found["network"]: found for found in decisions_of(said("replay", str(first), "--decisions", "-", env=cluster))
-    }
+    told = {found["network"]: found for found in decisions_of(cluster.said("replay", str(first), "--decisions", "-"))}
     for decision in standing:
         assert {**decision, "source": None} == {**told[decision["network"]], "source": None}
 
 
-def test_a_state_that_is_there_is_not_replaced_unasked(cluster: dict[str, str], tmp_path: Path) -> None:
+def test_a_state_that_is_there_is_not_replaced_unasked(cluster: Cluster, tmp_path: Path) -> None:
     first, other = tmp_path / "first.ndjson", tmp_path / "other.ndjson"
     first.write_bytes(b'{"ts":1764000000000,"ip":"192.0.2.1","messages":7}\n{"ts":1764000000001,"ip":"192.0.2.9"}\n')
     other.write_bytes(b'{"ts":1764000000000,"ip":"192.0.2.1","messages":3}\n')
-    assert tidegate("warm", str(first), env=cluster).returncode == 0
-    refused = tidegate("warm", str(other), env=cluster)
-    assert refused.returncode == 2
-    assert b"the cluster has state already" in refused.stderr
-    with WorkerProcess(cluster, tmp_path) as worker:
+    cluster.said("warm", str(first))
+    refused = cluster.tidegate("warm", str(other))
+    assert refused[0] == 2
+    assert b"the cluster has state already" in refused[2]
+    with WorkerProcess(cluster.env, tmp_path) as worker:
         worker.wait_for(PARTITIONS, 2)
-        busy = tidegate("warm", str(other), "--replace", env=cluster)
+        busy = cluster.tidegate("warm", str(other), "--replace")
         assert worker.stop() == 0
-    assert (busy.returncode, b"1 worker of" in busy.stderr) == (2, True)
-    replaced = tidegate("warm", str(other), "--replace", env=cluster)
-    assert replaced.returncode == 0, replaced.stderr.decode()
-    known, forgotten = (
-        orjson.loads(said("explain", network, "--json", env=cluster)) for network in ("192.0.2.1", "192.0.2.9")
-    )
+    assert (busy[0], b"1 worker of" in busy[2]) == (2, True)
+    cluster.said("warm", str(other), "--replace")
+    known, forgotten = (cluster.explain(network) for network in ("192.0.2.1", "192.0.2.9"))
     assert (known["past"]["accepted"], forgotten["past"]) == (3, None)
 
 
-def test_what_is_on_the_topic_is_not_counted_twice(cluster: dict[str, str], tmp_path: Path) -> None:
+def test_what_is_on_the_topic_is_not_counted_twice(cluster: Cluster, tmp_path: Path) -> None:
     logs = tmp_path / "logs.ndjson"
     logs.write_bytes(b'{"ts":1764000000000,"ip":"192.0.2.1"}\n{"ts":1764000009000,"ip":"192.0.2.1"}\n')
-    said("produce", "-", env=cluster, stdin=b'{"ts":1764000005000,"ip":"192.0.2.1"}\n')
-    refused = tidegate("warm", str(logs), env=cluster)
-    assert refused.returncode == 2
-    assert b"say --until 1764000004999" in refused.stderr
-    said("warm", str(logs), "--until", "1764000004999", env=cluster)
-    work(cluster, tmp_path, 2)
-    assert orjson.loads(said("explain", "192.0.2.1", "--json", env=cluster))["past"]["accepted"] == 2
+    reported = tmp_path / "reported.ndjson"
+    reported.write_bytes(b'{"ts":1764000005000,"ip":"192.0.2.1"}\n')
+    cluster.said("produce", str(reported))
+    refused = cluster.tidegate("warm", str(logs))
+    assert refused[0] == 2
+    assert b"say --until 1764000004999" in refused[2]
+    cluster.said("warm", str(logs), "--until", "1764000004999")
+    work(cluster.env, tmp_path, 2)
+    assert cluster.explain("192.0.2.1")["past"]["accepted"] == 2
+
+
+def test_the_logs_of_a_mail_server_are_a_history(cluster: Cluster, tmp_path: Path) -> None:
+    bodies = (f"{verb} from unknown[192.0.2.{i}]" for i in (1, 2) for verb in ("connect", "disconnect"))
+    log = file_of(tmp_path, stamped(bodies, program="postfix/smtpd[7]: "))
+    cluster.said("warm", str(log), "--format", "postfix", "--year", "2024", "--time-zone", "UTC")
+    past = cluster.explain("192.0.2.2")["past"]
+    assert past["first_seen_ms"] == 1_714_557_602_000
