@@ -26,6 +26,7 @@ from benchmarks.cluster import published
 from benchmarks.errors import Broken
 from benchmarks.machine import stamp
 from benchmarks.traces import Kafka
+from engine.analysis.knob import as_option
 from engine.assembly import PEAK_MEMORY
 from engine.config import Settings, load_settings
 from engine.local import EmbeddedBroker
@@ -46,10 +47,11 @@ class Setting:
 
     def settings(self) -> Settings:
         """The configuration: everything else is at its default, whatever the environment says."""
+        knob, value = as_option(self.threshold)
         return load_settings(
             None,
             {},
-            {"model.threshold": self.threshold, "topics.partitions": self.partitions, "model.detector": self.detector},
+            {f"model.{knob}": value, "topics.partitions": self.partitions, "model.detector": self.detector},
         )
 
 
@@ -127,7 +129,7 @@ def full_settings(default: Setting) -> list[Setting]:
 def _arguments() -> argparse.Namespace:
     default = load_settings(None, {}, {})
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threshold", type=float, default=default.model.threshold, help="model.threshold")
+    parser.add_argument("--threshold", type=float, default=default.model.threshold, help="T, the model's knob")
     parser.add_argument("--partitions", type=int, default=default.topics.partitions, help="topics.partitions")
     parser.add_argument("--delay", type=int, default=0, metavar="MS", help="from a decision until the edge has it")
     parser.add_argument("--volume", type=int, default=1, metavar="FACTOR", help="multiply each event's messages")

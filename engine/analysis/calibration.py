@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from engine.analysis.contenders import Contender
+from engine.analysis.knob import turned
 from engine.analysis.ledger import Counts, Ledger
 from engine.analysis.senders import WITH_HISTORY
 from engine.config import Settings
@@ -114,7 +115,7 @@ def calibrate(settings: Settings, budget: float, run: Callable[[list[Contender]]
 
 
 def _contenders(settings: Settings, thresholds: Sequence[float]) -> list[Contender]:
-    return [Contender(replace(settings, model=replace(settings.model, threshold=t)), 0) for t in thresholds]
+    return [Contender(turned(settings, threshold), 0) for threshold in thresholds]
 
 
 def _most_held(ledger: Ledger) -> list[tuple[str, str, int, int]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
+from engine.analysis.knob import as_lines
 from engine.cli.columns import aligned
 from engine.cli.files import event_files
 from engine.cli.options import settings_from
@@ -15,7 +16,7 @@ from engine.cli.replay import report_poison
 if TYPE_CHECKING:
     from engine.analysis.calibration import Calibration, Trial
 
-HEADS = ("threshold", "throttled", "sender-days: choosing", "afterwards", "with history", "messages delayed", "held")
+HEADS = ("T", "throttled", "sender-days: choosing", "afterwards", "with history", "messages delayed", "held")
 HELD_HEADS = ("network", "sender", "delayed", "held")
 EVENTS = click.Path(exists=True, dir_okay=False)
 
@@ -29,7 +30,7 @@ EVENTS = click.Path(exists=True, dir_okay=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 @click.pass_context
 def calibrate(ctx: click.Context, events: tuple[str, ...], budget: float, as_json: bool) -> None:
-    """Find the most sensitive model.threshold that a site's own mail allows, and say what it would have caught and delayed.
+    """Find the most sensitive setting that a site's own mail allows, and say what it would have caught and delayed.
 
     A sender-day is a day on which a sender had mail accepted; it counts as delayed if some of that mail was. The threshold
     is chosen on the first 70 % of the time and judged on the rest. The files are read twice; their events must be of the
@@ -70,18 +71,18 @@ def show(answer: Calibration) -> None:
         click.echo(line)
     chosen = answer.chosen
     if chosen is None:
-        click.echo(f"\nno threshold up to {answer.trials[-1].threshold:g} keeps a budget of {answer.budget:.2%}")
+        click.echo(f"\nno T up to {answer.trials[-1].threshold:g} keeps a budget of {answer.budget:.2%}")
         return
     after = chosen.judging
     click.echo(
-        f"\nchosen: {chosen.threshold:g}. On the days that it was not chosen on, it would have delayed mail on "
+        f"\nchosen: T = {chosen.threshold:g}. On the days that it was not chosen on, it would have delayed mail on "
         f"{after.sender_days_delayed:,} of {after.sender_days:,} sender-days ({after.days_share:.2%}): {after.delayed:,} of "
         f"{after.accepted:,} accepted messages; and held {after.held:,} of {after.refused:,} refused ones.\n"
         "\nmost delayed and held over all days:"
     )
     for line in aligned(HELD_HEADS, answer.most_held):
         click.echo(line)
-    click.echo(f"\n[model]\nthreshold = {chosen.threshold:g}")
+    click.echo(f"\n{as_lines(chosen.threshold)}", nl=False)
 
 
 def _row(trial: Trial) -> tuple[object, ...]:

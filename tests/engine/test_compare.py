@@ -17,6 +17,7 @@ from engine.analysis import calibration
 from engine.analysis.calibration import Trial, choose
 from engine.analysis.comparison import compare
 from engine.analysis.contenders import Contender, contest
+from engine.analysis.knob import as_lines, as_option, turned
 from engine.analysis.ledger import Counts
 from engine.analysis.senders import CLASSES, Senders
 from engine.cli import main
@@ -40,7 +41,7 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(month: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     monkeypatch.chdir(tmp_path)
     for name, threshold in (("even", 1.0), ("strict", 0.25), ("lax", 50.0)):
-        (tmp_path / f"{name}.toml").write_text(f"[model]\nthreshold = {threshold}\n")
+        (tmp_path / f"{name}.toml").write_text(as_lines(threshold))
 
     def answered(*arguments: str) -> tuple[int, Any]:
         status = main([*arguments, str(month), "--json"])
@@ -95,7 +96,7 @@ def test_a_configuration_that_is_not_there_is_one_line(
 
 
 def test_one_pass_for_many_says_what_a_pass_for_each_says(month: Path) -> None:
-    chosen = [load_settings(None, {}, {"model.threshold": threshold}) for threshold in (0.5, 2.0)]
+    chosen = [turned(load_settings(None, {}, {}), threshold) for threshold in (0.5, 2.0)]
     together = [Contender(settings, 0) for settings in chosen]
     contest(together, [io.BytesIO(month.read_bytes())])
     for settings, contender in zip(chosen, together, strict=True):
@@ -178,7 +179,7 @@ def test_for_people_the_answers_are_tables(
     monkeypatch.setattr(calibration, "COARSE", (1.0, 4.0))
     monkeypatch.setattr(calibration, "FINER", 1)
     for name, threshold in (("even", 1.0), ("strict", 0.25)):
-        (tmp_path / f"{name}.toml").write_text(f"[model]\nthreshold = {threshold}\n")
+        (tmp_path / f"{name}.toml").write_text(as_lines(threshold))
     pair = [f"--{which}={tmp_path / name}.toml" for which, name in (("old", "even"), ("new", "strict"))]
     assert main(["compare", *pair, str(month), "--budget", "0"]) == 1
     said = capsys.readouterr()
@@ -186,9 +187,16 @@ def test_for_people_the_answers_are_tables(
         assert f"\n{name}" in said.out
     assert "over the budget of 0 %" in said.err
     assert main(["calibrate", str(month), "--budget", "2"]) == 0
-    assert capsys.readouterr().out.splitlines()[-2:][0] == "[model]"
+    out = capsys.readouterr().out
+    assert out.endswith((as_lines(1.0), as_lines(4.0), as_lines(2.0)))
 
 
 def test_columns_are_as_wide_as_they_need() -> None:
     lines = list(aligned(("name", "count", "share"), [("a", 1234567, "0.50%"), ("longer", None, "12.00%")]))
     assert lines == ["name        count   share", "a       1,234,567   0.50%", "longer          -  12.00%"]
+
+
+@given(st.floats(0.06, 90).map(lambda threshold: float(f"{threshold:g}")))
+def test_the_knob_as_an_option_is_the_knob_turned(threshold: float) -> None:
+    name, value = as_option(threshold)
+    assert load_settings(None, {}, {f"model.{name}": value}) == turned(load_settings(None, {}, {}), threshold)

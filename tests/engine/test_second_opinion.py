@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from river import anomaly, compose, preprocessing
 
 from engine import assembly
+from engine.analysis.knob import as_lines
 from engine.analysis.second_opinion import WindowPartition, gaussian, half_space_trees
 from engine.cli import main
 from engine.config import Settings, load_settings
@@ -92,7 +93,7 @@ def test_retries_are_no_demand() -> None:
 
 
 def test_it_compares_with_the_engine_s_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "own.toml").write_text("[model]\nthreshold = 1.0\n")
+    (tmp_path / "own.toml").write_text(as_lines(1.0))
     (tmp_path / "river.toml").write_text('[model]\ndetector = "river"\n')
     events = tmp_path / "events.ndjson"
     events.write_bytes(b"".join(mail()))
