@@ -10,16 +10,37 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from topics.columns.scan import EventColumns
 from topics.decisions import THROTTLE, Decision
-from topics.keys import key_of_network
+from topics.keys import key_of
 
 MINUTE_MS = 60_000
 ROUNDING = 1e-9  # a token that is due to the millisecond is there
+
+
+class Place(NamedTuple):
+    """A network as the keys under it: those that are ``prefix`` when shifted right by ``shift``."""
+
+    shift: int
+    prefix: int
+
+    def holds(self, key: int) -> bool:
+        """Whether a key lies in the network."""
+        return key >> self.shift == self.prefix
+
+
+@lru_cache(maxsize=65536)
+def place_of(network: str) -> Place:
+    """The place of a network as decisions name it: ``192.0.2.7/32``, ``2001:db8::/32``."""
+    address, _, length = network.partition("/")
+    shift = (64 if ":" in address else 32) - int(length)
+    return Place(shift, key_of(address) >> shift)
 
 
 class Bucket:
@@ -46,45 +67,55 @@ class Bucket:
 
 
 class Edge:
-    """The buckets by key. Bounded by the networks that were ever throttled and have not come back since."""
+    """The buckets by network; the longest network in force that holds an address counts. Bounded by the networks that were
+    ever throttled and have not come back since."""
 
     def __init__(self, delay_ms: int = 0) -> None:
         self._delay_ms = delay_ms
-        self._coming: dict[int, deque[Decision]] = {}
-        self._buckets: dict[int, Bucket] = {}
+        self._coming: dict[Place, deque[Decision]] = {}
+        self._buckets: dict[Place, Bucket] = {}
+        self._shifts: list[int] = []  # of all networks so far, the longest networks first
 
     def learn(self, decisions: Iterable[Decision]) -> None:
         """Decisions on their way to the edge, in the order of their issue."""
         for decision in decisions:
-            self._coming.setdefault(key_of_network(decision.network), deque()).append(decision)
+            place = place_of(decision.network)
+            self._coming.setdefault(place, deque()).append(decision)
+            if place.shift not in self._shifts:
+                self._shifts = sorted([*self._shifts, place.shift])
 
     def offer(self, events: EventColumns) -> npt.NDArray[np.int64]:
         """Messages deferred of each event, in order."""
-        deferred = np.zeros(len(events.key), np.int64)
-        watched = self._coming.keys() | self._buckets.keys()
-        if not watched:
-            return deferred
-        for i in np.flatnonzero(np.isin(events.key, np.fromiter(watched, np.uint64))).tolist():
+        deferred, watched = np.zeros(len(events.key), np.int64), np.zeros(len(events.key), bool)
+        places = self._coming.keys() | self._buckets.keys()
+        for shift in self._shifts:
+            prefixes = np.array([place.prefix for place in places if place.shift == shift], np.uint64)
+            watched |= np.isin(events.key >> np.uint64(shift), prefixes)
+        for i in np.flatnonzero(watched).tolist():
             messages = int(events.messages[i])
             deferred[i] = messages - self.admit(int(events.key[i]), int(events.ts_ms[i]), messages)
         return deferred
 
     def admit(self, key: int, now_ms: int, messages: int) -> int:
         """How many of a sender's messages pass now."""
-        self._catch_up(key, now_ms)
-        bucket = self._buckets.get(key)
-        if bucket is not None and bucket.until_ms <= now_ms:
-            del self._buckets[key]
-            bucket = None
-        return messages if bucket is None else bucket.admit(now_ms, messages)
+        for shift in self._shifts:
+            place = Place(shift, key >> shift)
+            self._catch_up(place, now_ms)
+            bucket = self._buckets.get(place)
+            if bucket is None:
+                continue
+            if bucket.until_ms > now_ms:
+                return bucket.admit(now_ms, messages)
+            del self._buckets[place]
+        return messages
 
-    def _catch_up(self, key: int, now_ms: int) -> None:
-        """Take what has arrived for a key."""
-        coming = self._coming.get(key)
+    def _catch_up(self, place: Place, now_ms: int) -> None:
+        """Take what has arrived for a network."""
+        coming = self._coming.get(place)
         while coming and coming[0].issued + self._delay_ms <= now_ms:
             decision = coming.popleft()
-            before = self._buckets.pop(key, None)
+            before = self._buckets.pop(place, None)
             if decision.verdict == THROTTLE:
-                self._buckets[key] = Bucket(decision, decision.issued + self._delay_ms, before)
+                self._buckets[place] = Bucket(decision, decision.issued + self._delay_ms, before)
         if coming is not None and not coming:
-            del self._coming[key]
+            del self._coming[place]

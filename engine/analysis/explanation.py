@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from engine.analysis.edge import place_of
 from engine.analysis.moments import moment, span
 from engine.models.constants import PROBATION_DAYS, SCALE_MS, SCALE_NAMES
 from engine.models.layout import WAITING
@@ -70,7 +71,8 @@ class Throttle:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """``past`` is None for a sender that the state doesn't know; ``decisions``: on this network up to then, oldest first."""
+    """``past`` is None for a sender that the state doesn't know; ``decisions``: on this network, and on those
+    around it, up to then, oldest first."""
 
     network: str
     at_ms: int
@@ -132,7 +134,7 @@ def explain(partition: Partition, key: int, at_ms: int, decisions: Sequence[Deci
     """The answer as of ``at_ms``, which must not lie before what the partition has applied. ``config``: its hash."""
     number, network = row_of(partition, key), network_text(key)
     before = [decision for decision in decisions if decision.issued <= at_ms]
-    told = before[-1] if before and before[-1].verdict == THROTTLE and before[-1].until > at_ms else None
+    told = in_force(before, at_ms)
     if number == NO_ROW:
         throttle = None if told is None else Throttle(told.until, told.rate_per_min, told.burst, told)
         return Explanation(network, at_ms, None, [], throttle, before, config)
@@ -142,11 +144,21 @@ def explain(partition: Partition, key: int, at_ms: int, decisions: Sequence[Deci
     throttle = None
     if row["flags"] & WAITING and row["until_ms"] > at_ms:
         rate = float(row["rate_per_h"])
-        burst = max(1.0, rate) if told is None else told.burst
-        throttle = Throttle(int(row["until_ms"]), round(rate / 60, 6), round(burst, 3), told)
+        own = told if told is not None and told.network == network else None
+        burst = max(1.0, rate) if own is None else own.burst
+        throttle = Throttle(int(row["until_ms"]), round(rate / 60, 6), round(burst, 3), own)
+    elif told is not None and told.network != network:
+        throttle = Throttle(told.until, told.rate_per_min, told.burst, told)
     expected = found["memory"] if past.active_days else newcomers_peak(partition)
     weighed = [_weighed(s, found, float(expected[s])) for s in range(len(SCALE_NAMES))]
     return Explanation(network, at_ms, past, weighed, throttle, before, config)
+
+
+def in_force(decisions: Sequence[Decision], at_ms: int) -> Decision | None:
+    """The decision that an edge goes by: of the longest network with one that isn't over; ``decisions`` in order of issue."""
+    latest = {decision.network: decision for decision in decisions}
+    live = [made for made in latest.values() if made.verdict == THROTTLE and made.until > at_ms]
+    return min(live, key=lambda made: place_of(made.network).shift, default=None)
 
 
 def newcomers_peak(partition: Partition) -> npt.NDArray[np.float64]:

@@ -60,6 +60,7 @@ class Follower:
 
     def __init__(self, settings: Settings, key: int) -> None:
         self.key = key
+        self._network = network_text(key)
         self.number = partition_of(key_text(key).encode(), settings.topics.partitions)
         self._partitions = settings.topics.partitions
         self._partition = assembly.partition(settings, self.number)
@@ -88,7 +89,9 @@ class Follower:
     def _apply(self, events: EventColumns, first: int, last: int) -> None:
         for verdict in self._partition.apply(events, first, last):
             if int(verdict["key"]) == self.key:
-                self._decisions.append(self._composer.decision(verdict, self.number))
+                decision = self._composer.decision(verdict, self.number)
+                if decision.network == self._network:  # and not one around it
+                    self._decisions.append(decision)
 
     def _sample(self, ts_ms: int, messages: int, outcome: int) -> None:
         number = row_of(self._partition, self.key)
@@ -97,7 +100,7 @@ class Follower:
 
     def timeline(self) -> Timeline:
         """All samples so far."""
-        network, ledger = network_text(self.key), Ledger()
+        network, ledger = self._network, Ledger()
         ledger.note([decision for decision in self._decisions if decision.verdict == THROTTLE])
         samples = Samples(
             np.array([sample[0] for sample in self._samples], np.int64),

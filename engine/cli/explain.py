@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from engine.analysis.edge import place_of
 from engine.cli.decisions import read_decisions
 from engine.cli.files import event_files, progress
 from engine.cli.options import bootstrap_option, settings_from
@@ -16,7 +17,7 @@ from engine.cli.replay import report_poison
 from engine.config import Settings
 from engine.errors import OperatorError
 from topics.decisions import BadDecision, Decision, decode_decision
-from topics.keys import key_of, key_of_network, key_text, network_text
+from topics.keys import key_of, key_of_network, key_text
 from topics.partitioner import partition_of
 
 if TYPE_CHECKING:
@@ -75,10 +76,10 @@ def from_files(settings: Settings, key: int, at_ms: int | None, events: tuple[st
     from engine.replay import EventReader
 
     engine = assembly.replay(settings, EventReader() if at_ms is None else EventReader(at_ms))
-    network, decisions = network_text(key), []
+    decisions: list[Decision] = []
     for source in event_files(events, "replay"):
         for found in engine.run(source):
-            decisions += [decision for decision in found if decision.network == network]
+            decisions += [decision for decision in found if place_of(decision.network).holds(key)]
     report_poison(engine.tally)
     if not engine.tally.events:
         raise OperatorError("no event up to then" if at_ms is not None else "no event in these files")
@@ -95,7 +96,7 @@ async def from_cluster(settings: Settings, key: int, at_ms: int | None) -> Expla
     from engine.analysis.moments import moment
     from engine.stream.looking import partition_state
 
-    decisions = await decisions_on(settings, network_text(key))
+    decisions = await decisions_on(settings, key)
     number = partition_of(key_text(key).encode(), settings.topics.partitions)
     with progress(100, "state") as bar:
         partition = await partition_state(
@@ -110,14 +111,14 @@ async def from_cluster(settings: Settings, key: int, at_ms: int | None) -> Expla
     return explanation.explain(partition, key, now_ms, decisions, assembly.composer(settings).config)
 
 
-async def decisions_on(settings: Settings, network: str) -> list[Decision]:
-    """The decisions on one network that the topic still has, in the order of their issue."""
+async def decisions_on(settings: Settings, key: int) -> list[Decision]:
+    """The decisions on a sender and on the networks around it that the topic still has, in the order of their issue."""
     found = []
     async for value in read_decisions(settings, follow=False):
         try:
             decision = decode_decision(value)
         except BadDecision:
             continue
-        if decision.network == network:
+        if place_of(decision.network).holds(key):
             found.append(decision)
     return sorted(found, key=lambda decision: decision.issued)

@@ -24,7 +24,7 @@ from topics.decisions import Decision, Source, encode_decision
 from topics.keys import key_of
 
 ADDRESSES = ("192.0.2.7", "198.51.100.1", "2001:db8:1:2::1", "2001:db8:1:2::2")
-NETWORKS = ("192.0.2.7/32", "2001:db8:1:2::/64")
+NETWORKS = ("192.0.2.7/32", "2001:db8:1:2::/64", "192.0.2.0/24", "2001:db8::/32", "192.0.0.0/16")
 
 mails = st.lists(st.tuples(st.integers(0, 5_000_000), st.sampled_from(ADDRESSES), st.integers(0, 30)), max_size=60).map(
     lambda found: sorted(found, key=lambda mail: mail[0])

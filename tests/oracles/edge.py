@@ -29,11 +29,16 @@ def deferred(mails: Sequence[Mail], decisions: Sequence[dict[str, Any]], delay_m
                     "at": arrived, "until": decision["until"],
                 }  # fmt: skip
         passed = messages
-        for network, bucket in in_force.items():
-            if ip_address(address) in ip_network(network) and now_ms < bucket["until"]:
-                filled = bucket["tokens"] + (now_ms - bucket["at"]) * bucket["rate"]
-                bucket["tokens"], bucket["at"] = min(bucket["size"], filled), now_ms
-                passed = min(messages, int(bucket["tokens"] + 1e-9))
-                bucket["tokens"] -= passed
+        around = [
+            ip_network(network)
+            for network, bucket in in_force.items()
+            if ip_address(address) in ip_network(network) and now_ms < bucket["until"]
+        ]
+        if around:
+            bucket = in_force[str(max(around, key=lambda network: network.prefixlen))]
+            filled = bucket["tokens"] + (now_ms - bucket["at"]) * bucket["rate"]
+            bucket["tokens"], bucket["at"] = min(bucket["size"], filled), now_ms
+            passed = min(messages, int(bucket["tokens"] + 1e-9))
+            bucket["tokens"] -= passed
         result.append(messages - passed)
     return result
