@@ -44,6 +44,7 @@ VARIANTS: dict[str, Callable[[], dict[str, Any]]] = {
     "no clip of what a day may teach": _to(CLIP=NEVER),
     "rejected mail weighs as much as accepted": _to(REJECTED_WEIGHT=1.0),
     "newcomers' limits not learned: the prior's for ever": _to(LEARN_AFTER_MS=1 << 60),
+    "no pools: each newcomer by itself": _to(POOL_KEYS=NEVER, POOL_KEYS_LEAST=NEVER),
     "no guard on neighbours: snowshoe teaches": _to(NEIGHBOURS=NEVER),
     **{f"without the {name} scale": _without_scale(i) for i, name in enumerate(constants.SCALE_NAMES)},
 }

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from benchmarks.detection import evaluation_folder, pooled, scored
+from benchmarks.scoring import Trace, pooled, scored, traces
 from engine.assembly import composer, partition
 from engine.config import load_settings
 from engine.models.constants import POOL_KEYS
@@ -26,30 +26,30 @@ from topics.decisions import THROTTLE, Decision, encode_decision
 NONE = 0.0
 
 
-def throttles(trace: Path, partitions: int, keys: float) -> list[Decision]:
+def throttles(trace: Trace, partitions: int, keys: float) -> list[Decision]:
     """The throttles on a trace when a pool is suspicious from so many new keys on, in each of ``partitions``."""
     settings = load_settings(None, {}, {"topics.partitions": partitions})
     parts = [partition(settings, number) for number in range(partitions)]
     for part in parts:
         part.policy = part.policy._replace(pool_keys=(keys, keys))
     engine = Replay(parts, composer(settings))
-    with gzip.open(trace) as source:
+    with gzip.open(trace.events) as source:
         found = [decision for block in engine.run(cast(BinaryIO, source)) for decision in block]
     return [decision for decision in found if decision.verdict == THROTTLE]
 
 
-def exact(trace: Path, partitions: int) -> list[Decision]:
+def exact(trace: Trace, partitions: int) -> list[Decision]:
     """The throttles with pools counted over all partitions at once."""
     pools = [decision for decision in throttles(trace, 1, least_keys(1)) if "pool" in decision.evidence]
     return sorted([*throttles(trace, partitions, NONE), *pools], key=lambda decision: decision.issued)
 
 
-def cell(traces: Iterable[tuple[Path, list[Decision]]]) -> str:
+def cell(found: Iterable[tuple[Trace, list[Decision]]]) -> str:
     """Attack mail admitted / mean over kinds / episodes detected @ legitimate mail deferred."""
     with tempfile.TemporaryDirectory() as scratch:
-        reports = [scored(trace, map(encode_decision, found), 0, Path(scratch)) for trace, found in traces]
+        reports = [scored(trace, map(encode_decision, decisions), 0, Path(scratch)) for trace, decisions in found]
         row = pooled(reports)
-    shares = " / ".join(f"{100 * row[name]:.1f}" for name in ("attack_admitted", "kinds_admitted", "recall"))
+    shares = " / ".join(f"{100 * row[name]:.1f}" for name in ("attack_admitted", "mean_kind_admitted", "recall"))
     return f"{shares} @ {row['legit_deferred']:.2%}"
 
 
@@ -57,14 +57,14 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--partitions", default="1,4,8,32")
-    traces = sorted((evaluation_folder() / "traces").glob("*.events.ndjson.gz"))
+    known = traces()
     print("| partitions | no pool rule | share of K | 24 everywhere | exact counts |\n|---|---|---|---|---|")
     for count in map(int, parser.parse_args().partitions.split(",")):
         cells = [
-            cell((trace, throttles(trace, count, keys)) for trace in traces)
+            cell((trace, throttles(trace, count, keys)) for trace in known)
             for keys in (NONE, least_keys(count), POOL_KEYS)
         ]
-        cells.append(cell((trace, exact(trace, count)) for trace in traces))
+        cells.append(cell((trace, exact(trace, count)) for trace in known))
         print(f"| {count} | {' | '.join(cells)} |", flush=True)
 
 
