@@ -6,11 +6,13 @@ export TIDEGATE_CACHE_DIR ?= $(CURDIR)/.cache
 BIN := .venv/bin
 CODE := topics engine tests $(wildcard benchmarks)
 UV := uv==0.13.9
+COMPILE = env -u UV_FIND_LINKS -u PIP_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND='make lock' .cache/uv/bin/uv pip compile pyproject.toml \
+	--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --quiet $(ARGS)
 
 .PHONY: help setup demo lint test nightly evaluate closed-loop bench-pipeline flood faults lock docs clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
 
 setup: ## make .venv (needs Python 3.11 or newer, nothing else; PYTHON=... chooses it)
 	@./setup.sh
@@ -45,12 +47,11 @@ flood: setup ## fifty million random addresses, four times over, against a full 
 faults: setup ## break everything that may break around a worker, and compare with a replay (about 20 min; ARGS="--short")
 	@$(BIN)/python benchmarks/faults.py $(ARGS)
 
-lock: setup ## remake requirements.lock from pyproject.toml (ARGS=--upgrade: with the newest versions)
+lock: setup ## remake requirements.lock and requirements-edge.lock from pyproject.toml (ARGS=--upgrade: with the newest versions)
 	@$(BIN)/python -m venv .cache/uv
 	@.cache/uv/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
-	@env -u UV_FIND_LINKS -u PIP_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND='make lock' .cache/uv/bin/uv pip compile \
-		pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --quiet $(ARGS) --output-file requirements.lock
+	@$(COMPILE) --extra engine --extra dev --output-file requirements.lock
+	@$(COMPILE) --output-file requirements-edge.lock
 
 docs: setup ## rewrite what is generated in deploy/ from the declarations
 	@$(BIN)/python -m engine.optiontexts deploy

@@ -7,6 +7,7 @@ but wants attention; a failure would stop a worker, or cost events, state or dec
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import shutil
 import subprocess
 import sys
@@ -52,7 +53,8 @@ def check_packages() -> list[Finding]:
         required = importlib.metadata.requires("tidegate") or []
     except importlib.metadata.PackageNotFoundError:
         return [Finding(FAIL, "tidegate itself is not installed", "run `make setup`, or `pip install --editable .`")]
-    pinned = dict(line.split(";")[0].strip().split("==") for line in required if "extra ==" not in line)
+    ours = [line for line in required if "extra ==" not in line or re.search(r"""extra == ['"]engine['"]""", line)]
+    pinned = dict(line.split(";")[0].strip().split("==") for line in ours)
     found = [finding for name, version in sorted(pinned.items()) for finding in _package(name, version)]
     return found or [Finding(OK, f"{len(pinned)} packages at their pinned versions")]
 

@@ -169,3 +169,4 @@ def _complete(values: dict[str, dict[str, Any]], environ: Mapping[str, str]) -> 
     worker["rows_per_partition"] = 1 << (worker["rows_per_partition"] - 1).bit_length()
     cache = environ.get("TIDEGATE_CACHE_DIR") or "~/.cache/tidegate"
     local["data_dir"] = str(Path(local["data_dir"] or f"{cache}/broker").expanduser())
+    values["edge"]["state_dir"] = str(Path(values["edge"]["state_dir"] or f"{cache}/edge").expanduser())

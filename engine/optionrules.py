@@ -12,10 +12,13 @@ Networks = Mapping[str, tuple[str, ...]]  # announced relays: networks by name
 HOUR_MS = 3_600_000
 REPLY_FIELDS = frozenset({"ip", "network", "retry_s"})
 REPLY_LENGTH = 200
+LONGEST_REPLY = 450
 
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 _NAME = re.compile(r"[A-Za-z0-9._-]{0,180}")
 _PIPELINE = re.compile(r"gaussian|half-space-trees|\w+(\.\w+)*:\w+", re.ASCII)
+_UNIX = re.compile(r"unix:/[!-+\--~]{1,106}")  # printable, no comma; the kernel takes 107 octets
+_ZONE = re.compile(r"([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?)(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?)*")
 _STATUS = re.compile(r"4\.7\.[56]\d\d")
 
 
@@ -40,6 +43,28 @@ def required_name(value: str) -> str:
 def pipeline(value: str) -> str:
     """One of the pipelines at hand, or a module and a name in it."""
     return "" if _PIPELINE.fullmatch(value) else "gaussian, half-space-trees or module:callable"
+def listeners(value: str) -> str:
+    """Nothing, or HOST:PORT and unix:PATH, several with commas. Port 0 is any free one."""
+    if all(_listens_on(part.strip()) or _UNIX.fullmatch(part.strip()) for part in value.split(",") if value):
+        return ""
+    return "HOST:PORT or unix:/PATH, several with commas between them"
+
+
+def internet_listeners(value: str) -> str:
+    """Nothing, or HOST:PORT, several with commas. Port 0 is any free one."""
+    if all(_listens_on(part.strip()) for part in value.split(",") if value):
+        return ""
+    return "HOST:PORT, several with commas between them"
+
+
+def _listens_on(place: str) -> bool:
+    match = _SERVER.fullmatch(place)
+    return match is not None and int(match[2]) < 65536
+
+
+def zone(value: str) -> str:
+    """A domain name without dots around it."""
+    return "" if len(value) <= 120 and _ZONE.fullmatch(value) else "a domain name of at most 120 characters"
 
 
 def retention(value: int) -> str:
@@ -50,6 +75,18 @@ def retention(value: int) -> str:
 def status(value: str) -> str:
     """An enhanced status code of the range that the mail world knows for throttling."""
     return "" if _STATUS.fullmatch(value) else "an enhanced status code from 4.7.500 to 4.7.699"
+
+
+def edge_reply_text(value: str) -> str:
+    """As `reply_text`, and short enough for an SMTP reply line (512 octets) with the longest values filled in."""
+    if wanted := reply_text(value):
+        return wanted
+    longest = value.format(ip="f" * 39, network="f" * 43, retry_s="9" * 10)
+    return (
+        ""
+        if len(longest) <= LONGEST_REPLY
+        else f"a text of at most {LONGEST_REPLY} characters with its fields filled in"
+    )
 
 
 def reply_text(value: str) -> str:

@@ -222,6 +222,61 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Edge:
+    """The sidecar that MTAs ask. A listener is HOST:PORT or unix:PATH, several with commas; empty: none."""
+
+    name: str = option(
+        "", "this edge among the others, in events and heartbeats; empty: the host's name", wanted=rules.kafka_name
+    )
+    mode: str = option(
+        "enforce",
+        "shadow: every answer is no opinion, and the log says what it would have been",
+        choices=("enforce", "shadow"),
+    )
+    state_dir: str = option(
+        "", "its folder, of this edge alone; empty: edge in $TIDEGATE_CACHE_DIR, or in ~/.cache/tidegate"
+    )
+    policy: str = option("127.0.0.1:10040", "Postfix policy delegation", wanted=rules.listeners)
+    http: str = option("127.0.0.1:10080", "HTTP and JSON, health and metrics", wanted=rules.listeners)
+    milter: str = option("", "milter", wanted=rules.listeners)
+    socketmap: str = option("", "Sendmail and Postfix socketmap", wanted=rules.listeners)
+    tcp_table: str = option("", "Postfix tcp_table", wanted=rules.listeners)
+    readsocket: str = option("", "Exim's readsocket", wanted=rules.listeners)
+    dns: str = option("", "DNS over UDP and TCP, no unix:PATH", wanted=rules.internet_listeners)
+    dns_zone: str = option("tidegate.invalid", "the zone that DNS answers for", wanted=rules.zone)
+    reply_text: str = option(
+        "Server busy. Please try again later from [{ip}]; retry in {retry_s} s.",
+        "what stands between status and tag in a reply",
+        wanted=rules.edge_reply_text,
+    )
+    max_decisions: int = option(
+        2_000_000, "decisions held, about 220 bytes each; networks beyond are not throttled", low=1_000, high=50_000_000
+    )
+    stale_after_s: int = option(3_600, "without Kafka for so long, nobody is throttled any more", low=1, high=43_200)
+    snapshot_interval_s: int = option(60, "how often decisions are saved for a start without Kafka", low=1, high=3_600)
+    heartbeat_ms: int = option(
+        2_000, "how often edges tell each other that they share the rates; three missed: gone", low=100, high=60_000
+    )
+    max_connections: int = option(12_000, "clients connected at a time; more are turned away", low=10, high=1_000_000)
+    request_octets: int = option(16_384, "a longer request is malformed", low=1_024, high=1_048_576)
+    request_timeout_ms: int = option(
+        2_000, "a request must be whole, and its answer taken, within", low=100, high=60_000
+    )
+    idle_timeout_s: int = option(
+        1_000,
+        "a client that asks nothing for so long is disconnected; Postfix keeps its side for 300",
+        low=10,
+        high=86_400,
+    )
+    events: str = option("on", "connections that the edge was asked about become events", choices=("on", "off"))
+    quiet_ms: int = option(10_000, "a connection without a request for so long has ended", low=100, high=600_000)
+    batch_ms: int = option(200, "events are sent together so often", low=10, high=60_000)
+    spool_mb: int = option(
+        256, "disk for events while Kafka is away; beyond, the oldest are dropped", low=1, high=1_048_576
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Local:
     """The broker that `up` and `demo` start when kafka.bootstrap is empty."""
 
@@ -247,6 +302,7 @@ class Settings:
     model: Model = Model()
     river: River = River()
     reply: Reply = Reply()
+    edge: Edge = Edge()
     local: Local = Local()
     log: Log = Log()
     relays: rules.Networks = field(default_factory=dict)
@@ -262,7 +318,7 @@ class Settings:
 
 
 SECTIONS: dict[str, type] = {
-    "kafka": Kafka, "topics": Topics, "worker": Worker, "model": Model, "river": River, "reply": Reply,
+    "kafka": Kafka, "topics": Topics, "worker": Worker, "model": Model, "river": River, "reply": Reply, "edge": Edge,
     "local": Local, "log": Log
 }  # fmt: skip
 KINDS = {"int": int, "float": float, "str": str}

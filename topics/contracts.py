@@ -8,6 +8,7 @@ The constants hold the defaults under their bare names; `contracts` gives them f
   connections anyway, every reader reads all partitions, and a count of its own stays put (a changed one would strand a
   network's last value in its old partition) when the connections move to another.
 - ``exemptions`` has 1: an operator's few rows, and their order is the order they were given in.
+- ``edges`` has 1: a heartbeat every other second from each.
 
 All keys go through Kafka's default (murmur2) partitioner.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 UNLIMITED = -1
-DAY_MS = 86_400_000
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 MAX_PARTITIONS = 4096
 
 
@@ -96,7 +97,15 @@ STATE = Topic(
     ),
     bound=True,
 )
-ALL = (CONNECTIONS, DECISIONS, EXEMPTIONS, DEAD_LETTERS, STATE)
+EDGES = Topic(
+    "edges",
+    "edge's name",
+    "heartbeats of the edges, which share a decision's rate",
+    partitions=1,
+    cleanup="delete",
+    retention_ms=HOUR_MS,
+)
+ALL = (CONNECTIONS, DECISIONS, EXEMPTIONS, DEAD_LETTERS, STATE, EDGES)
 
 
 def contracts(prefix: str, partitions: int, retention_ms: int, replication: int) -> tuple[Topic, ...]:

@@ -37,6 +37,7 @@ COMMANDS = {
     "demo": Command("engine.cli.demo:demo", "Watch a simulated month of mail pass through Kafka and the engine."),
     "up": Command("engine.cli.up:up", "Run a broker and a worker on this machine until stopped."),
     "worker": Command("engine.cli.worker:worker", "Run a worker: events in, throttle decisions out."),
+    "edge": Command("engine.cli.edge:edge", "Answer mail servers from the decisions; report connections."),
     "topics": Command("engine.cli.topics:topics", "Show, create and check the topics on a cluster."),
     "produce": Command("engine.cli.produce:produce", "Send events from a file into Kafka."),
     "import": Command("engine.cli.importing:import_", "Turn Postfix, Exim or CSV logs into events."),
@@ -75,7 +76,13 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name].where.partition(":")
-        command = getattr(importlib.import_module(module), attribute)
+        try:
+            command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if str(error.name).partition(".")[0] in ("engine", "topics"):
+                raise
+            advice = "this installation has the edge alone: pip install 'tidegate[engine]'"
+            raise OperatorError(f"`tidegate {cmd_name}` needs the package {error.name}, {advice}") from error
         assert isinstance(command, click.Command)
         return command
 

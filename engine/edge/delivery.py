@@ -1,0 +1,183 @@
+"""Connection events and heartbeats into Kafka: exactly once per batch, and never in the way of an answer.
+
+What has ended is written to the spool a few times a second; a second task sends the spool's batches, oldest first, each in one
+Kafka transaction, together with the batch's number as an offset committed for a group of the spool's own. After any
+failure a new producer of the same transactional id settles what was open, the committed number says what Kafka has, and the
+rest is sent. So a crash or a lost acknowledgement neither loses a batch nor sends it twice. The group's offset points at
+the edges topic, whose first partition stands for the spool's numbers; nobody reads there by it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import orjson
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from engine.edge.connections import Connections
+from engine.edge.servers import now_ms
+from engine.edge.spool import Spool
+from topics.contracts import CONNECTIONS, EDGES
+from topics.events import PoisonRecord, parse_event
+from topics.keys import key_of, key_text
+from topics.partitioner import partition_of
+
+logger = logging.getLogger(__name__)
+CODEC = "lz4"
+BATCH_EVENTS = 10_000
+AGAIN_S = 1.0
+PATIENCE_S = 60.0  # for one exchange with Kafka: aiokafka's own tasks may die unnoticed and leave it waiting
+STOP_S = 5.0
+HEARTBEAT_VERSION = 1
+
+
+class Sending(NamedTuple):
+    """``name``: of this edge; ``prefix``: of the topics."""
+
+    name: str
+    prefix: str
+    batch_s: float
+    heartbeat_s: float
+    client_options: Mapping[str, Any]
+
+
+class Delivery:
+    """Takes ended connections to ``spool`` and from there to Kafka."""
+
+    def __init__(self, connections: Connections, spool: Spool, options: Sending) -> None:
+        self.delivered = self.unspooled = self.unsendable = 0
+        self._connections, self._spool, self._options = connections, spool, options
+        self._connection_topic, self._edges = (options.prefix + topic.name for topic in (CONNECTIONS, EDGES))
+        self._id = f"{options.prefix}tidegate-edge-{spool.identity}"
+        self._written, self._sent = asyncio.Event(), asyncio.Event()
+
+    async def collect(self) -> None:
+        """Write what has ended to the spool, for ever. A full disk loses events, counted, and nothing else."""
+        while True:
+            await asyncio.sleep(self._options.batch_s)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what has ended to the spool now."""
+        while ended := self._connections.take_ended(BATCH_EVENTS):
+            lines = [connection.event(self._options.name) for connection in ended]
+            try:
+                await asyncio.to_thread(self._spool.append, lines)
+            except OSError as error:
+                self.unspooled += len(lines)
+                logger.warning("%d events are lost: %s", len(lines), error)
+            self._written.set()
+            await asyncio.sleep(0)
+
+    async def deliver(self) -> None:
+        """Send the spool, for ever; after a failure with a new producer."""
+        while True:
+            try:
+                await self._deliver()
+            except (KafkaError, OSError, TimeoutError) as error:
+                logger.warning("events wait on disk, Kafka doesn't take them: %s", str(error) or type(error).__name__)
+            await asyncio.sleep(AGAIN_S)
+
+    async def beat(self) -> None:
+        """Tell the other edges that this one is alive, for ever; tell them when it stops."""
+        while True:
+            producer = AIOKafkaProducer(**self._options.client_options)
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await producer.start()
+                while True:
+                    async with asyncio.timeout(PATIENCE_S):
+                        await self._beat(producer, alive=True)
+                    await asyncio.sleep(self._options.heartbeat_s)
+            except (KafkaError, OSError, TimeoutError) as error:
+                logger.debug("no heartbeat: %s", error)
+            except asyncio.CancelledError:
+                with contextlib.suppress(KafkaError, OSError, TimeoutError):
+                    await asyncio.wait_for(self._beat(producer, alive=False), STOP_S)
+                raise
+            finally:
+                await _stop(producer)
+            await asyncio.sleep(AGAIN_S)
+
+    async def drain(self) -> None:
+        """Wait until the spool is empty."""
+        while len(self._spool):
+            self._sent.clear()
+            await self._sent.wait()
+
+    async def _deliver(self) -> None:
+        options = self._options.client_options
+        producer = AIOKafkaProducer(transactional_id=self._id, compression_type=CODEC, **options)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await producer.start()
+                self._spool.settle(await self._durable())
+            while True:
+                self._written.clear()
+                batch = await asyncio.to_thread(self._spool.oldest)
+                if batch is None:
+                    await self._written.wait()
+                    continue
+                number, lines = batch
+                async with asyncio.timeout(PATIENCE_S):
+                    await self._commit(producer, number, lines)
+                self.delivered += len(lines)
+                await asyncio.to_thread(self._spool.remove, number)
+                self._sent.set()
+        finally:
+            await _stop(producer)
+
+    async def _commit(self, producer: AIOKafkaProducer, number: int, lines: list[bytes]) -> None:
+        """One batch in one transaction. A failed one isn't aborted here, which aiokafka may wait for without end: the next
+        producer's start does it."""
+        await producer.begin_transaction()
+        await self._send(producer, lines)
+        await producer.send_offsets_to_transaction({TopicPartition(self._edges, 0): number}, self._id)
+        await producer.commit_transaction()
+
+    async def _send(self, producer: AIOKafkaProducer, lines: list[bytes]) -> None:
+        partitions = len(await producer.partitions_for(self._connection_topic))
+        batches: dict[int, BatchBuilder] = {}
+        sent: list[asyncio.Future[Any]] = []
+        for line in lines:
+            try:
+                event = parse_event(line)
+            except PoisonRecord:
+                self.unsendable += 1
+                continue
+            key = key_text(key_of(event.ip)).encode()
+            partition = partition_of(key, partitions)
+            batch = batches.get(partition) or batches.setdefault(partition, producer.create_batch())
+            if batch.append(key=key, value=line, timestamp=event.ts) is None:
+                sent.append(await producer.send_batch(batch, self._connection_topic, partition=partition))
+                batch = batches[partition] = producer.create_batch()
+                batch.append(key=key, value=line, timestamp=event.ts)
+        for partition, batch in batches.items():
+            sent.append(await producer.send_batch(batch, self._connection_topic, partition=partition))
+        await asyncio.gather(*sent)
+
+    async def _durable(self) -> int:
+        """The number of the last batch that Kafka has; 0 if it has none."""
+        admin = AIOKafkaAdminClient(**self._options.client_options)
+        try:
+            await admin.start()
+            offsets = await admin.list_consumer_group_offsets(self._id, partitions=[TopicPartition(self._edges, 0)])
+        finally:
+            await admin.close()
+        return max([0, *(int(found.offset) for found in offsets.values())])
+
+    async def _beat(self, producer: AIOKafkaProducer, *, alive: bool) -> None:
+        value = orjson.dumps({"edge": self._options.name, "ts": now_ms(), "alive": alive, "v": HEARTBEAT_VERSION})
+        await producer.send_and_wait(self._edges, value, self._options.name.encode())
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    with contextlib.suppress(KafkaError, OSError, TimeoutError):
+        await asyncio.wait_for(producer.stop(), STOP_S)

@@ -1,0 +1,71 @@
+"""The desk that all protocols go to: look-up, shadow mode, counting, and the connection's event.
+
+It does no I/O and reads no clock: sessions hand in the time with each request.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from engine.edge.connections import Connections
+from engine.edge.lookup import EXCESS, EXEMPT, STALE, UNKNOWN, UNREADABLE, WITHIN, Answer, Request, lookup
+from engine.edge.reply import Reply
+from engine.edge.table import Table
+
+WHYS = (UNKNOWN, EXEMPT, WITHIN, STALE, UNREADABLE, EXCESS)
+REMARKS = 1000
+
+
+class Desk:
+    """``shadow``: nobody is deferred; what would have been said is counted, and kept in ``remarks`` for the log."""
+
+    def __init__(self, table: Table, connections: Connections, reply: Reply, *, shadow: bool) -> None:
+        self.table, self.connections, self.reply, self.shadow = table, connections, reply, shadow
+        self.answered = dict.fromkeys(WHYS, 0)
+        self.shadowed = 0
+        self.malformed = 0
+        self.remarks: deque[str] = deque(maxlen=REMARKS)
+
+    def look(self, ip: str, now_ms: int) -> Answer:
+        """Only look: no token is taken, nothing counted as a connection."""
+        return self._answer(Request(ip, take=False), now_ms)
+
+    def greet(self, key: str, ip: str, now_ms: int) -> Answer:
+        """A connection is there, without a message so far: deferred only if a message would be."""
+        answer = self._answer(Request(ip, take=False), now_ms)
+        if answer.why != UNREADABLE:
+            self.connections.heard(key, ip, now_ms)
+        return answer
+
+    def ask(self, key: str, ip: str, message: str, recipient: str, now_ms: int) -> Answer:
+        """May this message of the connection ``key`` pass? ``message`` names it; ``recipient``: "" if none is known."""
+        connection = self.connections.heard(key, ip, now_ms)
+        answer = connection.answer
+        if answer is None or connection.message != message:
+            answer = self._answer(Request(ip), now_ms)
+            if answer.why == UNREADABLE:
+                self.connections.forget(key)
+                return answer
+            connection.begin(message, answer)
+        connection.add(recipient)
+        return answer
+
+    def ask_once(self, ip: str, now_ms: int) -> Answer:
+        """As `ask`, for protocols that name neither connection nor message: each request is a connection of one message."""
+        answer = self.ask(ip, ip, "once", "", now_ms)
+        self.connections.end(ip)
+        return answer
+
+    def line(self, answer: Answer, ip: str) -> str:
+        """The reply if the answer defers, else nothing."""
+        return self.reply.line(answer, ip) if answer.why == EXCESS else ""
+
+    def _answer(self, request: Request, now_ms: int) -> Answer:
+        answer = lookup(request, self.table, now_ms)
+        why = answer.why
+        self.answered[why] += 1
+        if why == EXCESS and self.shadow:
+            self.shadowed += 1
+            self.remarks.append(self.reply.line(answer, request.ip))
+            return answer._replace(why=WITHIN)
+        return answer

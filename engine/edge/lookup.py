@@ -1,0 +1,63 @@
+"""The one look-up that every protocol asks: who is throttled, and may this message still pass?
+
+A function of request, table and time; the token it takes is all that it changes. Every doubt is "no opinion": no live
+decision, an exemption, an address that can't be read, decisions too old to be trusted.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from engine.edge.networks import address_of
+from engine.edge.table import NOWHERE, Table
+
+UNKNOWN, EXEMPT, WITHIN, STALE, UNREADABLE, EXCESS = "unknown", "exempt", "within", "stale", "unreadable", "excess"
+
+
+class Request(NamedTuple):
+    """``ip``: the client; ``take``: whether a message is to pass now, which takes a token, or somebody only looks."""
+
+    ip: str
+    take: bool = True
+
+
+class Answer(NamedTuple):
+    """``why``: `EXCESS` defers, all others are no opinion. The rest, where a decision was found: ``length``: of its prefix,
+    in bits, -1 if none was; ``status``: the last part of 4.7.x; ``tag``: the number behind AS; ``retry_s``: when the next
+    message may pass; ``until_ms``: its end."""
+
+    why: str
+    length: int = -1
+    status: int = 0
+    tag: int = 0
+    retry_s: int = 0
+    until_ms: int = 0
+
+
+NO_OPINION = {why: Answer(why) for why in (UNKNOWN, EXEMPT, STALE, UNREADABLE)}
+
+
+def lookup(request: Request, table: Table, now_ms: int) -> Answer:
+    """The answer at a time (Unix, ms)."""
+    try:
+        bits, number = address_of(request.ip)
+    except ValueError:
+        return NO_OPINION[UNREADABLE]
+    place = table.find(bits, number, now_ms)
+    if place == NOWHERE:
+        return NO_OPINION[UNKNOWN]
+    if now_ms > table.trusted_until_ms:
+        return NO_OPINION[STALE]
+    if table.is_exempt(bits, number, now_ms):
+        return NO_OPINION[EXEMPT]
+    wait_ms = table.take(place, now_ms, keep=not request.take)
+    columns = table.columns
+    return Answer(
+        EXCESS if wait_ms else WITHIN,
+        columns.length[place],
+        columns.status[place],
+        columns.tag[place],
+        math.ceil(wait_ms / 1000),
+        columns.until_ms[place],
+    )

@@ -1,0 +1,218 @@
+"""The edge as a process: everything put together, served until SIGINT or SIGTERM, then ended in order.
+
+Listening comes first and never waits for Kafka: an edge that has heard nothing answers "no opinion". At the end no more is
+taken in, the connections still open become events, and what Kafka doesn't take within `LAST_S` waits on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from engine.config import Settings
+from engine.edge.connections import Connections
+from engine.edge.delivery import Delivery, Sending
+from engine.edge.desk import Desk
+from engine.edge.following import Follower, Following
+from engine.edge.keeping import StateFolder
+from engine.edge.metrics import Parts, health, prometheus
+from engine.edge.protocols.dns import DnsSession, Zone
+from engine.edge.protocols.http import Pages
+from engine.edge.protocols.milter import MilterSession
+from engine.edge.protocols.opensmtpd import OpensmtpdSession
+from engine.edge.protocols.policy import PolicySession
+from engine.edge.protocols.readsocket import ReadsocketSession
+from engine.edge.protocols.session import Session
+from engine.edge.protocols.socketmap import SocketmapSession
+from engine.edge.protocols.tcptable import TcpTableSession
+from engine.edge.reply import Reply
+from engine.edge.servers import (
+    Clients,
+    Datagrams,
+    Limits,
+    Place,
+    Wire,
+    activated,
+    listen,
+    listen_datagrams,
+    notify_ready,
+    now_ms,
+    places,
+)
+from engine.edge.spool import Spool
+from engine.edge.table import Table
+from engine.edge.web import web_protocol
+
+logger = logging.getLogger(__name__)
+LAST_S = 5.0
+GC_ALLOCATIONS = 50_000
+TIDY_S = 0.1
+TIDY_ROWS = 2_000
+REMARKS_AT_ONCE = 20
+Served = asyncio.Server | asyncio.DatagramTransport
+
+
+class Edge:
+    """One edge with these settings. ``OperatorError`` if its folder is another's."""
+
+    def __init__(self, settings: Settings) -> None:
+        options = settings.edge
+        self.options = options
+        client_options = settings.kafka.client_options()
+        self.folder = StateFolder(Path(options.state_dir))
+        table = Table(options.max_decisions)
+        self.desk = Desk(
+            table,
+            Connections(options.quiet_ms, reported=options.events == "on"),
+            Reply(options.reply_text),
+            shadow=options.mode == "shadow",
+        )
+        stale_after_ms = options.stale_after_s * 1000
+        self.follower = Follower(
+            table, Following(settings.topics.prefix, stale_after_ms, options.heartbeat_ms, client_options)
+        )
+        self.clients = Clients(
+            Limits(options.max_connections, options.request_timeout_ms / 1000, options.idle_timeout_s)
+        )
+        spool = Spool(self.folder.path / "spool", options.spool_mb << 20)
+        name = options.name or socket.gethostname()
+        self.delivery = Delivery(
+            self.desk.connections,
+            spool,
+            Sending(name, settings.topics.prefix, options.batch_ms / 1000, options.heartbeat_ms / 1000, client_options),
+        )
+        self.parts = Parts(self.desk, self.follower, self.clients, spool, self.delivery)
+        header = self.folder.load(table, now_ms() - stale_after_ms)
+        if header is not None:
+            self.follower.resume(header.positions, header.heard_ms)
+
+    async def run(self, *, opensmtpd: bool) -> None:
+        """Serve until told to stop, or until smtpd closes standard input."""
+        stopping = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        servers = await self._serve_pipe(stopping) if opensmtpd else await self._serve()
+        notify_ready()
+        work: list[Coroutine[Any, Any, None]] = [self.follower.run(), self.delivery.beat(), self._tidy(), self._save()]
+        if self.options.events == "on":
+            work += [self.delivery.collect(), self.delivery.deliver()]
+        tasks = [asyncio.create_task(coroutine) for coroutine in work]
+        waiting = asyncio.create_task(stopping.wait())
+        done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for server in servers:
+            server.close()
+        try:
+            for task in done - {waiting}:
+                task.result()
+        finally:
+            await self._end(tasks)
+
+    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+        self.desk.connections.end_all()
+        with contextlib.suppress(TimeoutError):
+            if self.options.events == "on":
+                await self.delivery.flush()
+                await asyncio.wait_for(self.delivery.drain(), LAST_S)
+        await self._save_now()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _listeners(self) -> Iterator[tuple[str, str, Callable[[], asyncio.Protocol]]]:
+        """Each protocol: its name, where it is asked for, and what makes a client's wire."""
+        options = self.options
+        yield "policy", options.policy, self._wires(PolicySession)
+        yield "milter", options.milter, self._wires(MilterSession)
+        yield "socketmap", options.socketmap, self._wires(SocketmapSession)
+        yield "tcp_table", options.tcp_table, self._wires(TcpTableSession)
+        yield "readsocket", options.readsocket, self._wires(ReadsocketSession)
+        yield "dns", options.dns, self._wires(partial(DnsSession, zone=options.dns_zone))
+        pages = Pages(self.desk, partial(health, self.parts), partial(prometheus, self.parts))
+        yield "http", options.http, web_protocol(pages, self.clients, options.request_octets)
+
+    def _wires(self, session: Callable[..., Session]) -> Callable[[], asyncio.Protocol]:
+        return lambda: Wire(session(self.desk, limit=self.options.request_octets), self.clients)
+
+    async def _serve(self) -> list[Served]:
+        opened, servers = activated(), list[Served]()
+        for name, option, protocol in self._listeners():
+            for place in opened.get(name) or list(places(option)):
+                servers += await self._open(name, place, protocol)
+        return servers
+
+    async def _open(self, name: str, place: Place, protocol: Callable[[], asyncio.Protocol]) -> list[Served]:
+        datagrams = partial(Datagrams, Zone(self.desk, self.options.dns_zone).answer)
+        if place.opened is not None and place.opened.type == socket.SOCK_DGRAM:
+            return [await listen_datagrams(place, datagrams)]
+        server = await listen(place, protocol)
+        where = server.sockets[0].getsockname()
+        logger.info("%s at %s", name, ":".join(map(str, where[:2])) if isinstance(where, tuple) else where)
+        if name != "dns" or place.opened is not None:
+            return [server]
+        return [server, await listen_datagrams(place._replace(port=where[1]), datagrams)]
+
+    async def _serve_pipe(self, stopping: asyncio.Event) -> list[Served]:
+        loop = asyncio.get_running_loop()
+        output, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, sys.stdout)
+        pipe = Pipe(OpensmtpdSession(self.desk, self.options.request_octets), output, stopping)
+        await loop.connect_read_pipe(lambda: pipe, sys.stdin)
+        return []
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_S)
+            self.desk.table.sweep(now_ms(), TIDY_ROWS)
+            self.desk.connections.end_quiet(now_ms())
+            self.clients.sweep(asyncio.get_running_loop().time())
+            for _ in range(min(REMARKS_AT_ONCE, len(self.desk.remarks))):
+                logger.info("shadow: %s", self.desk.remarks.popleft())
+
+    async def _save(self) -> None:
+        while True:
+            await asyncio.sleep(self.options.snapshot_interval_s)
+            await self._save_now()
+
+    async def _save_now(self) -> None:
+        if self.follower.heard_ms:
+            await self.folder.save(self.desk.table, dict(self.follower.positions), self.follower.heard_ms)
+
+
+class Pipe(asyncio.Protocol):
+    """A session on standard input and output."""
+
+    def __init__(self, session: Session, output: asyncio.WriteTransport, stopping: asyncio.Event) -> None:
+        self._session, self._output, self._stopping = session, output, stopping
+
+    def data_received(self, data: bytes) -> None:
+        """Lines from smtpd."""
+        reply = self._session.receive(data, now_ms())
+        if reply:
+            self._output.write(reply)
+        if self._session.ended:
+            self._stopping.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has ended."""
+        self._stopping.set()
+
+
+def run_edge(settings: Settings, *, opensmtpd: bool = False) -> None:
+    """Run an edge in this process until it is told to stop."""
+    if settings.log.level != "debug":
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    edge = Edge(settings)
+    gc.freeze()  # what was loaded stays: no collection walks it again
+    gc.set_threshold(GC_ALLOCATIONS, 20, 100)  # connections come and go by reference counts; cycles are rare
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(edge.run(opensmtpd=opensmtpd))

@@ -1,0 +1,122 @@
+"""One event a connection: what counts as one, what it says, and what happens at the limits."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.edge import connections
+from engine.edge.connections import Connections
+from engine.edge.desk import Desk
+from engine.edge.protocols.policy import PolicySession
+from engine.edge.reply import Reply
+from engine.edge.table import Table
+from tests.golden.transcripts import NOW_MS, row
+from topics.events import ConnectionEvent, parse_event
+
+QUIET_MS = 5_000
+
+
+@pytest.fixture
+def desk() -> Desk:
+    table = Table(10)
+    table.trusted_until_ms = 1 << 60
+    table.put(row("192.0.2.7/32", 10000007), NOW_MS)
+    return Desk(table, Connections(QUIET_MS), Reply("busy"), shadow=False)
+
+
+def events(desk: Desk) -> list[ConnectionEvent]:
+    return [parse_event(ended.event("mx1")) for ended in desk.connections.take_ended(1000)]
+
+
+def request(ip: str, port: int, instance: str, recipient: str = "u@example.org") -> bytes:
+    return (
+        f"request=smtpd_access_policy\nprotocol_state=RCPT\nclient_address={ip}\nclient_port={port}\n"
+        f"instance={instance}\nrecipient={recipient}\n\n"
+    ).encode()
+
+
+def test_postfix_repeats_itself_and_is_counted_once(desk: Desk) -> None:
+    session = PolicySession(desk)
+    for instance, recipient in [("1", "a"), ("1", "a"), ("1", "b"), ("2", "a"), ("2", "c"), ("2", "c"), ("2", "d")]:
+        session.receive(request("203.0.113.9", 25, instance, recipient), NOW_MS)
+    assert events(desk) == []
+    session.receive(request("203.0.113.10", 25, "3"), NOW_MS + 9)
+    assert events(desk) == [ConnectionEvent(NOW_MS, "203.0.113.9", "mx1", 2, 5, "accepted")]
+    session.close()
+    assert events(desk) == [ConnectionEvent(NOW_MS + 9, "203.0.113.10", "mx1", 1, 1, "accepted")]
+
+
+def test_restriction_lists_on_several_processes_are_one_connection_each(desk: Desk) -> None:
+    one, two = PolicySession(desk), PolicySession(desk)
+    one.receive(request("203.0.113.9", 25, "1"), NOW_MS)
+    two.receive(request("203.0.113.9", 26, "2"), NOW_MS)
+    one.close()
+    two.close()
+    assert [event.messages for event in events(desk)] == [1, 1]
+
+
+def test_a_connection_that_goes_quiet_has_ended(desk: Desk) -> None:
+    session = PolicySession(desk)
+    session.receive(request("203.0.113.9", 25, "1"), NOW_MS)
+    desk.connections.end_quiet(NOW_MS + QUIET_MS - 1)
+    assert events(desk) == []
+    desk.connections.end_quiet(NOW_MS + QUIET_MS)
+    assert len(events(desk)) == 1
+    session.receive(request("203.0.113.9", 25, "2"), NOW_MS + 60_000)
+    session.close()
+    assert [event.messages for event in events(desk)] == [1]
+
+
+def test_our_own_deferrals_are_retries_and_no_demand(desk: Desk) -> None:
+    for instance in "123":
+        desk.ask("k", "192.0.2.7", instance, "u@example.org", NOW_MS)
+    desk.ask("l", "192.0.2.7", "4", "u@example.org", NOW_MS)
+    desk.connections.end_all()
+    mixed, deferred = desk.connections.take_ended(10)
+    assert parse_event(mixed.event("mx1")) == ConnectionEvent(NOW_MS, "192.0.2.7", "mx1", 1, 1, "accepted")
+    assert b'"deferred_messages":2' in mixed.event("mx1")
+    assert parse_event(deferred.event("mx1")) == ConnectionEvent(NOW_MS, "192.0.2.7", "mx1", 1, 1, "deferred")
+
+
+def test_in_shadow_mode_what_would_have_been_deferred_was_accepted(desk: Desk) -> None:
+    desk.shadow = True
+    for instance in "123":
+        desk.ask("k", "192.0.2.7", instance, "", NOW_MS)
+    desk.connections.end_all()
+    assert [(event.messages, event.outcome) for event in events(desk)] == [(3, "accepted")]
+    assert desk.shadowed == 2
+
+
+def test_a_connection_without_a_message_counts_none(desk: Desk) -> None:
+    desk.greet("k", "203.0.113.9", NOW_MS)
+    desk.connections.end_all()
+    assert [(event.messages, event.recipients) for event in events(desk)] == [(0, 0)]
+
+
+def test_no_event_comes_of_what_is_no_address(desk: Desk) -> None:
+    desk.ask("k", "unknown", "1", "", NOW_MS)
+    desk.greet("l", "", NOW_MS)
+    desk.connections.end_all()
+    assert events(desk) == []
+
+
+def test_at_the_limit_the_one_silent_longest_ends(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MOST_OPEN", 2)
+    for key in "abac":
+        desk.ask(key, f"203.0.113.{ord(key)}", "1", "", NOW_MS)
+    assert [event.ip for event in events(desk)] == [f"203.0.113.{ord('b')}"]
+    assert len(desk.connections) == 2
+
+
+def test_what_nobody_takes_is_dropped_at_the_limit_and_counted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MOST_ENDED", 3)
+    for _ in range(5):
+        desk.ask_once("203.0.113.9", NOW_MS)
+    assert (len(events(desk)), desk.connections.dropped) == (3, 2)
+
+
+def test_what_nobody_reports_is_forgotten() -> None:
+    silent = Connections(QUIET_MS, reported=False)
+    silent.heard("k", "203.0.113.9", NOW_MS)
+    silent.end_quiet(NOW_MS + QUIET_MS)
+    assert (len(silent), silent.take_ended(10), silent.dropped) == (0, [], 0)
