@@ -9,7 +9,7 @@ UV := uv==0.13.9
 COMPILE = env -u UV_FIND_LINKS -u PIP_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND='make lock' .cache/uv/bin/uv pip compile pyproject.toml \
 	--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --quiet $(ARGS)
 
-.PHONY: help setup demo lint test nightly evaluate closed-loop bench-pipeline flood faults lock docs clean
+.PHONY: help setup demo lint test e2e nightly evaluate closed-loop bench-pipeline flood faults lock docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -28,6 +28,9 @@ lint: setup ## ruff and mypy alone
 
 test: lint ## everything that must hold: lint, then all tests (ARGS="-k keys": some of them)
 	@$(BIN)/python -m pytest $(ARGS)
+
+e2e: setup ## real mail servers (Postfix, Exim, Haraka) beside the edge; downloads what is missing
+	@$(BIN)/python -m pytest -m mta tests/system/mta $(ARGS)
 
 nightly: setup ## thousands of simulated runs with faults, from another seed each day (ARGS="--seeds 20000": more)
 	@$(BIN)/python -m pytest -q tests/simulation --first-seed $$(($$(date +%s) / 86400 * 100000)) --seeds 5000 $(ARGS)

@@ -1,0 +1,35 @@
+"""Programs of Debian packages, unpacked into the cache folder and not installed: the machine stays as it is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from benchmarks.errors import Broken
+
+DOWNLOAD_S = 240
+
+
+def unpacked(name: str, *packages: str) -> Path:
+    """The folder in which the newest Debian packages of these names lie unpacked. `Broken` if they can't be had."""
+    for program in ("apt-get", "dpkg-deb"):
+        if shutil.which(program) is None:
+            raise Broken(f"{name} can't be had: no {program}")
+    folder = Path(os.environ["TIDEGATE_CACHE_DIR"]) / "debian" / name
+    if not (folder / "complete").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "debs").mkdir(parents=True)
+        run(name, ["apt-get", "download", *packages], folder / "debs")
+        for package in (folder / "debs").iterdir():
+            run(name, ["dpkg-deb", "--extract", str(package), str(folder / "root")], folder)
+        (folder / "complete").touch()
+    return folder / "root"
+
+
+def run(name: str, command: list[str], folder: Path) -> None:
+    """Run to the end; `Broken` with the last line that it said if it fails."""
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=DOWNLOAD_S)
+    if ran.returncode:
+        raise Broken(f"{name} can't be had: {command[0]}: {(ran.stderr.strip().splitlines() or ['failed'])[-1]}")

@@ -1,0 +1,291 @@
+"""Mail servers as the tests run them: the shipped snippets of `deploy/`, with the edge's port, and nothing delivered anywhere.
+
+Each is asked by `deliver`: one connection of a client whose address the server is made to believe (XCLIENT, PROXY or an
+option), one message; it gives the last reply, which is the refusal or the acceptance of the message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.system.edges import free_port
+from tests.system.mta.packages import haraka, need_root, unpacked
+
+DEPLOY = ROOT / "deploy"
+START_S = 20.0
+CODES = re.compile(r"^\d{3}[- ](\d\.\d+\.\d+ )?")
+EXIM_ID = 65_432  # of nobody else
+MESSAGE = "Subject: x\r\n\r\nx\r\n."
+
+
+class Conversation:
+    """SMTP over a pair of files, one command at a time."""
+
+    def __init__(self, reading: object, writing: object) -> None:
+        self._reading, self._writing = reading, writing
+
+    def reply(self) -> str:
+        """The next reply; its lines (Exim breaks long ones) put together, the codes before all but the first left out."""
+        lines: list[str] = []
+        while not lines or lines[-1][3:4] == "-":
+            lines.append(self._reading.readline().decode().rstrip("\r\n"))  # type: ignore[attr-defined]
+        first, *more = [CODES.sub("", line, 1) if number else line for number, line in enumerate(lines)]
+        return " ".join([f"{first[:3]} {first[4:]}", *more])
+
+    def say(self, command: str) -> str:
+        """The reply to a command."""
+        self._writing.write(f"{command}\r\n".encode())  # type: ignore[attr-defined]
+        self._writing.flush()  # type: ignore[attr-defined]
+        return self.reply()
+
+    def message(self, recipients: int = 1) -> str:
+        """Send one message; the first refusal, or the reply to its end."""
+        commands = ["MAIL FROM:<a@example.net>", *[f"RCPT TO:<u{number}@example.org>" for number in range(recipients)]]
+        for command in commands:
+            said = self.say(command)
+            if not said.startswith("250"):
+                self.say("RSET")
+                return said
+        assert self.say("DATA").startswith("354")
+        return self.say(MESSAGE)
+
+
+class MailServer(ABC):
+    """A server that runs while this is a context; ``port``: where it listens."""
+
+    def __init__(self, policy_port: int, other_port: int) -> None:
+        """``policy_port``: the edge's for the policy protocol; ``other_port``: for what this server speaks."""
+        self.policy_port, self.other_port, self.port = policy_port, other_port, free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="tidegate-mta-"))
+        self.folder.chmod(0o755)
+
+    @abstractmethod
+    def __enter__(self) -> MailServer:
+        """Start it."""
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @abstractmethod
+    def deliver(self, ip: str) -> str:
+        """The reply to a message of a client with this address."""
+
+    def wait_until_it_listens(self) -> None:
+        """The port answers."""
+        deadline_s = time.monotonic() + START_S
+        while time.monotonic() < deadline_s:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+                return
+            time.sleep(0.05)
+        raise AssertionError("\n".join(path.read_text() for path in self.folder.rglob("*.log")))
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[Conversation]:
+        """A connection, before its greeting."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as client, client.makefile("rwb") as both:
+            yield Conversation(both, both)
+
+
+class Postfix(MailServer):
+    """Postfix from Debian, with a queue of its own; clients by XCLIENT."""
+
+    EXTRA = ""
+
+    def __enter__(self) -> Postfix:
+        need_root("Postfix")
+        root = unpacked("postfix", "postfix")
+        etc, spool, libraries = self.folder / "etc", self.folder / "spool", root / "usr/lib/postfix"
+        for folder in (etc, spool, self.folder / "data"):
+            folder.mkdir()
+        snippet = (DEPLOY / "postfix/main.cf").read_text().replace("127.0.0.1:10040", f"127.0.0.1:{self.policy_port}")
+        snippet = snippet.replace("permit_mynetworks,\n", "")  # that is where the test comes from
+        (etc / "main.cf").write_text(self._main(root, spool) + snippet + self.EXTRA.format(port=self.other_port))
+        (etc / "master.cf").write_text(self._master())
+        self._queue(spool)
+        environ = {"LD_LIBRARY_PATH": str(libraries), "PATH": os.environ["PATH"]}
+        command = [str(libraries / "sbin/master"), "-c", str(etc), "-d"]
+        self._process = subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL)
+        self.wait_until_it_listens()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(10)
+        super().__exit__()
+
+    def deliver(self, ip: str) -> str:
+        with self.connection() as smtp:
+            assert smtp.reply().startswith("220")
+            smtp.say("EHLO mail.example.net")
+            assert smtp.say(f"XCLIENT ADDR={ip} PORT={1024 + time.time_ns() // 1000 % 60_000}").startswith("220")
+            smtp.say("EHLO mail.example.net")
+            return smtp.message(2)
+
+    def _main(self, root: Path, spool: Path) -> str:
+        libraries = root / "usr/lib/postfix"
+        return f"""compatibility_level = 3.6
+queue_directory = {spool}
+data_directory = {self.folder}/data
+command_directory = {root}/usr/sbin
+daemon_directory = {libraries}/sbin
+shlib_directory = {libraries}
+import_environment = MAIL_CONFIG LD_LIBRARY_PATH={libraries}
+mail_owner = daemon
+setgid_group = games
+default_privs = nobody
+myhostname = mx.example.org
+mydestination = example.org
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+alias_maps =
+local_recipient_maps =
+local_transport = discard
+maillog_file = {self.folder}/mail.log
+maillog_file_prefixes = {self.folder}
+smtpd_authorized_xclient_hosts = 127.0.0.1
+smtpd_client_connection_count_limit = 0
+"""
+
+    def _master(self) -> str:
+        services = ["rewrite trivial-rewrite", "bounce", "defer bounce", "trace bounce", "flush", "proxymap", "error"]
+        lines = [f"127.0.0.1:{self.port} inet n - n - - smtpd", "cleanup unix n - n - 0 cleanup"]
+        lines += ["qmgr unix n - n 300 1 qmgr", "discard unix - - n - - discard", "anvil unix - - n - 1 anvil"]
+        lines += [f"{service.split()[0]} unix - - n - - {service.split()[-1]}" for service in services]
+        return "\n".join([*lines, "postlog unix-dgram n - n - 1 postlogd", ""])
+
+    @staticmethod
+    def _queue(spool: Path) -> None:
+        names = "active bounce corrupt defer deferred flush hold incoming maildrop pid private public saved trace"
+        for name in names.split():
+            (spool / name).mkdir()
+            shutil.chown(spool / name, "root" if name == "pid" else "daemon")
+        for name in ("maildrop", "public"):
+            shutil.chown(spool / name, group="games")
+            (spool / name).chmod(0o730 if name == "maildrop" else 0o710)
+        shutil.chown(spool.parent / "data", "daemon")
+
+
+class PostfixWithMilter(Postfix):
+    """The same, asking over the milter protocol instead."""
+
+    EXTRA = (
+        "\nsmtpd_recipient_restrictions = reject_unauth_destination\n"
+        "smtpd_milters = {{ inet:127.0.0.1:{port}, connect_timeout=2s, command_timeout=2s, default_action=accept }}\n"
+    )
+
+
+class Exim(MailServer):
+    """Exim from Debian, one process a connection over its standard input, which may say who connects.
+
+    It knows itself as Debian-exim and no other user will do, so it sees a passwd file of its own."""
+
+    def __enter__(self) -> Exim:
+        need_root("Exim")
+        root = unpacked("exim", "exim4-daemon-light", "exim4-base", "exim4-config", "libidn12")
+        self._environ = {"LD_LIBRARY_PATH": str(root / "usr/lib/x86_64-linux-gnu"), "PATH": os.environ["PATH"]}
+        snippet = (DEPLOY / "exim/acl.conf").read_text().replace("127.0.0.1:10044", f"127.0.0.1:{self.other_port}")
+        self._configuration = self.folder / "exim.conf"
+        self._configuration.write_text(
+            f"""primary_hostname = mx.example.org
+spool_directory = {self.folder}/spool
+log_file_path = {self.folder}/%s.log
+never_users =
+keep_environment =
+queue_only
+acl_smtp_rcpt = acl_check_rcpt
+acl_smtp_data = acl_check_data
+begin acl
+acl_check_rcpt:
+  deny    domains = !example.org
+{snippet}
+  accept
+acl_check_data:
+  discard
+begin routers
+begin transports
+begin retry
+"""
+        )
+        self.folder.chmod(0o777)
+        for name in ("passwd", "group"):
+            more = f"Debian-exim:x:{EXIM_ID}:" + (f"{EXIM_ID}::/nonexistent:/bin/false\n" if name == "passwd" else "\n")
+            (self.folder / name).write_text(Path("/etc", name).read_text() + more)
+        bound = " && ".join(f"mount --bind {self.folder}/{name} /etc/{name}" for name in ("passwd", "group"))
+        self._command = ["unshare", "--mount", "sh", "-c", f'{bound} && exec "$@"', "sh", str(root / "usr/sbin/exim4")]
+        if subprocess.run(
+            [*self._command, "-C", str(self._configuration), "-bV"], env=self._environ, capture_output=True, check=False
+        ).returncode:
+            pytest.skip("Exim is not there to test with: mounts are not allowed")
+        return self
+
+    def deliver(self, ip: str) -> str:
+        client = f"{ip}.{1024 + time.time_ns() // 1000 % 60_000}"
+        command = [*self._command, "-C", str(self._configuration), "-bs", "-oMa", client]
+        with subprocess.Popen(
+            command, env=self._environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            smtp = Conversation(process.stdout, process.stdin)
+            assert smtp.reply().startswith("220")
+            smtp.say("EHLO mail.example.net")
+            said = smtp.message(2)
+            smtp.say("QUIT")
+            return said
+
+
+class Haraka(MailServer):
+    """Haraka from npm; clients by the PROXY protocol."""
+
+    def __enter__(self) -> Haraka:
+        modules = haraka()
+        config = self.folder / "config"
+        config.mkdir()
+        (self.folder / "plugins").mkdir()
+        shutil.copy(DEPLOY / "haraka/tidegate.js", self.folder / "plugins")
+        defaults = (modules / "Haraka/config/connection.ini").read_text()
+        for name, text in {
+            "smtp.ini": f"listen=127.0.0.1:{self.port}\nnodes=0\n",
+            "plugins": "tidegate\naccept_all\nqueue/test\n",
+            "tidegate.ini": f"port = {self.other_port}\n",
+            "connection.ini": defaults.replace("hosts[] =", "hosts[] = 127.0.0.1"),
+            "host_list": "example.org\n",
+            "me": "mx.example.org\n",
+        }.items():
+            (config / name).write_text(text)
+        (self.folder / "plugins/accept_all.js").write_text(
+            "exports.hook_rcpt = (next) => next(OK)\nexports.hook_queue = (next) => next(OK)\n"
+        )
+        self._log = (self.folder / "haraka.log").open("wb")
+        command = ["node", str(modules / "Haraka/bin/haraka"), "-c", str(self.folder)]
+        environ = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "NODE_PATH": str(modules)}
+        self._process = subprocess.Popen(
+            command, env=environ, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
+        )
+        self.wait_until_it_listens()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._log.close()
+        super().__exit__()
+
+    def deliver(self, ip: str) -> str:
+        with self.connection() as smtp:
+            port = 1024 + time.time_ns() // 1000 % 60_000
+            assert smtp.say(f"PROXY TCP{6 if ':' in ip else 4} {ip} 127.0.0.1 {port} 25").startswith("220")
+            smtp.say("EHLO mail.example.net")
+            return smtp.message(2)

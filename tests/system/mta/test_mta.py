@@ -1,0 +1,110 @@
+"""Real mail servers beside a real edge and a real Kafka, with the snippets that are shipped."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.local import EmbeddedBroker
+from tests.system.edges import Decider, EdgeProcess, free_port
+from tests.system.mta.servers import Exim, Haraka, MailServer, Postfix, PostfixWithMilter
+from tests.system.workers import WorkerProcess, environment, tidegate
+
+pytestmark = [pytest.mark.mta, pytest.mark.timeout(300)]
+
+SERVERS: dict[str, Callable[[int, int], MailServer]] = {
+    "postfix": Postfix,
+    "postfix-milter": PostfixWithMilter,
+    "exim": Exim,
+    "haraka": Haraka,
+}
+SPEAKS = {"postfix": "POLICY", "postfix-milter": "MILTER", "exim": "READSOCKET", "haraka": "HTTP"}
+REFUSAL = re.compile(
+    r"451 4\.7\.50\d (<[^>]*>: )?(Recipient address rejected: )?"
+    r"Server busy\. Please try again later from \[([0-9a-f.:]+)\]; retry in (\d+) s\. \(AS\d{8}\)"
+)
+
+
+@pytest.fixture
+def env(broker: EmbeddedBroker, prefix: str) -> dict[str, str]:
+    made = environment(broker.bootstrap, prefix, 4)
+    assert tidegate("topics", "--create", env=made).returncode == 0
+    return made
+
+
+@pytest.fixture(params=SERVERS)
+def pair(
+    request: pytest.FixtureRequest, env: dict[str, str], tmp_path: Path
+) -> Iterator[tuple[EdgeProcess, MailServer]]:
+    """An edge, and a server that asks it."""
+    with started(request.param, env, tmp_path) as edge, SERVERS[request.param](edge.policy, edge.other) as server:
+        edge.wait_for(lambda figures: figures["fresh"] == 1)
+        yield edge, server
+
+
+def started(name: str, env: dict[str, str], tmp_path: Path) -> EdgeProcess:
+    port = free_port()
+    speaks = {} if SPEAKS[name] in ("POLICY", "HTTP") else {SPEAKS[name]: f"127.0.0.1:{port}"}
+    edge = EdgeProcess(env, tmp_path / "edge", **speaks)
+    edge.other = edge.http if SPEAKS[name] == "HTTP" else port
+    return edge
+
+
+def refused(said: str, ip: str) -> bool:
+    match = REFUSAL.fullmatch(said)
+    return match is not None and match[3] == ip
+
+
+def eventually(server: MailServer, ip: str, *, deferred: bool) -> None:
+    deadline_s = time.monotonic() + 20
+    while (said := server.deliver(ip)).startswith("451") != deferred:
+        assert time.monotonic() < deadline_s, said
+        time.sleep(0.1)
+
+
+def test_the_throttled_client_hears_451_others_pass_and_with_the_edge_gone_all_do(
+    pair: tuple[EdgeProcess, MailServer], broker: EmbeddedBroker, prefix: str
+) -> None:
+    edge, server = pair
+    decider = Decider(broker.bootstrap, prefix)
+    assert server.deliver("192.0.2.7").startswith("250")
+    decider.throttle("192.0.2.7/32")
+    eventually(server, "192.0.2.7", deferred=True)
+    said = server.deliver("192.0.2.7")
+    assert refused(said, "192.0.2.7"), said
+    assert server.deliver("192.0.2.8").startswith("250")
+    decider.throttle("198.51.100.0/24", rate_per_min=90, burst=5)
+    eventually(server, "198.51.100.7", deferred=True)
+    began_s, passed = time.monotonic(), 0
+    while time.monotonic() - began_s < 10:
+        passed += server.deliver("198.51.100.7").startswith("250")
+    assert passed == pytest.approx(1.5 * (time.monotonic() - began_s), rel=0.1)
+    decider.release("192.0.2.7/32")
+    eventually(server, "192.0.2.7", deferred=False)
+    delivered = edge.wait_for(lambda figures: figures["events_delivered_total"] > 10)
+    assert delivered["events_lost_total"] == 0
+    edge.process.kill()
+    edge.process.wait()
+    began_s = time.monotonic()
+    assert server.deliver("198.51.100.7").startswith("250")
+    assert time.monotonic() - began_s < 5
+
+
+def test_a_burst_through_postfix_is_counted_decided_and_deferred(env: dict[str, str], tmp_path: Path) -> None:
+    with WorkerProcess(env, tmp_path) as worker, started("postfix", env, tmp_path) as edge:
+        worker.wait_for(4, 0)
+        with Postfix(edge.policy, 0) as server:
+            edge.wait_for(lambda figures: figures["fresh"] == 1)
+            replies: list[str] = []
+            while len(replies) < 400 and not (replies and replies[-1].startswith("451")):
+                replies.append(server.deliver("203.0.113.66"))
+            assert refused(replies[-1], "203.0.113.66"), (len(replies), replies[-1])
+            assert all(said.startswith("250") for said in replies[:50])
+            assert server.deliver("203.0.113.67").startswith("250")
+            worker.kill()
+            assert refused(server.deliver("203.0.113.66"), "203.0.113.66")
+            assert server.deliver("203.0.113.67").startswith("250")
