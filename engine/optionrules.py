@@ -43,6 +43,8 @@ def required_name(value: str) -> str:
 def pipeline(value: str) -> str:
     """One of the pipelines at hand, or a module and a name in it."""
     return "" if _PIPELINE.fullmatch(value) else "gaussian, half-space-trees or module:callable"
+
+
 def listeners(value: str) -> str:
     """Nothing, or HOST:PORT and unix:PATH, several with commas. Port 0 is any free one."""
     if all(_listens_on(part.strip()) or _UNIX.fullmatch(part.strip()) for part in value.split(",") if value):
