@@ -22,7 +22,7 @@ import orjson
 from benchmarks.cluster import Place, published
 from engine.assembly import composer, partition
 from engine.config import Settings
-from engine.models.layout import ALARMED, DIRTY, LEARNING, ROW, SITE
+from engine.models.layout import ALARMED, DIRTY, LEARNING, ROW, SITE, STORED
 from engine.policy.partition import Partition
 from engine.replay import Replay
 from engine.stream.changelog import restore
@@ -134,7 +134,7 @@ def _pools(mine: Partition) -> npt.NDArray[Any]:
 
 def _rows(mine: Partition) -> npt.NDArray[Any]:
     rows = mine.state.rows[: mine.keys].copy()
-    rows["flags"] &= ~np.uint16(DIRTY)
+    rows["flags"] &= ~np.uint16(DIRTY | STORED)
     rows.sort(order="key")
     return rows
 
