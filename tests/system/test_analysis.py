@@ -82,8 +82,10 @@ def test_a_cluster_explains_and_draws_as_the_file_does_but_cannot_go_back(
     cluster.said("produce", str(month))
     work(cluster.env, tmp_path, month.read_bytes().count(b"\n"))
     throttles = cluster.decisions()
-    last = max((found for found in throttles if found["verdict"] == "throttle"), key=lambda found: found["issued"])
-    network, at = last["network"], str(orjson.loads(month.read_bytes().splitlines()[-1])["ts"] + 1000)
+    end_ms = orjson.loads(month.read_bytes().splitlines()[-1])["ts"] + 1000
+    live = [found for found in throttles if found["verdict"] == "throttle" and found["until"] > end_ms]
+    last = max(live, key=lambda found: found["issued"])
+    network, at = last["network"], str(end_ms)
     theirs = cluster.explain(network, "--at", at)
     ours = cluster.explain(network, str(month), "--at", at)
     assert theirs["decisions"][-1] == ours["decisions"][-1] == last
