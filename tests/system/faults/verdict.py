@@ -85,6 +85,8 @@ def _replayed(
             found[(*where[:3], _shifted(where[3], gap))] = said
     for mine in engine.partitions:
         mine.state.site["applied_offset"] = _shifted(mine.applied_offset, gap)
+        used = mine.state.pools.rows["used"]  # twice an offset, and maybe one more
+        used += 2 * gap.length * (used // 2 >= gap.first)
     return engine.partitions, found
 
 
