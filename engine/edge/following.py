@@ -98,8 +98,7 @@ class Follower:
                 checking.result()
             finally:
                 checking.cancel()
-                with contextlib.suppress(asyncio.CancelledError, KafkaError, OSError, TimeoutError):
-                    await checking
+                await asyncio.wait([checking])
         finally:
             with contextlib.suppress(KafkaError, OSError, TimeoutError):
                 await asyncio.wait_for(consumer.stop(), ANSWER_S)

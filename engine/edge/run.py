@@ -13,7 +13,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ from engine.edge.web import web_protocol
 
 logger = logging.getLogger(__name__)
 LAST_S = 5.0
+MOST_CANCELS = 5
 GC_ALLOCATIONS = 50_000
 TIDY_S = 0.1
 TIDY_ROWS = 2_000
@@ -125,9 +126,7 @@ class Edge:
                 await self.delivery.flush()
                 await asyncio.wait_for(self.delivery.drain(), LAST_S)
         await self._save_now()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks, LAST_S)
 
     def _listeners(self) -> Iterator[tuple[str, str, Callable[[], asyncio.Protocol]]]:
         """Each protocol: its name, where it is asked for, and what makes a client's wire."""
@@ -205,6 +204,18 @@ class Pipe(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It has ended."""
         self._stopping.set()
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[None]], first_s: float) -> None:
+    """Cancel tasks and wait for their end: ``first_s`` for what they still have to say, then asking again each second, because
+    `asyncio.wait_for` loses a cancellation that meets its result, and aiokafka some others."""
+    left, wait_s = set(tasks), first_s
+    for _ in range(MOST_CANCELS):
+        for task in left:
+            task.cancel()
+        if left:
+            _, left = await asyncio.wait(left, timeout=wait_s)
+        wait_s = min(1.0, first_s)
 
 
 def run_edge(settings: Settings, *, opensmtpd: bool = False) -> None:
