@@ -157,7 +157,10 @@ def test_whole_days_later_everything_is_the_same_but_the_stamps(offers: list[Off
     one, other = PartitionOracle(1.0, WINDOW_MS), PartitionOracle(1.0, WINDOW_MS)
     later_ms = days * DAY_MS
     verdicts = run(one, offers)
-    shifted = [replace(v, issued_ms=v.issued_ms + later_ms, until_ms=v.until_ms + later_ms) for v in verdicts]
+    stamps = ("issued_ms", "until_ms", "first_seen_ms")
+    shifted = [
+        replace(v, **{name: getattr(v, name) + later_ms for name in stamps if getattr(v, name)}) for v in verdicts
+    ]
     assert run(other, offers, START_MS + later_ms) == shifted
     for key, row in one.rows.items():
         moved = replace(
