@@ -52,6 +52,7 @@ class Place:
             "TIDEGATE_TOPICS_RETENTION_MS": str(UNLIMITED),
             "TIDEGATE_WORKER_APP_ID": app_id,
             "TIDEGATE_LOG_LEVEL": "warning",
+            "TIDEGATE_MODEL_LEARNING_DAYS": "0",  # so that there are decisions to compare
             **more,
         }
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}

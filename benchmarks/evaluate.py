@@ -117,7 +117,7 @@ def full_settings(default: Setting) -> list[Setting]:
     return [
         Setting(threshold, count, delays_ms=(0, 250, 2000)),
         Setting(threshold / 2, count),
-        Setting(threshold * 2, count),
+        Setting(threshold * 5, count),
         Setting(threshold, 1),
         Setting(threshold, 8),
         Setting(threshold, count, 5),
@@ -129,7 +129,7 @@ def full_settings(default: Setting) -> list[Setting]:
 def _arguments() -> argparse.Namespace:
     default = load_settings(None, {}, {})
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threshold", type=float, default=default.model.threshold, help="T, the model's knob")
+    parser.add_argument("--threshold", type=float, default=default.model.threshold, help="T, where the model's limits begin: 0.5 over the budget in percent")
     parser.add_argument("--partitions", type=int, default=default.topics.partitions, help="topics.partitions")
     parser.add_argument("--delay", type=int, default=0, metavar="MS", help="from a decision until the edge has it")
     parser.add_argument("--volume", type=int, default=1, metavar="FACTOR", help="multiply each event's messages")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.config import Settings
 from engine.errors import OperatorError
+from engine.models.constants import DAY_MS
 from engine.models.pools import least_keys
 from engine.models.relays import relays_of
 from engine.policy.compose import POOL, PROBATION, VOLUME, Composer, Reply
@@ -25,9 +26,12 @@ def composer(settings: Settings) -> Composer:
 def policy(settings: Settings, number: int) -> Policy:
     """What the operator chose, for one partition."""
     window_ms, partitions = settings.worker.event_time_window_s * 1000, settings.topics.partitions
-    keys, rule = least_keys(partitions), settings.model.wide_pools
-    pool_keys, relays = (keys, 0.0 if rule == "off" else keys), relays_of(settings.relays)
-    return Policy(settings.model.threshold, window_ms, number, partitions, pool_keys, rule == "shadow", relays)
+    model, keys = settings.model, least_keys(partitions)
+    pool_keys, relays = (keys, 0.0 if model.wide_pools == "off" else keys), relays_of(settings.relays)
+    learning_ms, shadow = model.learning_days * DAY_MS, model.wide_pools == "shadow"
+    return Policy(
+        model.threshold, window_ms, number, partitions, pool_keys, shadow, relays, learning_ms, model.decides
+    )
 
 
 def partition(settings: Settings, number: int) -> Partition:

@@ -13,6 +13,8 @@ HOUR_MS = 3_600_000
 REPLY_FIELDS = frozenset({"ip", "network", "retry_s"})
 REPLY_LENGTH = 200
 LONGEST_REPLY = 450
+SENSITIVITIES = {"off": 0.5, "low": 0.1, "normal": 0.5, "high": 1.0}  # budgets in percent; off watches as normal would
+LEAST_BUDGET, MOST_BUDGET = 0.005, 10.0
 
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 _NAME = re.compile(r"[A-Za-z0-9._-]{0,180}")
@@ -72,6 +74,15 @@ def zone(value: str) -> str:
 def retention(value: int) -> str:
     """Unlimited, or long enough that nothing is deleted before it is read."""
     return "" if value == -1 or value >= HOUR_MS else f"-1 for unlimited, or at least {HOUR_MS} (an hour)"
+
+
+def sensitivity(value: str) -> str:
+    """A word of `SENSITIVITIES`, or a budget in percent."""
+    try:
+        fine = value in SENSITIVITIES or LEAST_BUDGET <= float(value) <= MOST_BUDGET
+    except ValueError:
+        fine = False
+    return "" if fine else f"off, low, normal, high, or a percentage from {LEAST_BUDGET:g} to {MOST_BUDGET:g}"
 
 
 def status(value: str) -> str:

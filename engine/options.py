@@ -172,11 +172,11 @@ class Model:
         decides=True,
         later=True,
     )
-    threshold: float = option(
-        1.0,
-        "the one knob: half of it throttles sooner, twice of it later, newcomers above all",
-        low=0.05,
-        high=100,
+    sensitivity: str = option(
+        "normal",
+        "the one knob, a budget: how much of regular mail may be deferred, in percent; low is 0.1, normal 0.5, high 1; "
+        "off only watches",
+        wanted=rules.sensitivity,
         decides=True,
     )
     wide_pools: str = option(
@@ -185,6 +185,30 @@ class Model:
         choices=("live", "shadow", "off"),
         decides=True,
     )
+    learning_days: int = option(
+        7,
+        "a new site watches at most so long before it decides, and as a rule two or three days; 0 for a site whose "
+        "history is replayed first",
+        low=0,
+        high=366,
+        decides=True,
+    )
+
+    @property
+    def budget_percent(self) -> float:
+        """The share of regular mail that may be deferred."""
+        named = rules.SENSITIVITIES.get(self.sensitivity)
+        return float(self.sensitivity) if named is None else named
+
+    @property
+    def threshold(self) -> float:
+        """T, where a site's limits begin: half the budget doubles it."""
+        return rules.SENSITIVITIES["normal"] / self.budget_percent
+
+    @property
+    def decides(self) -> bool:
+        """Whether decisions are published."""
+        return self.sensitivity != "off"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from topics.decisions import RELEASE, Decision
 
-_SPANS = {"1h": "an hour", "6h": "6 hours", "24h": "24 hours"}
+_SPANS = {"1m": "a minute", "10m": "10 minutes", "1h": "an hour", "6h": "6 hours", "24h": "24 hours"}
 
 
 def _amount(value: float) -> str:

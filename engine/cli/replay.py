@@ -20,17 +20,17 @@ from engine.replay import Tally
     type=click.IntRange(1, 1024),
     help="Deal the events to so many partitions.  [default: topics.partitions, as a worker would]",
 )
-@click.option("--threshold", type=float, help="Override model.threshold.")
+@click.option("--sensitivity", help="Override model.sensitivity.")
 @click.pass_context
 def replay(
-    ctx: click.Context, events: tuple[str, ...], decisions: str, partitions: int | None, threshold: float | None
+    ctx: click.Context, events: tuple[str, ...], decisions: str, partitions: int | None, sensitivity: str | None
 ) -> None:
     """Run the engine over files of events (NDJSON, plain or gzip, - for standard input), without Kafka.
 
     The decisions are those that a worker would publish for the same events, byte for byte but for their source offsets.
     The exit status is 1 if some lines were no events: they are counted, and left out.
     """
-    settings = settings_from(ctx, topics_partitions=partitions, model_threshold=threshold)
+    settings = settings_from(ctx, topics_partitions=partitions, model_sensitivity=sensitivity)
     from engine import assembly
     from engine.warm import warm
     from topics.decisions import encode_decision

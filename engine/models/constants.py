@@ -9,12 +9,24 @@ from __future__ import annotations
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 
-SCALES = 3
-SCALE_NAMES = ("1h", "6h", "24h")
-SCALE_HOURS = (1, 6, 24)  # the day does the work, the short ones see busy senders sooner
-SCALE_MS = (HOUR_MS, 6 * HOUR_MS, DAY_MS)
+SCALES = 5
+SCALE_NAMES = ("1h", "6h", "24h", "10m", "1m")
+SLOW = 3  # of them every sender has; the day does the work, the fast two see a busy relay's jump within minutes
+SCALE_HOURS = (1.0, 6.0, 24.0, 1 / 6, 1 / 60)
+SCALE_MS = (HOUR_MS, 6 * HOUR_MS, DAY_MS, HOUR_MS // 6, HOUR_MS // 60)
+HOUR = 0  # the hour's place among the scales
+DAY = 2  # the day's
+NOTHING = 1e-12  # what fades to less is gone: no power of it underflows
 
-GROWTH = (4.0, 3.0, 3.0)  # a record beyond three times the old one is rare; the hour's is larger: mail-outs are short
+GROWTH = (
+    4.0,
+    3.0,
+    3.0,
+    2.5,
+    3.0,
+)  # a record beyond three times the old one is rare; the hour's is larger: mail-outs are short
+FAST_LEAST = 30.0  # messages that a known sender must remember of a fast scale for it to speak: quiet ones have none
+FAST_TERM_MS = HOUR_MS // 6  # a minute's excess is answered for ten: a decision a minute would only be noise
 TENURE = 3.0  # limits are wider by 1 + TENURE / active days: records are common early
 PROBATION_DAYS = 3
 PROBATION_GROWTH = 2.75  # sharp: usual warm-up schedules grow by 2 to 2.5 a day
@@ -32,11 +44,12 @@ REJECTED_WEIGHT = 6.0  # only for keys of which nothing was ever accepted
 
 TYPICAL_WEIGHT_FIRST = 4.0
 TYPICAL_WEIGHT_MOST = 60.0
+WEIGHT_UNITS = 1000.0  # of a day, as a row keeps the weight
 IDLE_DAYS = 7
 IDLE_FADE_DAYS = 30.0
 
 NEWCOMER_MS = DAY_MS  # a newcomer's first day is what the cohort learns
-LEARN_AFTER_MS = 2 * DAY_MS  # before that everybody looks new
+LEARN_AFTER_MS = 2 * DAY_MS  # before that everybody looks new: no crowd teaches
 NEWCOMER_SHARE = (10.0, 20.0, 20.0)  # newcomer limit = this x Q90: a large factor on Q90 needs 30 newcomers, Q99 1,000
 QUANTILE = 0.9
 QUANTILE_LEAST = 1.0  # message: what is learned from a site that turns most newcomers away
@@ -51,11 +64,14 @@ NEIGHBOURS = (
 NEIGHBOUR_SLOTS = 1024  # don't teach; 256 to 65,536 slots measure the same
 CONTRIBUTION_CAP = 1.5  # x Q90: one newcomer can't drag the quantile far
 
-HOUR = SCALE_NAMES.index("1h")
-
 RATE_FLOOR_PER_H = 0.5
 NEWCOMER_RATE_SHARE = 0.25  # of the limit, spread over its scale
-RATE_FALL = 0.8  # a decision is worth repeating when its rate falls to this share
+RATE_FALL = 0.8  # a decision is worth repeating when its rate falls to this share,
+RATE_RISE = 1.25  # or rises to this one, since enough was held back
+ESTABLISHED = 30.0  # days behind `typical`: a month of active days, none of them long ago
+BIG = 1.0  # x the newcomer's daily limit: small senders' records are answered at once, as compromised hosts are small
+CAP = 3.0  # x its best day: so much may be held back of it in a day, then it goes on at its hourly limit again
+MILD = 2.0  # an established, big sender's first excess goes on at its hourly limit, as far as so many limits
 SATURATED = 65_535
 
 FREE_SHARE = 16  # of the table: with less than 1/16 free, newcomers wait at the door; a sweep frees as much at once
@@ -97,3 +113,18 @@ POOL_TERM_MS = HOUR_MS
 POOL_THROTTLES = 4096.0  # of newcomers in an hour and a partition: a flood must not become one of decisions
 ROWS_PER_POOL = 16
 POOLS_LEAST = 64
+
+BUDGET = 0.005  # of regular mail, at T = 1
+OBSERVED = 0.1  # busy hours booked a message deferred, measured on all traces at volumes x 1, 5 and 20: 0.07 to 0.18
+FOLLOW_DAYS = 90.0  # what is booked fades: shorter swings with single records
+BELIEF = 5_000.0  # messages of known senders that the budget itself is worth as evidence: a quiet site stays at T
+LEAN_STEP = 0.03  # a day, of log T: an attacker needs 46 days for the bound
+LEAN_MOST = 4.0
+
+LEARN_LEAST_DAYS = 2  # before that everybody looks new
+LEARN_NEWCOMERS = 16  # newcomers that make a cohort credible
+LEARN_SHARE = 2.0  # x budget: so much of a day may be held back in the shadow for the next to be decided
+FAR_DAY = 1 << 40
+STRETCH_LEAST = 10.0  # first senders whose median is worth following
+STRETCH_FROM = 9  # bin of two messages: up to there the prior fits as it is
+STRETCH_UNIT = 6  # bin of one message, the median newcomer's day that the prior is made for

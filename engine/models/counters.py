@@ -1,6 +1,7 @@
 """Leaky counters: demand that fades with the scale's time constant, and the open day's peak of it.
 
 c <- c exp(-dt / tau) + d. No window edges, any event rate, O(1); an event that comes late (dt < 0) adds without fading.
+The scales are multiples of each other, so one exponential and a dozen products give all five factors.
 Between events nothing happens: the fading is in closed form.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from engine.models.constants import REJECTED_WEIGHT, SATURATED, SCALE_MS, SCALES
+from engine.models.constants import DAY_MS, NOTHING, REJECTED_WEIGHT, SATURATED, SCALES
 from topics.columns.jit import inline
 from topics.columns.memory import float64, int64
 from topics.columns.scan import ACCEPTED, DEFERRED, REJECTED
@@ -34,15 +35,34 @@ def stranger_demand(messages: int, outcome: int) -> float:
 
 
 @inline
+def _power(kept: float, n: int) -> float:
+    """``kept`` to the ``n``, 0 where next to nothing is left."""
+    power = 1.0
+    for _ in range(n):
+        power *= kept
+    return power if power > NOTHING else 0.0
+
+
+@inline
+def fading(elapsed_ms: int) -> Any:
+    """What is left of each counter after so long: exp(-dt / tau) by scale."""
+    if elapsed_ms <= 0:
+        return 1.0, 1.0, 1.0, 1.0, 1.0
+    day = _power(math.exp(-elapsed_ms / DAY_MS), 1)
+    six_hours = _power(day, 4)
+    hour = _power(six_hours, 6)
+    ten_minutes = _power(hour, 6)
+    return hour, six_hours, day, ten_minutes, _power(ten_minutes, 10)
+
+
+@inline
 def count(row: Any, t_ms: int, messages: int, outcome: int) -> float:
     """Fade the counters to ``t_ms`` and add an event's demand, which is given back."""
     amount = demand(row, messages, outcome)
     elapsed_ms = t_ms - row.last_ms
+    kept = fading(elapsed_ms)
     for s in range(SCALES):
-        counter = float64(row.counter[s])
-        if elapsed_ms > 0:
-            counter *= math.exp(-elapsed_ms / SCALE_MS[s])
-        row.counter[s] = counter + amount
+        row.counter[s] = float64(row.counter[s]) * kept[s] + amount
         if row.counter[s] > row.peak[s]:
             row.peak[s] = row.counter[s]
     if elapsed_ms > 0:

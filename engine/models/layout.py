@@ -2,7 +2,7 @@
 
 A row has 120 octets; its place in the index costs 8 more at full capacity: 128 octets a key, all told. Rows are dense, in
 order of first sight, so a checkpoint gathers changed rows by number and memory is touched only as it fills. float32 holds
-what only ever meets a limit; stamps are exact. ``spare`` is room for the scales of busy relays.
+what only ever meets a limit; stamps are exact. A row is full: what comes next must push something out.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from engine.models.constants import (
     BINS,
     DOOR_BITS,
+    FAR_DAY,
     NEIGHBOUR_SLOTS,
     POOLS_LEAST,
     PREFIX_SETS,
@@ -26,6 +27,7 @@ from engine.models.constants import (
     RELAY,
     ROWS_PER_POOL,
     SCALES,
+    SLOW,
 )
 
 STATE_VERSION = (
@@ -43,16 +45,16 @@ ROW = np.dtype(
         ("peak", "f4", (SCALES,)),  # of the open day
         ("memory", "f4", (SCALES,)),  # decayed maximum of closed days' peaks
         ("typical", "f4"),  # log mean of a closed day's busiest hour
-        ("weight", "f4"),  # days behind `typical`
-        ("rate_per_h", "f4"),  # of the live throttle
-        ("burst", "f4"),
+        ("rate_per_h", "f4"),  # of the live throttle; its burst is an hour's worth
+        ("tokens", "f4"),  # left in its bucket, as an edge would have it
         ("active_days", "u2"),  # closed
         ("accepted", "u2"),
         ("rejected", "u2"),
         ("flags", "u2"),
-        ("bin", "u1", (SCALES,)),  # where the cohort counts this newcomer
+        ("weight", "u2"),  # days behind `typical`, in 1/1000
+        ("held", "u2"),  # messages that throttles held back and the site has not booked yet
+        ("bin", "u1", (SLOW,)),  # where the cohort counts this newcomer
         ("pool", "u1"),
-        ("spare", "u1", (24,)),
     ],
     align=True,
 )
@@ -92,9 +94,18 @@ SITE = np.dtype(
         ("applied_offset", "i8"),  # the last source offset that all of this state has applied; -1 for none
         ("clock_ms", "i8"),  # greatest event time so far
         ("first_ms", "i8"),  # event time of the first event; -1 before it
-        ("hist", "f8", (SCALES, BINS)),
-        ("q90", "f8", (SCALES,)),
-        ("limit", "f8", (SCALES,)),  # of a newcomer at T = 1
+        ("hist", "f8", (SLOW, BINS)),
+        ("q90", "f8", (SLOW,)),
+        ("limit", "f8", (SLOW,)),  # of a newcomer at T = 1
+        ("day", "i8"),  # the open UTC day of the site's clock
+        ("decides_from", "i8"),  # the UTC day from which on it decides; FAR_DAY while it learns
+        ("stretched_s", "i8"),  # when the cohort took the site's scale; 0 before
+        ("counted", "i8"),  # newcomers counted since then
+        ("lean", "f8"),  # T is the knob's times this
+        ("demand", "f8"),  # fading messages of known senders
+        ("booked", "f8"),  # fading busy hours of theirs that were held back
+        ("day_demand", "f8"),  # messages of the open day, of everybody,
+        ("day_held", "f8"),  # and those of them that a throttle held back
         ("q50", "f8"),  # of the hour
         ("neighbours", "f4", (NEIGHBOUR_SLOTS,)),  # leaky count of new keys, by hash of their /16 or /48
         ("neighbours_ms", "i8", (NEIGHBOUR_SLOTS,)),
@@ -112,6 +123,7 @@ SITE = np.dtype(
         ("poison", "i8"),
         ("throttles", "i8"),
         ("releases", "i8"),
+        ("shadows", "i8"),  # throttles that were not published: the site was learning, or is told to watch only
         ("overcrowded", "i8"),  # events that a pool would have throttled if there weren't too many such throttles
         ("shadowed", "i8"),  # events that the /16 rule would have answered if it weren't in shadow
         ("untracked", "i8"),  # events of keys without a row
@@ -192,6 +204,7 @@ def empty_site() -> npt.NDArray[Any]:
     site["applied_offset"] = site["first_ms"] = -1
     prior = np.where((bins >= 1) & (bins <= PRIOR_BINS), PRIOR_MASS * PRIOR_RATIO**bins, 0.0)
     site["hist"], site["pool_hist"] = prior, prior
+    site["decides_from"], site["lean"] = FAR_DAY, 1.0
     return site
 
 

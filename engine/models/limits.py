@@ -4,6 +4,7 @@
     probation  (1 to 3 active days)  max(2.75 memory, floor)
     known      (more)                max(T^1/4 G (1 + 3/A) memory, floor)
     floor                            T x newcomer limit x 0.8 max(0.3, 1/sqrt(1 + A/50))
+    ten minutes, one minute          T^1/4 G (1 + 3/A) memory for known senders that remember 30 messages there, else none
 
 T moves the newcomers' ceiling fully and a known sender's little: a sender's own history is evidence, the ceiling is policy.
 """
@@ -14,12 +15,14 @@ import math
 from typing import Any
 
 from engine.models.constants import (
+    FAST_LEAST,
     FLOOR,
     FLOOR_AGE_DAYS,
     FLOOR_LEAST,
     GROWTH,
     PROBATION_DAYS,
     PROBATION_GROWTH,
+    SLOW,
     TENURE,
 )
 from topics.columns.jit import inline
@@ -38,6 +41,10 @@ def growth(active_days: int, scale: int) -> float:
 def limit(row: Any, site: Any, scale: int, threshold: float) -> float:
     """The limit of a key's leaky counter at ``scale``; ``threshold`` is T."""
     active_days = int64(row.active_days)
+    if scale >= SLOW:
+        if active_days <= PROBATION_DAYS or row.memory[scale] < FAST_LEAST:
+            return math.inf
+        return math.sqrt(math.sqrt(threshold)) * growth(active_days, scale) * float64(row.memory[scale])
     newcomer = threshold * site.limit[scale]
     if active_days == 0:
         return newcomer

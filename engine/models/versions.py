@@ -4,7 +4,8 @@ Version N reads N - 1, so a worker can be replaced by its successor with its sta
 of before. What an earlier version wrote is frozen here, as it was. Kinds: `topics.changelog`.
 
     1  ROW, SITE. A lapsed throttle's ``until_ms`` was 0; no row was ever evicted.
-    2  DOOR, FLOOD and POOL too. ``until_ms`` stays when a throttle lapses: WAITING says whether one is live.
+    2  DOOR, FLOOD and POOL too. ``until_ms`` stays when a throttle lapses: WAITING says whether one is live. Two fast scales,
+       the bucket's tokens, what is held back; a site's budget and learning.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.models.constants import DAY_MS, WEIGHT_UNITS
 from engine.models.layout import DOOR, FLOOD, POOL, ROW, SITE, STATE_VERSION, WAITING, empty_site
 from engine.models.pools import open_pools
 from topics.changelog import DOOR_KIND, FLOOD_KIND, KINDS, POOL_KIND, ROW_KIND, SITE_KIND
@@ -66,15 +68,17 @@ SITE_1 = np.dtype(
     ],
     align=True,
 )
+SCALES_1 = 3  # hour, six hours, day: the first three still
 COUNTED_1 = 1  # the one flag of version 1 that says what is known of a row, not how it was filed
 
 Records = npt.NDArray[Any]
 
 
 def _carried(old: Records, new: Records) -> Records:
-    """``new`` with all fields that both have as they are in ``old``."""
+    """``new`` with all fields that both have alike as they are in ``old``."""
     for name in set(new.dtype.names or ()) & set(old.dtype.names or ()):
-        new[name] = old[name]
+        if new.dtype[name] == old.dtype[name]:
+            new[name] = old[name]
     return new
 
 
@@ -82,12 +86,19 @@ def _row_of_1(old: Records) -> Records:
     new = _carried(old, np.zeros(len(old), ROW))
     live = np.where(old["until_ms"] > 0, WAITING, 0).astype(np.uint16)
     new["flags"] = old["flags"] & COUNTED_1 | live
+    for name in ("counter", "peak", "memory"):
+        new[name][:, :SCALES_1] = old[name]
+    new["weight"] = old["weight"] * WEIGHT_UNITS
+    new["tokens"] = np.where(live, old["burst"], 0)
     return new
 
 
 def _site_of_1(old: Records) -> Records:
+    """A site that has decided before goes on deciding, with the cohort that it has learned."""
     new = _carried(old, np.repeat(empty_site(), len(old)))
     open_pools(new)
+    new["day"] = new["decides_from"] = old["clock_ms"] // DAY_MS
+    new["stretched_s"] = np.maximum(1, old["first_ms"] // 1000)
     return new
 
 

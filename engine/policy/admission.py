@@ -10,13 +10,14 @@ import math
 from typing import Any
 
 from engine.models.cohort import enter
-from engine.models.constants import DAY_MS, FREE_SHARE, SCALES, TYPICAL_WEIGHT_FIRST
+from engine.models.constants import DAY_MS, FREE_SHARE, SLOW, TYPICAL_WEIGHT_FIRST, WEIGHT_UNITS
 from engine.models.door import knock
 from engine.models.relays import NO_RELAY, relay_of
 from engine.models.table import NO_ROW, hash_key, insert
 from engine.policy.flooding import NO_RANK, covering
 from topics.columns.jit import inline, kernel
 from topics.columns.keys import partition_of_key
+from topics.columns.memory import int64
 
 FULL = -2
 
@@ -25,7 +26,7 @@ FULL = -2
 def _exceeds(site: Any, amount: float, threshold: float) -> bool:
     """Whether one event is beyond what a newcomer may send: it is worth a row, as it leads to a decision."""
     least = math.inf
-    for s in range(SCALES):
+    for s in range(SLOW):
         least = min(least, site.limit[s])
     return amount > threshold * least
 
@@ -58,7 +59,7 @@ def admit(state: Any, key: Any, event: Any, policy: Any, room: Any) -> int:
     row.first_seen_s = t_ms // 1000
     row.day = t_ms // DAY_MS
     row.typical = math.log(1.0 + site.q50)
-    row.weight = TYPICAL_WEIGHT_FIRST
+    row.weight = int64(TYPICAL_WEIGHT_FIRST * WEIGHT_UNITS)
     if relay_of(policy.relays, key) == NO_RELAY:
         enter(site, row, t_ms)
     if partition_of_key(key, policy.partitions, scratch) != policy.partition:

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.models.constants import HOUR, PROBATION_DAYS, SCALE_NAMES
+from engine.models.constants import HOUR, PROBATION_DAYS, SCALE_MS, SCALE_NAMES, SCALES
 from engine.models.pools import pool_text
 from engine.policy.verdicts import RELEASE
 from topics import decisions
 from topics.decisions import Decision, Source
 from topics.keys import network_text
 
-MODEL = "peak-memory/1"
+MODEL = "peak-memory/2"
+BY_LENGTH = sorted(range(SCALES), key=SCALE_MS.__getitem__)
 VOLUME, PROBATION, POOL = "volume", "probation", "pool"
 REASON_DIGITS = {VOLUME: 1, PROBATION: 2, POOL: 3}
 
@@ -46,7 +47,8 @@ class Reply:
 
 
 def _by_scale(values: npt.NDArray[np.float64]) -> dict[str, float]:
-    return {name: round(float(value), 3) for name, value in zip(SCALE_NAMES, values, strict=True)}
+    """What is finite, shortest scale first: one that doesn't speak has no limit."""
+    return {SCALE_NAMES[s]: round(float(values[s]), 3) for s in BY_LENGTH if np.isfinite(values[s])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +95,13 @@ def _evidence(verdict: Any) -> dict[str, Any]:
     return {
         **({"within": network_text(int(verdict["key"]), within)} if within else {}),
         **({"pool": _pool_evidence(verdict, pool)} if pool else {}),
-        "scales": [name for s, name in enumerate(SCALE_NAMES) if scales >> s & 1],
+        "scales": [SCALE_NAMES[s] for s in BY_LENGTH if scales >> s & 1],
         "counters": _by_scale(verdict["counter"]),
         "limits": _by_scale(verdict["limit"]),
         "peaks": _by_scale(verdict["memory"]),
         "active_days": int(verdict["active_days"]),
         "first_seen": int(verdict["first_seen_s"]) * 1000,
+        "threshold": round(float(verdict["threshold"]), 3),
     }
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.models.bucket import refill, spend
+from engine.models.budget import close_site_day, decides, demanded, open_site
 from engine.models.cohort import grow
 from engine.models.constants import DAY_MS, NEWCOMER_MS
 from engine.models.counters import count, stranger_demand
@@ -24,7 +26,7 @@ from engine.policy.throttle import exceeded_scales, throttle, write_throttle
 from engine.policy.verdicts import RELEASE
 from topics.columns.jit import inline, kernel
 from topics.columns.memory import int64
-from topics.columns.scan import DEFERRED, READY
+from topics.columns.scan import ACCEPTED, DEFERRED, READY
 
 RUN = 32
 
@@ -67,6 +69,25 @@ def _release(state: Any, verdicts: Any, n: int, offset: int, event: int) -> int:
 
 
 @inline
+def _turn_clock(site: Any, t_ms: int, policy: Any) -> None:
+    """Set the site's clock forward to ``t_ms``, over the end of its day."""
+    if site.first_ms < 0:
+        open_site(site, t_ms, policy.learning_ms)
+    site.clock_ms = max(site.clock_ms, t_ms)
+    today = site.clock_ms // DAY_MS
+    if today > site.day:
+        close_site_day(site, today, policy.threshold, policy.learning_ms)
+
+
+@inline
+def _teaches(row: Any, site: Any, t_ms: int) -> bool:
+    """Whether the cohort learns from a row: a counted newcomer's first day, since the site has its scale."""
+    age_ms = t_ms - int64(row.first_seen_s) * 1000
+    fresh = row.flags & COUNTED != 0 and age_ms < NEWCOMER_MS and int64(row.first_seen_s) >= site.stretched_s
+    return bool(fresh and row.rejected <= row.accepted)
+
+
+@inline
 def _judge(state: Any, number: int, event: Any, policy: Any, seed: Any) -> Any:
     """Count an event on its row and in its pools; whether a decision has to be published, and the alarm."""
     t_ms, messages, outcome, offset, new_keys = event
@@ -74,17 +95,24 @@ def _judge(state: Any, number: int, event: Any, policy: Any, seed: Any) -> Any:
     today = t_ms // DAY_MS
     if today > row.day:
         close_day(row, site, today)
+    elapsed_ms = t_ms - row.last_ms
     amount = count(row, t_ms, messages, outcome)
-    if row.flags & COUNTED and t_ms - int64(row.first_seen_s) * 1000 < NEWCOMER_MS and row.rejected <= row.accepted:
+    if row.until_ms > t_ms:
+        refill(row, elapsed_ms)
+    if _teaches(row, site, t_ms):
         grow(site, row)
     mark(state, number)
     pool = NO_ROW
     if is_young(row, t_ms) and (amount > 0.0 or new_keys):
         pool = crowd(state, row, (t_ms, offset, amount, new_keys), policy, seed)
-    if outcome == DEFERRED:
-        return False, (0, NO_ROW)
-    alarm = exceeded_scales(row, site, policy.threshold), pool
-    speaks = (alarm[0] or pool != NO_ROW) and throttle(state, number, t_ms, alarm, policy.threshold)
+    alarm, speaks = (0, pool), False
+    if outcome != DEFERRED:
+        alarm = exceeded_scales(row, site, policy.threshold * site.lean), pool
+        speaks = (alarm[0] != 0 or pool != NO_ROW) and throttle(state, number, t_ms, alarm, policy)
+        if outcome == ACCEPTED:
+            demanded(row, site, messages)
+    if row.until_ms > t_ms:
+        site.day_held += spend(row, messages, outcome)
     if speaks and pool != NO_ROW:
         site.pool_throttles += 1.0
     return speaks, alarm
@@ -97,7 +125,7 @@ def _known(state: Any, verdict: Any, number: int, event: Any, policy: Any, seed:
     t_ms = event[0]
     speaks, alarm = _judge(state, number, event, policy, seed)
     if speaks:
-        write_throttle(verdict, state, number, alarm, policy.threshold)
+        write_throttle(verdict, state, number, alarm, policy.threshold * state.site[0].lean)
         return True
     if state.cursor[0].held > 0:
         within = let_pass(state, number, t_ms, policy.threshold)
@@ -109,9 +137,12 @@ def _known(state: Any, verdict: Any, number: int, event: Any, policy: Any, seed:
 
 
 @inline
-def _stranger(state: Any, verdict: Any, key: Any, event: Any, threshold: float) -> bool:
+def _stranger(state: Any, verdict: Any, key: Any, event: Any, policy: Any) -> bool:
     """An event, (time, demand), of a key that has to do without a row; whether it led to a verdict."""
     state.site[0].untracked += 1
+    if not decides(state.site[0], policy):
+        return False
+    threshold = policy.threshold
     rank = count_stranger(state, key, event[0], event[1], threshold)
     if rank == NO_RANK:
         return False
@@ -152,9 +183,7 @@ def detect(columns: Any, span: Any, state: Any, policy: Any, room: Any) -> Any:
                 i += 1
                 continue
             stamp = _event_time(columns, i, policy.window_ms)
-            if site.first_ms < 0:
-                site.first_ms = stamp
-            site.clock_ms = max(site.clock_ms, stamp)
+            _turn_clock(site, stamp, policy)
             n = _release(state, verdicts, n, offset, i)
             if n == verdicts.shape[0]:
                 return i, n, False
@@ -167,7 +196,7 @@ def detect(columns: Any, span: Any, state: Any, policy: Any, room: Any) -> Any:
                 if number == FULL:
                     return i, n, True
                 if number == NO_ROW:
-                    spoke = _stranger(state, verdicts[n], key, (stamp, amount), policy.threshold)
+                    spoke = _stranger(state, verdicts[n], key, (stamp, amount), policy)
             if number != NO_ROW:
                 event = stamp, columns.messages[i], columns.outcome[i], offset, new_keys
                 spoke = _known(state, verdicts[n], number, event, policy, seed)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.models.bucket import burst
 from engine.models.constants import (
     HOUR,
     NEWCOMER_RATE_SHARE,
@@ -111,7 +112,8 @@ def write_prefix(verdict: Any, state: Any, key: Any, rank: int, threshold: float
     verdict.key, verdict.prefix, verdict.within = place.key, length(key, rank), 0
     verdict.until_ms = place.until_ms
     verdict.rate_per_h = place.rate_per_h
-    verdict.burst = max(1.0, place.rate_per_h)
+    verdict.burst = burst(place.rate_per_h)
+    verdict.threshold = threshold
     verdict.scales = 1 << HOUR
     verdict.active_days = verdict.first_seen_s = 0
     verdict.pool = 0
@@ -164,7 +166,7 @@ def let_pass(state: Any, number: int, t_ms: int, threshold: float) -> int:
     rate = limit(row, site, HOUR, threshold)
     row.until_ms = max(row.until_ms, until_ms)
     row.rate_per_h = rate
-    row.burst = max(1.0, rate)
+    row.tokens = burst(rate)
     row.flags |= PASSED
     if not row.flags & WAITING:
         row.flags |= WAITING

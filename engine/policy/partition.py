@@ -51,6 +51,17 @@ class Partition:
         return int(self.state.site["applied_offset"][0])
 
     @property
+    def decides(self) -> bool:
+        """Whether verdicts are given, or only counted as `shadows`: while it learns, or is told to watch."""
+        site = self.state.site[0]
+        return bool(self.policy.decides and site["first_ms"] >= 0 and site["day"] >= site["decides_from"])
+
+    @property
+    def threshold(self) -> float:
+        """T in force: the knob's, as the site leans."""
+        return float(self.policy.threshold * self.state.site["lean"][0])
+
+    @property
     def keys(self) -> int:
         """Rows in use."""
         return int(self.state.cursor["rows"][0])

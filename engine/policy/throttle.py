@@ -2,9 +2,11 @@
 
 Alarm: any counter above its limit, or a crowd of newcomers in the sender's pool. The rate is the sender's typical busy
 hour, all day long (a newcomer's: a quarter of its limit over the scale's time), so normal mail flows and only the excess
-waits; one of a crowd has a message in four hours. The term is the time constant of the longest exceeded scale, a crowd's
-an hour. While a decision has more than half of a term to go, nothing is said unless the rate falls by a fifth; a decision
-is extended, never shortened; it lapses by itself.
+waits; one of a crowd has a message in four hours. An established, big sender's first excess goes on at its hourly limit,
+so an honest series is through within hours, and hardens as it grows beyond two limits or lasts beyond half of its term; once
+three times its best day was held back in a day, it goes on so again. The term is the time constant of the longest exceeded
+scale, ten minutes at least, a crowd's an hour. While a decision has more than half of a term to go, nothing is said unless
+the rate falls by a fifth; a decision is extended, never shortened; it lapses by itself.
 """
 
 from __future__ import annotations
@@ -12,16 +14,29 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from engine.models.bucket import burst
+from engine.models.budget import decides
 from engine.models.constants import (
+    BIG,
+    CAP,
+    DAY,
+    ESTABLISHED,
+    FAST_TERM_MS,
+    HOUR,
+    MILD,
     NEWCOMER_RATE_SHARE,
     POOL_KEYS,
     POOL_RATE_PER_H,
     POOL_TERM_MS,
+    PROBATION_DAYS,
     RATE_FALL,
     RATE_FLOOR_PER_H,
+    RATE_RISE,
     SCALE_HOURS,
     SCALE_MS,
     SCALES,
+    SLOW,
+    WEIGHT_UNITS,
 )
 from engine.models.layout import PASSED, WAITING
 from engine.models.limits import limit
@@ -35,9 +50,10 @@ from topics.columns.memory import float64
 
 
 class Policy(NamedTuple):
-    """What the operator chose. ``threshold``: T; ``window_ms``: how far an event's stamp may lie from its record's;
-    ``partition``/``partitions``: which keys belong here; ``pool_keys``: new keys that make a /24 and a /16 suspicious in one
-    partition, 0 for a rule that is off; ``shadow``: the /16 rule is only counted; ``relays``: announced ones."""
+    """What the operator chose. ``threshold``: the knob's T; ``window_ms``: how far an event's stamp may lie from its
+    record's; ``partition``/``partitions``: which keys belong here; ``pool_keys``: new keys that make a /24 and a /16
+    suspicious in one partition, 0 for a rule that is off; ``shadow``: the /16 rule is only counted; ``relays``: announced
+    ones; ``learning_ms``: how long a new site may watch before it decides; ``decides``: False if it only ever watches."""
 
     threshold: float
     window_ms: int
@@ -46,17 +62,42 @@ class Policy(NamedTuple):
     pool_keys: tuple[float, float] = (POOL_KEYS, POOL_KEYS)
     shadow: bool = False
     relays: Relays = NO_RELAYS
+    learning_ms: int = 0
+    decides: bool = True
 
 
 @inline
-def rate_per_h(row: Any, site: Any, exceeded: int, threshold: float) -> float:
-    """Messages an hour that a throttled key may go on sending."""
-    if row.active_days > 0:
-        return math.exp(float64(row.typical)) - 1.0 + RATE_FLOOR_PER_H
+def _newcomers_rate(row: Any, site: Any, exceeded: int, threshold: float) -> float:
     rate = math.inf
     for s in range(SCALES):
         if exceeded & (1 << s):
             rate = min(rate, NEWCOMER_RATE_SHARE * limit(row, site, s, threshold) / SCALE_HOURS[s])
+    return rate
+
+
+@inline
+def _spared(row: Any, site: Any, threshold: float, lasts: bool) -> bool:
+    """Whether a known sender's excess may go on at its hourly limit: it is established and big, and this is new and mild,
+    or three times its best day was held back already."""
+    if row.weight < ESTABLISHED * WEIGHT_UNITS or row.memory[DAY] < BIG * site.limit[DAY]:
+        return False
+    if row.held >= CAP * row.memory[DAY]:
+        return True
+    mild = not lasts
+    for s in range(SCALES):
+        if row.counter[s] > MILD * limit(row, site, s, threshold):
+            mild = False
+    return mild
+
+
+@inline
+def rate_per_h(row: Any, site: Any, exceeded: int, threshold: float, lasts: bool) -> float:
+    """Messages an hour that a throttled key may go on sending."""
+    if row.active_days == 0:
+        return _newcomers_rate(row, site, exceeded, threshold)
+    rate = math.exp(float64(row.typical)) - 1.0 + RATE_FLOOR_PER_H
+    if row.active_days > PROBATION_DAYS and _spared(row, site, threshold, lasts):
+        rate = max(rate, limit(row, site, HOUR, threshold))
     return rate
 
 
@@ -71,26 +112,40 @@ def exceeded_scales(row: Any, site: Any, threshold: float) -> int:
 
 
 @inline
-def throttle(state: Any, number: int, t_ms: int, alarm: Any, threshold: float) -> bool:
-    """Set or extend the row's throttle at ``t_ms``; False when what is in force says enough.
-
-    ``alarm``: (bits of the exceeded scales, number of the pool in alarm or NO_ROW)."""
-    row, site = state.rows[number], state.site[0]
-    exceeded, pool = alarm
-    term_ms = 0 if pool == NO_ROW else POOL_TERM_MS
-    for s in range(SCALES):
+def _term_ms(exceeded: int, pool: int) -> int:
+    term_ms = FAST_TERM_MS if pool == NO_ROW else POOL_TERM_MS
+    for s in range(SLOW):
         if exceeded & (1 << s):
             term_ms = max(term_ms, SCALE_MS[s])
-    rate = rate_per_h(row, site, exceeded, threshold) if exceeded else math.inf
+    return term_ms
+
+
+@inline
+def throttle(state: Any, number: int, t_ms: int, alarm: Any, policy: Any) -> bool:
+    """Set or extend the row's throttle at ``t_ms``; False when nothing is to be said: what is in force says enough, or the
+    site only watches. ``alarm``: (bits of the exceeded scales, number of the pool in alarm or NO_ROW)."""
+    row, site = state.rows[number], state.site[0]
+    exceeded, pool = alarm
+    term_ms, published = _term_ms(exceeded, pool), decides(site, policy)
+    live = row.until_ms > t_ms and (row.flags & (WAITING | PASSED) == WAITING or not published)
+    lasts = live and 2 * (row.until_ms - t_ms) < term_ms
+    rate = rate_per_h(row, site, exceeded, policy.threshold * site.lean, lasts) if exceeded else math.inf
     if pool != NO_ROW:
         rate = min(rate, POOL_RATE_PER_H)
-    said = row.flags & WAITING and not row.flags & PASSED
-    if said and 2 * (row.until_ms - t_ms) >= term_ms and rate > RATE_FALL * float64(row.rate_per_h):
+    capped = (
+        row.active_days > PROBATION_DAYS
+        and row.held >= CAP * row.memory[DAY]
+        and rate > RATE_RISE * float64(row.rate_per_h)
+    )
+    if live and not lasts and not capped and rate > RATE_FALL * float64(row.rate_per_h):
         return False
+    row.tokens = min(burst(rate), float64(row.tokens)) if live else burst(rate)
     row.until_ms = max(row.until_ms, t_ms + term_ms)
     row.rate_per_h = rate
-    row.burst = max(1.0, rate)
     row.flags &= ~PASSED
+    if not published:
+        site.shadows += 1
+        return False
     if not row.flags & WAITING:
         row.flags |= WAITING
         push(state, number, row.until_ms)
@@ -106,7 +161,8 @@ def write_throttle(verdict: Any, state: Any, number: int, alarm: Any, threshold:
     verdict.key, verdict.prefix, verdict.within = row.key, 0, 0
     verdict.until_ms = row.until_ms
     verdict.rate_per_h = row.rate_per_h
-    verdict.burst = row.burst
+    verdict.burst = burst(float64(row.rate_per_h))
+    verdict.threshold = threshold
     verdict.active_days = row.active_days
     verdict.first_seen_s = row.first_seen_s
     for s in range(SCALES):

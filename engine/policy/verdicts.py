@@ -21,6 +21,7 @@ VERDICT = np.dtype(
         ("rate_per_h", "f8"),
         ("burst", "f8"),
         ("scales", "i8"),  # bit s: scale s was exceeded
+        ("threshold", "f8"),  # T, as the site leans
         ("active_days", "i8"),
         ("first_seen_s", "i8"),
         ("counter", "f8", (SCALES,)),

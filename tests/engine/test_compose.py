@@ -44,10 +44,17 @@ def test_the_reason_follows_the_active_days(active_days: int, reason: str, statu
     assert (decision.reply["code"], decision.model, decision.config) == (451, MODEL, "sha256:00")
 
 
-@pytest.mark.parametrize("mask", range(1, 8))
+@pytest.mark.parametrize("mask", range(1, 32))
 def test_the_exceeded_scales_are_named(mask: int) -> None:
     named = COMPOSER.decision(verdict_of(scales=mask), 0).evidence["scales"]
-    assert named == [name for bit, name in enumerate(("1h", "6h", "24h")) if mask >> bit & 1]
+    by_length = ((4, "1m"), (3, "10m"), (0, "1h"), (1, "6h"), (2, "24h"))
+    assert named == [name for bit, name in by_length if mask >> bit & 1]
+
+
+def test_a_scale_that_does_not_speak_has_no_limit_in_the_evidence() -> None:
+    evidence = COMPOSER.decision(verdict_of(limit=(3, 2, 1, np.inf, np.inf)), 0).evidence
+    assert evidence["limits"] == {"1h": 3, "6h": 2, "24h": 1}
+    assert list(evidence["counters"]) == ["1m", "10m", "1h", "6h", "24h"]
 
 
 def test_the_tag_is_the_same_whenever_the_decision_is_computed_again() -> None:
@@ -73,28 +80,31 @@ def test_a_release_carries_no_more_than_it_needs() -> None:
 FLOATS = st.floats(1e-3, 1e9)
 
 
-@given(st.integers(0, LAST_KEY), FLOATS, st.lists(FLOATS, min_size=9, max_size=9), st.integers(0, 65_535))
+@given(st.integers(0, LAST_KEY), FLOATS, st.lists(FLOATS, min_size=15, max_size=15), st.integers(0, 65_535))
 def test_every_verdict_becomes_a_decision_that_reads_back(
     key: int, rate: float, values: list[float], days: int
 ) -> None:
     verdict = verdict_of(key=key, rate_per_h=rate, burst=max(1.0, rate), active_days=days, offset=2**62)
-    verdict["counter"], verdict["limit"], verdict["memory"] = values[:3], values[3:6], values[6:]
+    verdict["counter"], verdict["limit"], verdict["memory"] = values[:5], values[5:10], values[10:]
     decision = COMPOSER.decision(verdict, 11)
     assert decode_decision(encode_decision(decision)) == decision
     assert decision.network == network_text(key)
     assert decision.rate_per_min == pytest.approx(rate / 60, abs=1e-6)
-    assert list(decision.evidence["limits"].values()) == pytest.approx(values[3:6], abs=1e-3)
+    limits = [decision.evidence["limits"][name] for name in ("1h", "6h", "24h", "10m", "1m")]
+    assert limits == pytest.approx(values[5:10], abs=1e-3)
 
 
 def test_the_parts_of_an_engine_are_put_together_from_the_settings() -> None:
     overrides = {
         "topics.prefix": "x-",
         "topics.partitions": 3,
-        "model.threshold": 2.5,
+        "model.sensitivity": "0.2",
+        "model.learning_days": 3,
         "worker.rows_per_partition": 1500,
     }
     settings = load_settings(None, {}, overrides | {"worker.event_time_window_s": 60})
     made, of_three = composer(settings), partition(settings, 2)
     assert (made.topic, made.config) == ("x-connections", f"sha256:{settings.config_hash()}")
     assert of_three.policy[:6] == (2.5, 60_000, 2, 3, (10.0, 10.0), False)
+    assert of_three.policy[7:] == (3 * 86_400_000, True)
     assert len(of_three.state.rows) == 2048

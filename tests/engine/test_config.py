@@ -63,7 +63,7 @@ def test_the_file_is_the_named_one_else_the_environments_else_the_one_in_the_wor
 def test_settings_cannot_be_changed() -> None:
     settings = load_settings(None, {}, NOTHING)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        settings.model.threshold = 2.0  # type: ignore[misc]
+        settings.model.sensitivity = "low"  # type: ignore[misc]
 
 
 def test_an_unknown_option_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
@@ -115,9 +115,26 @@ def test_a_wrong_value_is_refused_with_file_option_value_and_range(tmp_path: Pat
     assert refusal(path).startswith(f"{path}: {said}")
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "0.04", "101", "", "one"])
-def test_the_threshold_is_a_number_in_its_range(value: str) -> None:
-    assert refusal(environ={"TIDEGATE_MODEL_THRESHOLD": value}).startswith(f"$TIDEGATE_MODEL_THRESHOLD = '{value}'")
+@pytest.mark.parametrize("value", ["nan", "inf", "0.009", "10.1", "", "one", "Low"])
+def test_the_sensitivity_is_a_word_or_a_percentage(value: str) -> None:
+    assert refusal(environ={"TIDEGATE_MODEL_SENSITIVITY": value}).startswith(f"$TIDEGATE_MODEL_SENSITIVITY = '{value}'")
+
+
+@pytest.mark.parametrize(
+    ("value", "threshold", "decides"),
+    [
+        ("low", 5, True),
+        ("normal", 1, True),
+        ("high", 0.5, True),
+        ("0.25", 2, True),
+        ("10", 0.05, True),
+        ("off", 1, False),
+    ],
+)
+def test_the_sensitivity_is_a_budget(value: str, threshold: float, decides: bool) -> None:
+    model = load_settings(None, {}, {"model.sensitivity": value}).model
+    assert model.threshold == pytest.approx(threshold)
+    assert model.decides == decides
 
 
 def test_a_choice_is_refused_with_all_choices() -> None:
@@ -195,16 +212,17 @@ def hashed(**overrides: object) -> str:
 
 def test_the_hash_names_what_changes_decisions_and_nothing_else() -> None:
     plain = hashed()
-    assert hashed(model_threshold=2) != plain
+    assert hashed(model_sensitivity="low") != plain
+    assert hashed(model_learning_days=0) != plain
     assert hashed(topics_partitions=8) != plain
     assert hashed(worker_event_time_window_s=60) != plain
     assert hashed(model_detector="river") != plain != hashed(river_window_s=60)
     assert hashed(topics_prefix="x", worker_app_id="y", local_port=1, kafka_bootstrap="a:1") == plain
-    assert hashed(model_threshold="1") == hashed(model_threshold=1.0) == plain
+    assert hashed(model_learning_days="7") == hashed(model_learning_days=7) == plain
 
 
 def test_the_hash_is_the_same_for_ever() -> None:
-    assert Settings().config_hash() == "0781a82dcc4761557bd0c1ab445c1a6cd985908f3d174313a39797a78ea30bb5"
+    assert Settings().config_hash() == "fb69be8720bab19af8306d88c82fa707c2ce3b94a900ffad46d0e68fe1a5088a"
 
 
 def test_the_example_file_says_the_defaults_and_can_be_uncommented(tmp_path: Path) -> None:

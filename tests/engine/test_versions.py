@@ -39,7 +39,9 @@ def of_version_1() -> Partition:
 def test_every_row_of_version_1_is_known_as_it_was() -> None:
     rows, (_, theirs) = rows_of(of_version_1()), known()
     assert rows["key"].tolist() == [row["key"] for row in theirs]
-    for name in set(theirs[0]) - {"counted"}:
+    assert np.isclose(rows["weight"] / 1000, [row["weight"] for row in theirs], atol=1e-3).all()
+    assert rows["tokens"].tolist() == [row["burst"] if row["until_ms"] else 0 for row in theirs]
+    for name in set(theirs[0]) - {"counted", "weight", "burst"}:
         meant = [row[name] for row in theirs]
         said = rows[name][:, :SCALES_1] if isinstance(meant[0], list) else rows[name]
         assert said.tolist() == meant, name
@@ -53,6 +55,8 @@ def test_the_site_of_version_1_is_known_as_it_was() -> None:
     for name in set(theirs) - {"hist_sum", "neighbours_sum"}:
         said = site[name][:SCALES_1] if isinstance(theirs[name], list) else site[name]
         assert said.tolist() == theirs[name], name
+    assert site["decides_from"] == site["day"] == theirs["clock_ms"] // DAY_MS
+    assert (site["lean"], site["stretched_s"] > 0) == (1, True)
     assert np.isclose(site["hist"][:SCALES_1].sum(), theirs["hist_sum"])
     assert np.isclose(site["neighbours"].sum(dtype=np.float64), theirs["neighbours_sum"])
 

@@ -11,20 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.oracles.detector import (
-    BINS_PER_OCTAVE,
-    DAY_MS,
-    HOUR_MS,
-    SCALES,
-    TAU_MS,
-    OracleRow,
-    PartitionOracle,
-    add_demand,
-    bin_of,
-    close_day,
-    limits_of,
-    quantile,
-)
+from tests.oracles.detector import PartitionOracle
+from tests.oracles.senders import DAY_MS, HOUR_MS, SCALES, TAU_MS, OracleRow, add_demand, close_day, limits_of
+from tests.oracles.site import BINS_PER_OCTAVE, bin_of, quantile
 from tests.oracles.statistics import exact_quantile, greatest, leaky_counter, river_quantile, typical_log
 from tests.oracles.verdicts import Verdict
 
@@ -32,7 +21,7 @@ START_MS = 19_000 * DAY_MS
 WINDOW_MS = DAY_MS
 THIRD_SCALE = 2
 FLOAT32 = 1e-6
-TERM_MS = dict(zip(SCALES, TAU_MS, strict=True))
+TERM_MS = {name: max(tau_ms, 600_000) for name, tau_ms in zip(SCALES, TAU_MS, strict=True)}
 GAPS_MS = (0, 1, 999, 60_000, HOUR_MS // 2, HOUR_MS, 5 * HOUR_MS, DAY_MS, 2 * DAY_MS + 1, 9 * DAY_MS, 200 * DAY_MS)
 COUNTS = (0, 1, 2, 3, 10, 55, 400, 5_000)
 OUTCOMES = ("accepted", "accepted", "accepted", "deferred", "rejected")
@@ -84,7 +73,7 @@ def test_the_days_peak_is_the_greatest_that_the_counter_was(demands: list[int], 
     for i, demand in enumerate(demands):
         add_demand(row, START_MS + i * step_ms, demand)
         counters.append(list(row.counter))
-    assert row.peak == [greatest([seen[s] for seen in counters]) for s in range(3)]
+    assert row.peak == [greatest([seen[s] for seen in counters]) for s in range(5)]
 
 
 @pytest.mark.parametrize("days", [1, 7, 55, 56, 57, 120])
@@ -95,7 +84,7 @@ def test_the_typical_hour_is_a_log_mean_that_starts_with_four_votes_and_keeps_si
     hours = list(islice(cycle(pattern), days))
     row = newcomer(first)
     for hour in hours:
-        row.peak = [float(hour), 0.0, 0.0]
+        row.peak = [float(hour), 0.0, 0.0, 0.0, 0.0]
         close_day(row, 1, [1e9, 1e9, 1e9])
     assert row.typical == pytest.approx(typical_log(first, hours), rel=1e-4, abs=1e-4)
     assert row.weight == min(4 + days, 60)
@@ -121,7 +110,7 @@ def train(row: OracleRow, lnew: float, days: int) -> list[float]:
     sent = []
     for _ in range(days):
         limit = limits_of(row, [lnew] * 3, 1.0)[THIRD_SCALE]
-        row.peak = [0.0, 0.0, limit]
+        row.peak = [0.0, 0.0, limit, 0.0, 0.0]
         close_day(row, 1, [lnew] * 3)
         sent.append(limit)
     return sent
@@ -135,8 +124,8 @@ def test_what_a_patient_attacker_may_train_a_new_address_to() -> None:
 
 
 @given(
-    st.lists(st.floats(0.0, 1e6), min_size=3, max_size=3),
-    st.lists(st.floats(0.0, 1e8), min_size=3, max_size=3),
+    st.lists(st.floats(0.0, 1e6), min_size=5, max_size=5),
+    st.lists(st.floats(0.0, 1e8), min_size=5, max_size=5),
     st.integers(0, 500),
     st.floats(1.0, 1e4),
     st.integers(1, 400),
@@ -146,7 +135,7 @@ def test_one_day_teaches_at_most_half_as_much_again_beyond_eight_newcomers(
 ) -> None:
     row = replace(newcomer(), memory=memory, peak=peak, active_days=active_days)
     close_day(row, idle_days, [lnew] * 3)
-    assert row.peak == [0.0, 0.0, 0.0]
+    assert row.peak == [0.0] * 5
     for before, after in zip(memory, row.memory, strict=True):
         assert after <= max(8.0 * lnew, 1.5 * before) * (1.0 + FLOAT32)
         assert after >= before * 2.0 ** (-idle_days / 120) * (1.0 - FLOAT32) - 1e-30
@@ -174,7 +163,7 @@ def test_whole_days_later_everything_is_the_same_but_the_stamps(offers: list[Off
     assert other.cohort.hist == one.cohort.hist
 
 
-@given(st.lists(st.floats(0.0, 1e6), min_size=3, max_size=3), st.integers(0, 500), st.floats(0.1, 10.0))
+@given(st.lists(st.floats(0.0, 1e6), min_size=5, max_size=5), st.integers(0, 500), st.floats(0.1, 10.0))
 def test_a_higher_threshold_lowers_no_limit(memory: list[float], active_days: int, threshold: float) -> None:
     row = replace(newcomer(), memory=memory, active_days=active_days)
     strict, lenient = (limits_of(row, [40.0, 80.0, 80.0], knob) for knob in (threshold, 2.0 * threshold))
@@ -204,7 +193,7 @@ def test_a_retry_issues_nothing_and_adds_nothing(offers: list[Offer], key: int, 
     oracle = PartitionOracle(1.0, WINDOW_MS)
     run(oracle, offers)
     t_ms = oracle.clock_ms + gap_ms
-    before = list(oracle.rows[key].counter) if key in oracle.rows else [0.0] * 3
+    before = list(oracle.rows[key].counter) if key in oracle.rows else [0.0] * 5
     tallies = (oracle.rows[key].accepted, oracle.rows[key].rejected) if key in oracle.rows else (0, 0)
     caused = oracle.apply(len(offers), t_ms, None, key, messages, "deferred")
     row = oracle.rows[key]

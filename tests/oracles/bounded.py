@@ -8,8 +8,9 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from tests.oracles.detector import DAY_MS, HOUR_MS, PROBATION_DAYS, OracleRow, PartitionOracle, limits_of, single
+from tests.oracles.detector import PartitionOracle
 from tests.oracles.pools import Crowds
+from tests.oracles.senders import DAY_MS, HOUR_MS, PROBATION_DAYS, OracleRow, burst_of, limits_of, single
 from tests.oracles.verdicts import Verdict
 
 WORD = 2**64
@@ -191,21 +192,21 @@ class BoundedOracle(PartitionOracle):
         bound, to a quarter of that an hour."""
         self.untracked += 1
         amount = demand_of_stranger(messages, outcome)
-        if amount == 0:
+        if amount == 0 or not self.deciding():
             return []
         covering = self._covering(key)
         chosen = [covering[:2]] if covering else self.flood.prefixes(key)
         counted = [(rank, self.flood.count(rank, prefix, t_ms, amount)) for rank, prefix in chosen]
         for rank, place in counted:
             if place is not None and self._hold(rank, place, t_ms):
-                hour = (True, False, False)
+                hour = (True, False, False, False, False)
                 return [
                     Verdict(
                         kind="throttle", key=place.key, issued_ms=t_ms, until_ms=place.until_ms, offset=offset,
                         rate_per_min=place.rate_per_h / 60.0, burst=max(1.0, place.rate_per_h), reason="pool",
                         scales=("1h",), prefix=length_of(key, rank),
                         counters=tuple(place.demand * one for one in hour),
-                        limits=tuple(self._bound(rank) * one for one in hour), peaks=(0.0, 0.0, 0.0),
+                        limits=tuple(self._bound(rank) * one for one in hour), peaks=(0.0,) * 5, threshold=self.threshold,
                     )
                 ]  # fmt: skip
         return []
@@ -242,14 +243,14 @@ class BoundedOracle(PartitionOracle):
             return []
         limits = limits_of(row, self.cohort.lnew, self.threshold)
         row.until_ms = max(row.until_ms, place.until_ms)
-        row.rate_per_h, row.burst, row.passes = single(limits[0]), single(max(1.0, limits[0])), True
+        row.rate_per_h, row.tokens, row.passes = single(limits[0]), single(burst_of(limits[0])), True
         self.live.add(key)
         self._note_next_lapse()
         return [
             Verdict(
                 kind="throttle", key=key, issued_ms=t_ms, until_ms=row.until_ms, offset=offset,
-                rate_per_min=row.rate_per_h / 60.0, burst=row.burst, reason="pool", within=length_of(key, rank),
+                rate_per_min=row.rate_per_h / 60.0, burst=burst_of(row.rate_per_h), reason="pool", within=length_of(key, rank),
                 counters=tuple(row.counter), limits=limits, peaks=tuple(row.memory), active_days=row.active_days,
-                first_seen_ms=1000 * row.first_seen_s,
+                first_seen_ms=1000 * row.first_seen_s, threshold=self.threshold,
             )
         ]  # fmt: skip

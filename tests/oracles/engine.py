@@ -16,13 +16,14 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any, NamedTuple
 
 from tests.oracles.bounded import BoundedOracle
-from tests.oracles.detector import SCALES
 from tests.oracles.jsonscan import IPV4_KEYS, OUTCOMES, Reading, reading
 from tests.oracles.pools import Crowds
 from tests.oracles.records import records_of
+from tests.oracles.senders import SCALES
 from tests.oracles.verdicts import Verdict
 
 ONE_ULP = 2.0**-23
+BY_LENGTH = ("1m", "10m", "1h", "6h", "24h")  # as evidence names them
 JSON_DIGITS = 3
 MASK32 = (1 << 32) - 1
 
@@ -67,7 +68,7 @@ class Decided(NamedTuple):
             within = network_of(verdict.key, verdict.within) if verdict.within else None
             exact |= {
                 "reason": (fields["reason"], verdict.reason),
-                "scales": (tuple(evidence["scales"]), verdict.scales),
+                "scales": (tuple(evidence["scales"]), tuple(name for name in BY_LENGTH if name in verdict.scales)),
                 "active_days": (evidence.get("active_days", 0), verdict.active_days),
                 "first_seen": (evidence.get("first_seen", 0), verdict.first_seen_ms),
                 "within": (evidence.get("within"), within),
@@ -83,8 +84,9 @@ class Decided(NamedTuple):
             ("burst", fields["burst"], verdict.burst, JSON_DIGITS),
         ]
         for name, meant in (("counters", verdict.counters), ("limits", verdict.limits), ("peaks", verdict.peaks)):
-            said = [evidence.get(name, {}).get(scale, 0.0) for scale in SCALES]
-            numbers += [(name, one, other, JSON_DIGITS) for one, other in zip(said, meant, strict=True)]
+            finite = {scale: value for scale, value in zip(SCALES, meant, strict=True) if math.isfinite(value)}
+            said = [evidence.get(name, {}).get(scale, 0.0) for scale in finite]
+            numbers += [(name, one, other, JSON_DIGITS) for one, other in zip(said, finite.values(), strict=True)]
         crowd = [evidence.get("pool", {}).get(name, 0.0) for name in ("new_senders", "messages", "usual")]
         numbers += [("pool", one, other, JSON_DIGITS) for one, other in zip(crowd, verdict.crowd, strict=True)]
         return [

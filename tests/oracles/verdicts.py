@@ -27,6 +27,7 @@ class Verdict:
     limits: tuple[float, ...] = ()
     peaks: tuple[float, ...] = ()
     active_days: int = 0
+    threshold: float = 0.0
     first_seen_ms: int = 0
     prefix: int = 0
     within: int = 0

@@ -17,8 +17,8 @@ from tests.oracles.engine import ONE_ULP, EngineOracle, PartitionReplay
 from tests.simulation.source import SourceTopic
 from topics.decisions import RELEASE_HEADER
 
-EXACT = ("last_ms", "until_ms", "first_seen_s", "day", "active_days", "accepted", "rejected", "bin")
-FLOATS = ("typical", "weight", "rate_per_h", "burst")
+EXACT = ("last_ms", "until_ms", "first_seen_s", "day", "active_days", "accepted", "rejected", "held", "bin")
+FLOATS = ("typical", "rate_per_h")
 FLOATS_BY_SCALE = ("counter", "peak", "memory")
 POOL_FIELDS = ("last_ms", "alarm_ms", "used", "day", "bin", "volume", "keys", "peak", "mean", "variance", "weight")
 WINDOW_MS = 86_400_000
@@ -66,6 +66,9 @@ def state_differences(partition: Partition, replay: PartitionReplay) -> list[str
             meant = getattr(row, name)
             if not (near(said, meant) if name in FLOATS_BY_SCALE else near([said], [meant])):
                 found.append(f"{name} of {key}: {said}, not {meant}")
+    for key, said, row in zip(keys, rows["tokens"].tolist(), theirs, strict=True):
+        if not math.isclose(said, row.tokens, rel_tol=ONE_ULP, abs_tol=ONE_ULP * max(1.0, row.rate_per_h)):
+            found.append(f"tokens of {key}: {said}, not {row.tokens}")
     flags: list[int] = rows["flags"].tolist()
     flagged = {
         "other newcomers were counted in the cohort": (COUNTED, [row.counted for row in theirs]),
@@ -119,6 +122,8 @@ def _site_differences(site: Any, replay: PartitionReplay) -> list[str]:
         "late": (int(site["late"]), detector.late),
         "clock": (int(site["clock_ms"]), max(detector.clock_ms, 0)),
         "first": (int(site["first_ms"]), cohort.first_ms),
+        "shadows": (int(site["shadows"]), detector.shadows),
+        "held today": (float(site["day_held"]), detector.books.day_held),
         "new keys": (int(site["new_keys"]), cohort.new_keys),
         "untracked": (int(site["untracked"]), detector.untracked),
         "evicted": (int(site["evicted"]), detector.evicted),
@@ -129,6 +134,11 @@ def _site_differences(site: Any, replay: PartitionReplay) -> list[str]:
     found = [f"{name}: {said}, not {meant}" for name, (said, meant) in pairs.items() if said != meant]
     if not near(site["hist"].ravel().tolist(), [held for scale in cohort.hist for held in scale], 1e-9):
         found.append("another histogram of newcomers")
+    found += [
+        f"{name}: {site[name]}, not {getattr(detector.books, name)}"
+        for name in ("lean", "demand", "booked")
+        if not near([float(site[name])], [getattr(detector.books, name)], 1e-5)
+    ]
     if not near(site["limit"].tolist(), cohort.lnew, 1e-9):
         found.append(f"limits: {site['limit'].tolist()}, not {cohort.lnew}")
     return found

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from math import isfinite
 from typing import Any
 
 import orjson
 import pytest
 
 from tests.laws.runs import fresh
-from tests.oracles.engine import Decided, EngineOracle
+from tests.oracles.engine import BY_LENGTH, Decided, EngineOracle
+from tests.oracles.senders import SCALES
 from tests.simulation.judging import (
     WINDOW_MS,
     ContractReader,
@@ -43,9 +45,12 @@ def published(decided: Decided) -> Published:
     if verdict.kind == "release":
         return decided.network.encode(), None, {"release": orjson.dumps(fields)}
     numbers = {"counters": verdict.counters, "limits": verdict.limits, "peaks": verdict.peaks}
-    by_scale = {name: dict(zip(("1h", "6h", "24h"), values, strict=True)) for name, values in numbers.items()}
+    by_scale = {
+        name: {scale: values[SCALES.index(scale)] for scale in BY_LENGTH if isfinite(values[SCALES.index(scale)])}
+        for name, values in numbers.items()
+    }
     evidence = {
-        "scales": verdict.scales,
+        "scales": [scale for scale in BY_LENGTH if scale in verdict.scales],
         "active_days": verdict.active_days,
         "first_seen": decided.verdict.first_seen_ms,
         **by_scale,

@@ -69,7 +69,8 @@ class World:
             "topics.partitions": self.partitions,
             "worker.checkpoint_interval_ms": self.draw.choice((50, 200, 1000)),
             "worker.checkpoint_dirty_rows": self.draw.choice((1, 4, 1000)),
-            "model.threshold": self.draw.choice((1.0, 0.3)),
+            "model.sensitivity": self.draw.choice(("normal", "1.6")),
+            "model.learning_days": 0,
         }
         settings = load_settings(None, {}, chosen)  # which allows no table so small that these few senders fill it
         return replace(settings, worker=replace(settings.worker, rows_per_partition=self._rows))
