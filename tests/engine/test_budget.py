@@ -19,7 +19,7 @@ MONDAY_MS = 1_767_571_200_000
 
 
 def site(learning_days: int = 0, decides: bool = True) -> Partition:
-    return Partition(Policy(1.0, WINDOW_MS, 0, 1, learning_days * DAY_MS, decides), 4096)
+    return Partition(Policy(1.0, WINDOW_MS, 0, 1, learning_ms=learning_days * DAY_MS, decides=decides), 4096)
 
 
 def numbered(mails: list[tuple[int, int, int, int]]) -> list[Event]:

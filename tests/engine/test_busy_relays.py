@@ -14,7 +14,7 @@ NOON = TICKS // 2
 
 
 def learning() -> Partition:
-    return Partition(Policy(1.0, DAY_MS, 0, 1, 7 * DAY_MS), 1024)
+    return Partition(Policy(1.0, DAY_MS, 0, 1, learning_ms=7 * DAY_MS), 1024)
 
 
 @pytest.mark.parametrize(("factor", "within_min"), [(10, 1), (5, 10)])

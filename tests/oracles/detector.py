@@ -173,7 +173,8 @@ class PartitionOracle:
 
     def _decide(self, offset: int, t_ms: int, key: int, row: OracleRow, pool: int | None) -> list[Verdict]:
         """A throttle when a counter is above its limit or a pool in alarm (an hour of a quarter message), unless half the term
-        is left and the rate has not fallen by 20 %. A site that learns or watches keeps it to itself; the first one after that is fresh."""
+        is left and the rate has not fallen by 20 %. A site that learns or watches keeps it to itself; the first one after
+        that is fresh."""
         deciding = self.deciding()
         limits = limits_of(row, self.cohort.lnew, self.threshold * self.books.lean)
         exceeded = [s for s in EACH if row.counter[s] > limits[s]]
