@@ -63,7 +63,8 @@ def simulate(
 ) -> list[Fate]:
     """The fates of ``count`` senders, each on its own."""
     random = np.random.default_rng([seed, SCENARIOS.index(scenario)])
-    settings = load_settings(None, {}, {"topics.partitions": 1, "worker.rows_per_partition": 1024})
+    decides_at_once = {"topics.partitions": 1, "worker.rows_per_partition": 1024, "model.learning_days": 0}
+    settings = load_settings(None, {}, decides_at_once)
     burst_ms = MONDAY_MS + 6 * 7 * DAY_MS + DAY_MS + 10 * HOUR_MS  # a Tuesday at ten
     first_ms = burst_ms - 10 * HOUR_MS - (scenario.days // 5 * 7 + scenario.days % 5) * DAY_MS
     rates = np.exp(random.uniform(np.log(LEAST_PER_HOUR), np.log(MOST_PER_HOUR), count)).tolist()

@@ -26,7 +26,6 @@ from benchmarks.cluster import published
 from benchmarks.errors import Broken
 from benchmarks.machine import stamp
 from benchmarks.traces import Kafka
-from engine.analysis.knob import as_option
 from engine.assembly import PEAK_MEMORY
 from engine.config import Settings, load_settings
 from engine.local import EmbeddedBroker
@@ -36,10 +35,10 @@ HEADLINE = ("attack_admitted", "legit_deferred", "mean_kind_admitted", "recall",
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What one row of the table stands for. ``volume``: each event's messages are multiplied by it; ``delays_ms``: from a
-    decision until the edge has it, a row each."""
+    """What one row of the table stands for. ``budget``: model.sensitivity, in percent; ``volume``: each event's messages are
+    multiplied by it; ``delays_ms``: from a decision until the edge has it, a row each."""
 
-    threshold: float
+    budget: float
     partitions: int
     volume: int = 1
     detector: str = PEAK_MEMORY
@@ -47,12 +46,12 @@ class Setting:
 
     def settings(self) -> Settings:
         """The configuration: everything else is at its default, whatever the environment says."""
-        knob, value = as_option(self.threshold)
-        return load_settings(
-            None,
-            {},
-            {f"model.{knob}": value, "topics.partitions": self.partitions, "model.detector": self.detector},
-        )
+        chosen = {
+            "model.sensitivity": f"{self.budget:g}",
+            "topics.partitions": self.partitions,
+            "model.detector": self.detector,
+        }
+        return load_settings(None, {}, chosen)
 
 
 @dataclass(slots=True)
@@ -113,23 +112,24 @@ class Evaluation:
 
 def full_settings(default: Setting) -> list[Setting]:
     """The default first, then what is compared with it."""
-    threshold, count = default.threshold, default.partitions
+    budget, count = default.budget, default.partitions
     return [
-        Setting(threshold, count, delays_ms=(0, 250, 2000)),
-        Setting(threshold / 2, count),
-        Setting(threshold * 5, count),
-        Setting(threshold, 1),
-        Setting(threshold, 8),
-        Setting(threshold, count, 5),
-        Setting(threshold, count, 20),
-        Setting(threshold, count, detector="river"),
+        Setting(budget, count, delays_ms=(0, 250, 2000)),
+        Setting(2 * budget, count),
+        Setting(budget / 5, count),
+        Setting(budget, 1),
+        Setting(budget, 8),
+        Setting(budget, count, 5),
+        Setting(budget, count, 20),
+        Setting(budget, count, detector="river"),
     ]
 
 
 def _arguments() -> argparse.Namespace:
     default = load_settings(None, {}, {})
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threshold", type=float, default=default.model.threshold, help="T, where the model's limits begin: 0.5 over the budget in percent")
+    budget = default.model.budget_percent
+    parser.add_argument("--budget", type=float, default=budget, metavar="PERCENT", help="model.sensitivity")
     parser.add_argument("--partitions", type=int, default=default.topics.partitions, help="topics.partitions")
     parser.add_argument("--delay", type=int, default=0, metavar="MS", help="from a decision until the edge has it")
     parser.add_argument("--volume", type=int, default=1, metavar="FACTOR", help="multiply each event's messages")
@@ -143,7 +143,7 @@ def _arguments() -> argparse.Namespace:
 def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Everything that was asked for; the first row is the headline."""
     evaluation = Evaluation(folder, not options.no_causal)
-    chosen = Setting(options.threshold, options.partitions, options.volume, options.detector, (options.delay,))
+    chosen = Setting(options.budget, options.partitions, options.volume, options.detector, (options.delay,))
     rows = evaluation.rows(full_settings(chosen)[0] if options.full else chosen)
     evaluation.causal = False
     for setting in full_settings(chosen)[1:] if options.full else ():

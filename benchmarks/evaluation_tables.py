@@ -33,7 +33,10 @@ def _head(first: str) -> list[str]:
 def _setting(row: dict[str, Any]) -> str:
     if row.get("detector", PEAK_MEMORY) != PEAK_MEMORY:
         return f"{row['detector']} as second opinion, at its defaults"
-    said = [f"budget {0.5 / row['threshold']:g} %", f"{row['partitions']} partition{'s' if row['partitions'] > 1 else ''}"]
+    said = [
+        f"budget {row['budget']:g} %",
+        f"{row['partitions']} partition{'s' if row['partitions'] > 1 else ''}",
+    ]
     said += [f"messages × {row['volume']}"] if row["volume"] > 1 else []
     said += [f"decisions {row['delay_ms'] / 1000:g} s late"] if row["delay_ms"] else []
     return ", ".join(said)

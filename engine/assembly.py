@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.config import Settings
 from engine.errors import OperatorError
 from engine.models.constants import DAY_MS
+from engine.models.knob import threshold_of
 from engine.models.pools import least_keys
 from engine.models.relays import relays_of
 from engine.policy.compose import POOL, PROBATION, VOLUME, Composer, Reply
@@ -25,12 +26,18 @@ def composer(settings: Settings) -> Composer:
 
 def policy(settings: Settings, number: int) -> Policy:
     """What the operator chose, for one partition."""
-    window_ms, partitions = settings.worker.event_time_window_s * 1000, settings.topics.partitions
-    model, keys = settings.model, least_keys(partitions)
-    pool_keys, relays = (keys, 0.0 if model.wide_pools == "off" else keys), relays_of(settings.relays)
-    learning_ms, shadow = model.learning_days * DAY_MS, model.wide_pools == "shadow"
+    model, partitions = settings.model, settings.topics.partitions
+    keys = least_keys(partitions)
     return Policy(
-        model.threshold, window_ms, number, partitions, pool_keys, shadow, relays, learning_ms, model.decides
+        threshold=threshold_of(model.budget_percent),
+        window_ms=settings.worker.event_time_window_s * 1000,
+        partition=number,
+        partitions=partitions,
+        pool_keys=(keys, 0.0 if model.wide_pools == "off" else keys),
+        shadow=model.wide_pools == "shadow",
+        relays=relays_of(settings.relays),
+        learning_ms=model.learning_days * DAY_MS,
+        decides=model.decides,
     )
 
 

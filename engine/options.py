@@ -201,11 +201,6 @@ class Model:
         return float(self.sensitivity) if named is None else named
 
     @property
-    def threshold(self) -> float:
-        """T, where a site's limits begin: half the budget doubles it."""
-        return rules.SENSITIVITIES["normal"] / self.budget_percent
-
-    @property
     def decides(self) -> bool:
         """Whether decisions are published."""
         return self.sensitivity != "off"

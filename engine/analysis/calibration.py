@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.analysis.contenders import Contender
+from engine.analysis.knob import threshold as threshold_in
 from engine.analysis.knob import turned
 from engine.analysis.ledger import Counts, Ledger
 from engine.analysis.senders import WITH_HISTORY
@@ -58,7 +59,7 @@ def trial_of(contender: Contender) -> Trial:
     ledger = contender.ledger
     last = _last_choosing_day(ledger)
     return Trial(
-        contender.settings.model.threshold,
+        threshold_in(contender.settings),
         ledger.throttled,
         ledger.counts(last_day=last),
         ledger.counts(first_day=last + 1),
@@ -110,7 +111,7 @@ def calibrate(settings: Settings, budget: float, run: Callable[[list[Contender]]
         run(finer)
     trials = sorted([*trials, *map(trial_of, finer)], key=lambda trial: trial.threshold)
     chosen = choose(trials, budget)
-    ledgers = {contender.settings.model.threshold: contender.ledger for contender in (*contenders, *finer)}
+    ledgers = {threshold_in(contender.settings): contender.ledger for contender in (*contenders, *finer)}
     return Calibration(budget, trials, chosen, [] if chosen is None else _most_held(ledgers[chosen.threshold]))
 
 

@@ -21,6 +21,7 @@ from engine.models.cohort import stretch
 from engine.models.constants import (
     BELIEF,
     BUDGET,
+    BUDGET_POWER,
     DAY_MS,
     FAR_DAY,
     FOLLOW_DAYS,
@@ -88,7 +89,7 @@ def open_site(site: Any, t_ms: int, learning_ms: int) -> None:
 @inline
 def close_site_day(site: Any, today: int, threshold: float, learning_ms: int) -> None:
     """End the site's open day; ``today`` is a later one. ``threshold``: the knob's T."""
-    budget = BUDGET / threshold
+    budget = BUDGET * threshold ** (-1.0 / BUDGET_POWER)
     _follow(site, OBSERVED * budget)
     kept = math.exp(-(today - site.day) / FOLLOW_DAYS)
     site.demand *= kept

@@ -70,7 +70,7 @@ RATE_FALL = 0.8  # a decision is worth repeating when its rate falls to this sha
 RATE_RISE = 1.25  # or rises to this one, since enough was held back
 ESTABLISHED = 30.0  # days behind `typical`: a month of active days, none of them long ago
 BIG = 1.0  # x the newcomer's daily limit: small senders' records are answered at once, as compromised hosts are small
-CAP = 3.0  # x its best day: so much may be held back of it in a day, then it goes on at its hourly limit again
+CAP = 5.0  # x its best day: so much may be held back of it in a day, then it goes on at its hourly limit again
 MILD = 2.0  # an established, big sender's first excess goes on at its hourly limit, as far as so many limits
 SATURATED = 65_535
 
@@ -114,10 +114,11 @@ POOL_THROTTLES = 4096.0  # of newcomers in an hour and a partition: a flood must
 ROWS_PER_POOL = 16
 POOLS_LEAST = 64
 
-BUDGET = 0.005  # of regular mail, at T = 1
+BUDGET = 0.00415  # of regular mail, at T = 1;
+BUDGET_POWER = 1.2  # T falls by so much in logarithms as the budget rises
 OBSERVED = 0.1  # busy hours booked a message deferred, measured on all traces at volumes x 1, 5 and 20: 0.07 to 0.18
 FOLLOW_DAYS = 90.0  # what is booked fades: shorter swings with single records
-BELIEF = 5_000.0  # messages of known senders that the budget itself is worth as evidence: a quiet site stays at T
+BELIEF = 20_000.0  # messages of known senders that the budget itself is worth as evidence: a quiet site stays at T
 LEAN_STEP = 0.03  # a day, of log T: an attacker needs 46 days for the bound
 LEAN_MOST = 4.0
 

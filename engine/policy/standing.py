@@ -54,5 +54,5 @@ def standing(partition: Partition, number: int, t_ms: int) -> npt.NDArray[Any]:
     """STANDING of row ``number`` at ``t_ms``."""
     out, state = np.zeros(1, STANDING), partition.state
     alone = state._replace(rows=state.rows[number : number + 1].copy(), site=state.site.copy())
-    weigh(alone, t_ms, partition.policy.threshold, out)
+    weigh(alone, t_ms, partition.threshold, out)
     return out

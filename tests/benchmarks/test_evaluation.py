@@ -39,14 +39,14 @@ def one_trace(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_real_log_is_scored_with_each_delay(one_trace: Evaluation) -> None:
-    prompt, late = one_trace.rows(Setting(1.0, 4, delays_ms=(0, 600_000)))
+    prompt, late = one_trace.rows(Setting(0.5, 4, delays_ms=(0, 600_000)))
     assert set(HEADLINE) <= prompt.keys()
     assert 0 < prompt["attack_admitted"] < late["attack_admitted"] < 1
     assert sum(kind[0] for kind in prompt["kinds"].values()) == 7
 
 
 def test_five_times_the_messages_are_scored_as_such(one_trace: Evaluation) -> None:
-    (plain,), (loud,) = (one_trace.rows(Setting(1.0, 4, volume)) for volume in (1, 5))
+    (plain,), (loud,) = (one_trace.rows(Setting(0.5, 4, volume)) for volume in (1, 5))
     assert loud["volume"] == 5
     assert loud["attack_admitted"] < plain["attack_admitted"]
 

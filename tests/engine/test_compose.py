@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from engine.assembly import composer, partition
 from engine.config import load_settings
+from engine.models.knob import threshold_of
 from engine.policy.compose import MODEL, POOL, PROBATION, VOLUME, Composer, Reply
 from engine.policy.verdicts import RELEASE, THROTTLE, VERDICT
 from topics.decisions import decode_decision, encode_decision
@@ -105,6 +106,6 @@ def test_the_parts_of_an_engine_are_put_together_from_the_settings() -> None:
     settings = load_settings(None, {}, overrides | {"worker.event_time_window_s": 60})
     made, of_three = composer(settings), partition(settings, 2)
     assert (made.topic, made.config) == ("x-connections", f"sha256:{settings.config_hash()}")
-    assert of_three.policy[:6] == (2.5, 60_000, 2, 3, (10.0, 10.0), False)
+    assert of_three.policy[:6] == (threshold_of(0.2), 60_000, 2, 3, (10.0, 10.0), False)
     assert of_three.policy[7:] == (3 * 86_400_000, True)
     assert len(of_three.state.rows) == 2048

@@ -115,26 +115,25 @@ def test_a_wrong_value_is_refused_with_file_option_value_and_range(tmp_path: Pat
     assert refusal(path).startswith(f"{path}: {said}")
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "0.009", "10.1", "", "one", "Low"])
+@pytest.mark.parametrize("value", ["nan", "inf", "0.004", "10.1", "", "one", "Low"])
 def test_the_sensitivity_is_a_word_or_a_percentage(value: str) -> None:
     assert refusal(environ={"TIDEGATE_MODEL_SENSITIVITY": value}).startswith(f"$TIDEGATE_MODEL_SENSITIVITY = '{value}'")
 
 
 @pytest.mark.parametrize(
-    ("value", "threshold", "decides"),
+    ("value", "percent", "decides"),
     [
-        ("low", 5, True),
-        ("normal", 1, True),
-        ("high", 0.5, True),
-        ("0.25", 2, True),
-        ("10", 0.05, True),
-        ("off", 1, False),
+        ("low", 0.1, True),
+        ("normal", 0.5, True),
+        ("high", 1, True),
+        ("0.25", 0.25, True),
+        ("10", 10, True),
+        ("off", 0.5, False),
     ],
 )
-def test_the_sensitivity_is_a_budget(value: str, threshold: float, decides: bool) -> None:
+def test_the_sensitivity_is_a_budget(value: str, percent: float, decides: bool) -> None:
     model = load_settings(None, {}, {"model.sensitivity": value}).model
-    assert model.threshold == pytest.approx(threshold)
-    assert model.decides == decides
+    assert (model.budget_percent, model.decides) == (percent, decides)
 
 
 def test_a_choice_is_refused_with_all_choices() -> None:

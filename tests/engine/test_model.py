@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from engine.models.cohort import open_cohort
 from engine.models.constants import SCALES
+from engine.models.knob import percent_of, threshold_of
 from engine.models.layout import COUNTED, State, empty_state
 from tests.kernels import (
     bin_of_one,
@@ -278,3 +279,9 @@ def test_the_cohort_halves_its_past_every_500_newcomers_and_reads_it_every_32() 
     assert state.site["hist"][0].sum(axis=1) == pytest.approx((total + 500) / 2)
     assert (state.site["since_halving"][0], state.site["new_keys"][0]) == (0, 500)
     assert state.site["q90"][0, 0] < q90
+
+
+@pytest.mark.parametrize(("percent", "threshold"), [(0.415, 1.0), (0.5, 0.8), (0.1, 5.5), (1.0, 0.35)])
+def test_a_budget_and_its_threshold_lead_to_each_other(percent: float, threshold: float) -> None:
+    assert threshold_of(percent) == pytest.approx(threshold, rel=0.01)
+    assert percent_of(threshold_of(percent)) == pytest.approx(percent)

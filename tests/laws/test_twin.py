@@ -203,7 +203,7 @@ RELAYS = {"esp": ("10.9.0.0/17", "2001:db8::/40"), "other": ("10.9.192.0/18",)}
 )
 def test_the_twins_agree_on_crowds(rule: Rule) -> None:
     events = crowd_sequence(3, 6000)
-    oracle, verdicts = judged(events, rows=2048, rule=rule)
+    oracle, verdicts = judged(events, 0.3 if rule.relays else 1.0, rows=2048, rule=rule)
     told = Counter(verdict.pool >> 56 for verdict in verdicts if verdict.kind == "throttle")
     assert len(oracle.crowds.pools) == 128  # and many more have come and gone
     assert oracle.cohort.new_keys > 1000
@@ -268,7 +268,7 @@ LEAST = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("seed", "threshold"), [(3, 1.0), (2, 0.3)])
+@pytest.mark.parametrize(("seed", "threshold"), [(1, 0.7), (2, 0.3)])
 def test_a_long_history_goes_everywhere_and_the_twins_agree_to_its_end(seed: int, threshold: float) -> None:
     events = rich_sequence(seed, 40_000)
     oracle, verdicts = judged(events, threshold, rows=1 << 15)

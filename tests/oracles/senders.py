@@ -41,7 +41,7 @@ IDLE_FADE_DAYS = 30
 
 ESTABLISHED_WEIGHT = 30.0
 MILD = 2.0
-CAP = 3.0
+CAP = 5.0
 
 MOST_COUNT = 65_535
 
@@ -171,7 +171,7 @@ def count_outcome(row: OracleRow, messages: int, outcome: str) -> None:
 
 
 def capped(row: OracleRow) -> bool:
-    """Whether three times a known sender's best day were held back of it on the open one."""
+    """Whether five times a known sender's best day were held back of it on the open one."""
     return row.active_days > PROBATION_DAYS and row.held >= CAP * row.memory[DAY_SCALE]
 
 

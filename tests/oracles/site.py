@@ -8,10 +8,10 @@ from itertools import accumulate
 from tests.oracles.senders import DAY_MS, DAY_SCALE, PROBATION_DAYS, SLOW, OracleRow, single
 
 NEWCOMER_FACTOR = (10.0, 20.0, 20.0)
-BUDGET_AT_ONE = 0.005
+BUDGET_AT_ONE = 0.00415
 HOURS_PER_MESSAGE = 0.1
 BOOKS_FADE_DAYS = 90.0
-BELIEF_MESSAGES = 5000.0
+BELIEF_MESSAGES = 20_000.0
 LEAN_A_DAY = 0.03
 LEAN_MOST = 4.0
 LEARN_LEAST_MS = 2 * DAY_MS
@@ -134,7 +134,7 @@ class Books:
     """What throttles cost the site's regular mail, how T follows it, and when the site begins to decide."""
 
     def __init__(self, threshold: float, learning_ms: int) -> None:
-        self.budget = BUDGET_AT_ONE / threshold
+        self.budget = BUDGET_AT_ONE * threshold ** (-1 / 1.2)
         self.learning_ms = learning_ms
         self.day = 0
         self.decides_from: float = math.inf

@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 
 from engine import assembly
 from engine.config import Settings, load_settings
+from engine.models.knob import threshold_of
 from engine.policy.partition import Partition
 from engine.stream import changelog, publisher, shard
 from tests.simulation.clients import NETWORK, Network, SimulatedConsumer, SimulatedProducer
@@ -263,7 +264,7 @@ class World:
             assert said == (partition.last_offset,) * 3, (
                 f"partition {number} ends at {said}, not {partition.last_offset}"
             )
-        oracle = oracle_of(self.cluster.source, self.settings.model.threshold, self._rows)
+        oracle = oracle_of(self.cluster.source, threshold_of(self.settings.model.budget_percent), self._rows)
         differences = decision_differences(self.cluster.decisions, oracle, self.cluster.seen)
         assert not differences, "\n".join(differences[:10])
         self.cluster.seen["decisions"] += len(oracle.decisions)
@@ -282,7 +283,9 @@ class World:
 
     def _compare(self, partition: Partition) -> None:
         number, offset = partition.number, partition.applied_offset
-        replay = replay_of(self.cluster.source, number, self.settings.model.threshold, self._rows, offset)
+        replay = replay_of(
+            self.cluster.source, number, threshold_of(self.settings.model.budget_percent), self._rows, offset
+        )
         differences = state_differences(partition, replay)
         assert not differences, f"partition {number} at {offset}:\n" + "\n".join(differences[:10])
 
