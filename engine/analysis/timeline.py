@@ -16,7 +16,7 @@ from engine import assembly
 from engine.analysis.explanation import newcomers_peak
 from engine.analysis.ledger import Ledger, Spell
 from engine.config import Settings
-from engine.models.constants import SCALE_NAMES
+from engine.models.constants import SCALE_MS, SCALE_NAMES
 from engine.models.table import NO_ROW
 from engine.policy.standing import STANDING, row_of, standing
 from topics.columns.keys import partitions_of_keys
@@ -50,7 +50,7 @@ class Timeline:
         """The scale that spoke most often in its decisions; without any, the one that came nearest to its limit."""
         spoken = [name for decision in self.decisions for name in decision.evidence.get("scales", ())]
         if spoken:
-            return max(range(len(SCALE_NAMES)), key=lambda s: (spoken.count(SCALE_NAMES[s]), s))
+            return max(range(len(SCALE_NAMES)), key=lambda s: (spoken.count(SCALE_NAMES[s]), SCALE_MS[s]))
         found = self.samples.standing
         return int(np.argmax((found["counter"] / found["limit"]).max(axis=0)))
 
