@@ -28,7 +28,7 @@ LOOK_S = 0.05
 WAIT_S = 120.0
 STOP_S = 60.0
 SESSION_S = 6
-THRESHOLD = 0.1  # ten times as quick to decide as by default: more decisions that could go wrong
+SENSITIVITY = 2.8  # T = 0.1, an eighth of the default: more decisions that could go wrong
 GRACEFUL, FENCED = 0, 2
 
 
@@ -49,7 +49,7 @@ class Arena:
     """Topics under ``prefix`` on ``broker``; logs in ``folder``. A context."""
 
     def __init__(self, broker: EmbeddedBroker, folder: Path, prefix: str, ground: Ground) -> None:
-        options = {"WORKER_SESSION_TIMEOUT_S": SESSION_S, "MODEL_THRESHOLD": THRESHOLD, **ground.options}
+        options = {"WORKER_SESSION_TIMEOUT_S": SESSION_S, "MODEL_SENSITIVITY": SENSITIVITY, **ground.options}
         self.broker, self.folder, self.ground = broker, folder, ground
         self.env = environment(broker.bootstrap, prefix, ground.partitions, **options)
         self.settings: Settings = load_settings(None, self.env, {})
