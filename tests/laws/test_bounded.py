@@ -96,7 +96,7 @@ def reached(seed: int, threshold: float, rows: int) -> Counter[str]:
 
 
 def test_a_long_siege_goes_everywhere_and_the_twins_agree_to_its_end() -> None:
-    found = reached(3, 1.0, LONG_ROWS) + reached(4, 0.3, 32)
+    found = reached(3, 1.0, LONG_ROWS) + reached(9, 0.3, 32)
     assert {name: found[name] for name, least in LEAST.items() if found[name] < least} == {}
 
 
