@@ -104,15 +104,16 @@ class Arena:
         self._leaving.append(worker)
         worker.process.send_signal(signal.SIGTERM)
 
-    def stop(self, *workers: WorkerProcess) -> None:
+    def stop(self, *workers: WorkerProcess, may_be_fenced: bool = False) -> None:
         """End workers (all that are left, if none is named) and wait for them and those that were leaving."""
+        allowed = (GRACEFUL, FENCED) if may_be_fenced else (GRACEFUL,)
         for worker in workers or tuple(self._workers):
             self.leave(worker)
         while self._leaving:
             worker = self._leaving.pop()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 worker.process.wait(STOP_S)
-            self._ended(worker, worker.process.poll(), GRACEFUL)
+            self._ended(worker, worker.process.poll(), allowed)
 
     def fenced(self, worker: WorkerProcess) -> bool:
         """Whether a worker has ended because another has its partitions; then it is dropped."""
@@ -120,18 +121,18 @@ class Arena:
         if status is None:
             return False
         self._workers.remove(worker)
-        self._ended(worker, status, FENCED)
+        self._ended(worker, status, (FENCED,))
         return True
 
-    def _ended(self, worker: WorkerProcess, status: int | None, allowed: int | None) -> None:
-        """Drop a worker; a complaint unless it has ended with the ``allowed`` status. None: it hasn't; none is. One that had
-        not begun when it was told to end may be gone at once."""
+    def _ended(self, worker: WorkerProcess, status: int | None, allowed: tuple[int, ...]) -> None:
+        """Drop a worker; a complaint unless it has ended (status None: it hasn't) with an ``allowed`` status. One that had not
+        begun when it was told to end may be gone at once."""
         worker.__exit__()
         if status == -signal.SIGTERM and not worker.status:
             return
         if status is None:
             self.complaints.append(f"a worker didn't end within {STOP_S:g} s: {last_line(worker)}")
-        elif status != allowed:
+        elif status not in allowed:
             self.complaints.append(f"a worker ended with status {status}: {last_line(worker)}")
 
     def until(self, condition: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> float:
@@ -148,7 +149,7 @@ class Arena:
         for worker in list(self._workers):
             if (status := worker.process.poll()) is not None:
                 self._workers.remove(worker)
-                self._ended(worker, status, None)
+                self._ended(worker, status, ())
                 assert self._workers, self.complaints[-1]
 
     def until_working(self, *workers: WorkerProcess) -> float:
