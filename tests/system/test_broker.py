@@ -35,8 +35,12 @@ OWNER = """
     import sys, time
     from engine.local import EmbeddedBroker
     with EmbeddedBroker(sys.argv[1]) as broker:
-        print(broker.pid, broker.bootstrap, flush=True)
-        {then}
+        try:
+            print(broker.pid, broker.bootstrap, flush=True)
+            time.sleep(600)
+        except KeyboardInterrupt:
+            time.sleep(0.5)
+            print(broker.running, flush=True)
 """
 
 
@@ -54,9 +58,9 @@ def gone(pid: int) -> bool:
 
 
 @contextmanager
-def owner(folder: Path, then: str = "time.sleep(600)") -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Another process that runs a broker; the process and the broker's pid."""
-    command = [sys.executable, "-c", textwrap.dedent(OWNER.format(then=then)), str(folder)]
+def owner(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Another process that runs a broker and, at Ctrl-C, says whether it still runs; the process and the broker's pid."""
+    command = [sys.executable, "-c", textwrap.dedent(OWNER), str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         assert process.stdout is not None
@@ -170,12 +174,7 @@ def test_a_lifeline_that_dies_takes_the_broker_with_it(broker_folder: Path) -> N
 
 
 def test_ctrl_c_reaches_us_first_and_the_broker_stops_in_order(broker_folder: Path) -> None:
-    record = """try:
-            time.sleep(600)
-        except KeyboardInterrupt:
-            time.sleep(0.5)
-            print(broker.running, flush=True)"""
-    with owner(broker_folder, record) as (process, pid):
+    with owner(broker_folder) as (process, pid):
         os.killpg(process.pid, signal.SIGINT)  # what the terminal does: every process of the foreground group
         said, _ = process.communicate(timeout=30)
         assert process.returncode == 0
