@@ -150,6 +150,6 @@ def relay_of_one(relays: Any, key: Any) -> Any:
 
 
 @kernel
-def use_one_pool(pools: Any, key: Any, used: int, seed: Any) -> int:
+def use_one_pool(pools: Any, key: Any, used: int, guess: int) -> int:
     """`use_pool`: the pool's row number."""
-    return use_pool(pools, key, used, seed)
+    return use_pool(pools, key, used, guess)

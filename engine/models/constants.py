@@ -113,6 +113,7 @@ POOL_TERM_MS = HOUR_MS
 POOL_THROTTLES = 4096.0  # of newcomers in an hour and a partition: a flood must not become one of decisions
 ROWS_PER_POOL = 16
 POOLS_LEAST = 64
+POOL_WAYS = 8  # places a pool may have: their keys are one cache line
 
 BUDGET = 0.00415  # of regular mail, at T = 1;
 BUDGET_POWER = 1.2  # T falls by so much in logarithms as the budget rises

@@ -35,12 +35,9 @@ def stranger_demand(messages: int, outcome: int) -> float:
 
 
 @inline
-def _power(kept: float, n: int) -> float:
-    """``kept`` to the ``n``, 0 where next to nothing is left."""
-    power = 1.0
-    for _ in range(n):
-        power *= kept
-    return power if power > NOTHING else 0.0
+def _some(kept: float) -> float:
+    """``kept``, 0 where next to nothing is left."""
+    return kept if kept > NOTHING else 0.0
 
 
 @inline
@@ -48,11 +45,16 @@ def fading(elapsed_ms: int) -> Any:
     """What is left of each counter after so long: exp(-dt / tau) by scale."""
     if elapsed_ms <= 0:
         return 1.0, 1.0, 1.0, 1.0, 1.0
-    day = _power(math.exp(-elapsed_ms / DAY_MS), 1)
-    six_hours = _power(day, 4)
-    hour = _power(six_hours, 6)
-    ten_minutes = _power(hour, 6)
-    return hour, six_hours, day, ten_minutes, _power(ten_minutes, 10)
+    day = _some(math.exp(-elapsed_ms / DAY_MS))
+    square = day * day
+    six_hours = _some(square * square)
+    square = six_hours * six_hours
+    hour = _some(square * square * square)
+    square = hour * hour
+    ten_minutes = _some(square * square * square)
+    square = ten_minutes * ten_minutes
+    fourth = square * square
+    return hour, six_hours, day, ten_minutes, _some(fourth * fourth * square)
 
 
 @inline

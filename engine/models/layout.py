@@ -85,7 +85,7 @@ POOL = np.dtype(
 )
 LEARNING, ALARMED = 1, 4  # the open day counts for the site; it had an alarm; beside them DIRTY
 POOL_CURSOR = np.dtype(
-    [("rows", "i8"), ("dirty", "i8"), ("newest", "i8"), ("oldest", "i8"), ("gone", "i8")],
+    [("rows", "i8"), ("dirty", "i8"), ("gone", "i8")],
     align=True,
 )
 
@@ -159,8 +159,9 @@ CURSOR = np.dtype(
     ],
     align=True,
 )
+CACHE_LINE = 64  # octets
 GONE_SHARE = 8  # of the capacity: tombstones that can wait for the next checkpoint
-BYTES_A_POOL = POOL.itemsize + 2 * 4 + 4 + 2 * 4 + 8
+BYTES_A_POOL = POOL.itemsize + 8 + 4 + 8
 BYTES_A_ROW = ROW.itemsize + 2 * 4 + 4 + 4 + 8 + 8 // GONE_SHARE
 BYTES_BESIDES = SITE.itemsize + DOOR.itemsize + FLOOD.itemsize
 
@@ -169,14 +170,13 @@ LEAST_ROWS, MOST_ROWS = 16, 1 << 26
 
 
 class Pools(NamedTuple):
-    """``places``: uint32[power of two >= 2 x rows]; ``dirty``: uint32[rows]; ``links``: int32[rows, 2], the neighbours by
-    last use (older, newer), -1 at the ends; ``gone``: uint64[rows], keys recycled since the last checkpoint, the first
-    so many (of others a stale record stays, which restoring passes over)."""
+    """``keys``: uint64[rows], the rows' keys again, 0 for a free row; ``dirty``: uint32[rows]; ``gone``: uint64[rows], keys
+    recycled since the last checkpoint, the first so many (of others a stale record stays, which restoring passes over).
+    Rows and keys begin at a cache line."""
 
     rows: npt.NDArray[Any]
-    places: npt.NDArray[np.uint32]
+    keys: npt.NDArray[np.uint64]
     dirty: npt.NDArray[np.uint32]
-    links: npt.NDArray[np.int32]
     gone: npt.NDArray[np.uint64]
     cursor: npt.NDArray[Any]
 
@@ -240,13 +240,17 @@ def pool_count(keys: int) -> int:
 def empty_pools(keys: int) -> Pools:
     """A table for the pools of a partition of ``keys`` keys, a power of two."""
     size = pool_count(keys)
-    cursor = np.zeros(1, POOL_CURSOR)
-    cursor["newest"] = cursor["oldest"] = -1
     return Pools(
-        np.zeros(size, POOL),
-        np.zeros(2 * size, np.uint32),
+        _at_a_line(size, POOL),
+        _at_a_line(size, np.dtype(np.uint64)),
         np.zeros(size, np.uint32),
-        np.zeros((size, 2), np.int32),
         np.zeros(size, np.uint64),
-        cursor,
+        np.zeros(1, POOL_CURSOR),
     )
+
+
+def _at_a_line(count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Zeros that begin at a cache line."""
+    octets = np.zeros(count * dtype.itemsize + CACHE_LINE, np.uint8)
+    start = -octets.ctypes.data % CACHE_LINE
+    return octets[start : start + count * dtype.itemsize].view(dtype)

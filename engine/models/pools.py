@@ -119,7 +119,8 @@ def _open_day(pool: Any, site: Any, level: int, today: int, teaches: bool) -> No
 def open_pool(pool: Any, site: Any, level: int, t_ms: int, teaches: bool) -> None:
     """A pool's first event: it is taken to be as the site's others are."""
     pool.last_ms, pool.alarm_ms = t_ms, t_ms - POOL_ALARM_MS
-    pool.volume = pool.keys = 0.0
+    pool.volume = pool.keys = pool.peak = pool.mean = pool.variance = 0.0
+    pool.day = pool.bin = 0
     pool.weight = TYPICAL_WEIGHT_FIRST
     if level != RELAY:
         pool.mean = site.pool_mean[level]

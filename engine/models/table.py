@@ -89,26 +89,6 @@ def file_row(state: Any, row: int, key: Any, mixed: Any) -> None:
 
 
 @inline
-def unfile_row(state: Any, row: int, seed: Any) -> None:
-    """Take a row out of the index; entries that had to pass its place move up, so that no gap hides them."""
-    mask = np.uint64(state.places.shape[0] - 1)
-    gap = hash_key(state.rows[row].key, seed) & mask
-    while int64(state.places[gap] & _ROW_BITS) - 1 != row:
-        gap = (gap + np.uint64(1)) & mask
-    place = gap
-    while True:
-        place = (place + np.uint64(1)) & mask
-        entry = state.places[place]
-        if entry == 0:
-            break
-        home = hash_key(state.rows[int64(entry & _ROW_BITS) - 1].key, seed) & mask
-        if (place - home) & mask >= (place - gap) & mask:
-            state.places[gap] = entry
-            gap = place
-    state.places[gap] = 0
-
-
-@inline
 def reindex(state: Any, seed: Any) -> None:
     """Build the index again over the rows as they lie."""
     state.places[:] = np.uint32(0)

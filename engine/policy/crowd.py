@@ -37,11 +37,11 @@ def is_young(row: Any, t_ms: int) -> bool:
 
 
 @inline
-def _count(state: Any, key: Any, level: int, event: Any, seed: Any) -> int:
-    """Count an event, (time, use, demand, new keys, whether it may teach the site), in one pool; the pool's number."""
-    t_ms, used, amount, new_keys, teaches = event
+def _count(state: Any, key: Any, level: int, event: Any) -> int:
+    """Count an event, (time, use, demand, new keys, whether it may teach the site, guess), in one pool; the pool's number."""
+    t_ms, used, amount, new_keys, teaches, guess = event
     pools, site = state.pools, state.site[0]
-    number = use_pool(pools, key, used, seed)
+    number = use_pool(pools, key, used, guess)
     pool = pools.rows[number]
     if pool.weight == 0.0:
         open_pool(pool, site, level, t_ms, teaches)
@@ -61,11 +61,11 @@ def _may_throttle(site: Any, t_ms: int) -> bool:
 
 
 @kernel
-def crowd(state: Any, row: Any, event: Any, policy: Any, seed: Any) -> int:
+def crowd(state: Any, row: Any, event: Any, policy: Any) -> int:
     """Count an event of a young key in its pools; the number of the widest that throttles the key, NO_ROW without one.
 
-    ``event``: (t_ms, offset, demand, 1 for the key's first event else 0)."""
-    t_ms, offset, amount, new_keys = event
+    ``event``: (t_ms, offset, demand, 1 for the key's first event else 0, guesses at the rows of its pools: int64[2])."""
+    t_ms, offset, amount, new_keys, guesses = event
     site, found, relay = state.site[0], NO_ROW, relay_of(policy.relays, row.key)
     teaches = t_ms - site.first_ms >= LEARN_AFTER_MS
     if not teaches:
@@ -73,7 +73,8 @@ def crowd(state: Any, row: Any, event: Any, policy: Any, seed: Any) -> int:
     level = WIDE if relay == NO_RELAY else RELAY
     while level >= NARROW:
         key = relay if level == RELAY else pool_key(row.key, level)
-        number = _count(state, key, level, (t_ms, 2 * offset + (level == NARROW), amount, new_keys, teaches), seed)
+        used, guess = 2 * offset + (level == NARROW), guesses[min(level, WIDE)]
+        number = _count(state, key, level, (t_ms, used, amount, new_keys, teaches, guess))
         if level == RELAY:
             break
         pool = state.pools.rows[number]

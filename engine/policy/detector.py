@@ -13,10 +13,12 @@ from typing import Any
 from engine.models.bucket import refill, spend
 from engine.models.budget import close_site_day, decides, demanded, open_site
 from engine.models.cohort import grow
-from engine.models.constants import DAY_MS, NEWCOMER_MS
+from engine.models.constants import DAY_MS, NEWCOMER_MS, RELAY
 from engine.models.counters import count, stranger_demand
 from engine.models.days import close_day
 from engine.models.layout import COUNTED, PASSED, WAITING
+from engine.models.pools import pool_key
+from engine.models.pooltable import fetch_places, fetch_pool
 from engine.models.table import NO_ROW, fetch_place, fetch_row, find, hash_key
 from engine.policy.admission import FULL, admit
 from engine.policy.crowd import crowd, is_young
@@ -88,9 +90,9 @@ def _teaches(row: Any, site: Any, t_ms: int) -> bool:
 
 
 @inline
-def _judge(state: Any, number: int, event: Any, policy: Any, seed: Any) -> Any:
+def _judge(state: Any, number: int, event: Any, policy: Any) -> Any:
     """Count an event on its row and in its pools; whether a decision has to be published, and the alarm."""
-    t_ms, messages, outcome, offset, new_keys = event
+    t_ms, messages, outcome, offset, new_keys, guesses = event
     row, site = state.rows[number], state.site[0]
     today = t_ms // DAY_MS
     if today > row.day:
@@ -104,7 +106,7 @@ def _judge(state: Any, number: int, event: Any, policy: Any, seed: Any) -> Any:
     mark(state, number)
     pool = NO_ROW
     if is_young(row, t_ms) and (amount > 0.0 or new_keys):
-        pool = crowd(state, row, (t_ms, offset, amount, new_keys), policy, seed)
+        pool = crowd(state, row, (t_ms, offset, amount, new_keys, guesses), policy)
     alarm, speaks = (0, pool), False
     if outcome != DEFERRED:
         alarm = exceeded_scales(row, site, policy.threshold * site.lean), pool
@@ -119,11 +121,11 @@ def _judge(state: Any, number: int, event: Any, policy: Any, seed: Any) -> Any:
 
 
 @inline
-def _known(state: Any, verdict: Any, number: int, event: Any, policy: Any, seed: Any) -> bool:
-    """An event, (time, messages, outcome, offset, 1 if it is its key's first), of a key with a row; whether it led to a
-    verdict, which is written then."""
+def _known(state: Any, verdict: Any, number: int, event: Any, policy: Any) -> bool:
+    """An event, (time, messages, outcome, offset, 1 if it is its key's first, guesses at its pools), of a key with a row;
+    whether it led to a verdict, which is written then."""
     t_ms = event[0]
-    speaks, alarm = _judge(state, number, event, policy, seed)
+    speaks, alarm = _judge(state, number, event, policy)
     if speaks:
         write_throttle(verdict, state, number, alarm, policy.threshold * state.site[0].lean)
         return True
@@ -152,15 +154,26 @@ def _stranger(state: Any, verdict: Any, key: Any, event: Any, policy: Any) -> bo
 
 @inline
 def _look_up(columns: Any, first: int, last: int, state: Any, room: Any) -> None:
-    """Set ``numbers[i - first]`` to the row of event i, NO_ROW without one, and have the rows in the cache."""
-    _, numbers, hashes, _, seed = room
+    """Set ``numbers[i - first]`` to the row of event i, NO_ROW without one, and have the rows in the cache, and those of
+    young keys' pools."""
+    _, numbers, hashes, pools, _, seed = room
     for i in range(first, last):
         hashes[i - first] = hash_key(columns.key[i], seed)
         fetch_place(state, hashes[i - first])
     for i in range(last - first):
         fetch_row(state, hashes[i])
     for i in range(first, last):
-        numbers[i - first] = find(state, columns.key[i], hashes[i - first])
+        number = find(state, columns.key[i], hashes[i - first])
+        numbers[i - first] = number
+        if number == NO_ROW or is_young(state.rows[number], columns.ts_ms[i]):
+            for level in range(RELAY):
+                pools[i - first, level] = fetch_places(state.pools, pool_key(columns.key[i], level))
+    for i in range(first, last):
+        number = numbers[i - first]
+        if number == NO_ROW or is_young(state.rows[number], columns.ts_ms[i]):
+            for level in range(RELAY):
+                key = pool_key(columns.key[i], level)
+                pools[i - first, level] = fetch_pool(state.pools, pools[i - first, level], key)
 
 
 @kernel
@@ -168,9 +181,10 @@ def detect(columns: Any, span: Any, state: Any, policy: Any, room: Any) -> Any:
     """Apply events ``span[0]`` to ``span[1]`` of ``columns``; gives (events done, verdicts written, whether the table is to
     be swept before the next event).
 
-    ``room``: (verdicts: VERDICT[], numbers: int64[RUN], hashes: uint64[RUN], scratch: uint8[], seed: uint64). Events that
-    aren't READY, or at or below the applied offset, are passed over (the offset still counts as applied)."""
-    verdicts, numbers, _, scratch, seed = room
+    ``room``: (verdicts: VERDICT[], numbers: int64[RUN], hashes: uint64[RUN], pools: int64[RUN, 2], scratch: uint8[],
+    seed: uint64). Events that aren't READY, or at or below the applied offset, are passed over (the offset still counts as
+    applied)."""
+    verdicts, numbers, _, pools, scratch, seed = room
     site, n, i = state.site[0], 0, span[0]
     while i < span[1]:
         run_end = min(i + RUN, span[1])
@@ -198,8 +212,8 @@ def detect(columns: Any, span: Any, state: Any, policy: Any, room: Any) -> Any:
                 if number == NO_ROW:
                     spoke = _stranger(state, verdicts[n], key, (stamp, amount), policy)
             if number != NO_ROW:
-                event = stamp, columns.messages[i], columns.outcome[i], offset, new_keys
-                spoke = _known(state, verdicts[n], number, event, policy, seed)
+                event = stamp, columns.messages[i], columns.outcome[i], offset, new_keys, pools[i - first]
+                spoke = _known(state, verdicts[n], number, event, policy)
             if spoke:
                 verdict = verdicts[n]
                 verdict.event, verdict.offset, verdict.issued_ms = i, offset, stamp

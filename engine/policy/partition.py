@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.models.cohort import open_cohort
+from engine.models.constants import RELAY
 from engine.models.layout import State, empty_state
 from engine.models.pools import open_pools
 from engine.models.table import SEED
@@ -36,6 +37,7 @@ class Partition:
             np.zeros(VERDICT_ROOM, VERDICT),
             np.zeros(RUN, np.int64),
             np.zeros(RUN, np.uint64),
+            np.zeros((RUN, RELAY), np.int64),
             np.zeros(SCRATCH, np.uint8),
             SEED,
         )

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from engine.models.constants import FREE_SHARE
 from engine.models.layout import DIRTY, MOST_ROWS, ROW, STATE_VERSION, STORED, State, empty_state
-from engine.models.pooltable import latest_pools, restore_pools
+from engine.models.pooltable import restore_pools
 from engine.models.table import SEED, place_rows
 from engine.models.versions import CURRENT, sizes, upgraded
 from engine.policy.partition import Partition
@@ -43,7 +43,6 @@ class Restoration:
         self.rows = 0
         self.epoch = 0
         self._table = partition.state
-        self._pools: npt.NDArray[Any] | None = None  # those of the table and of the records since, if there were any
         self._sizes = sizes()
         self._copy = np.empty(HEAD_SIZE + int(self._sizes.max()), np.uint8)
 
@@ -92,8 +91,7 @@ class Restoration:
         elif kind == FLOOD_KIND:
             state.flood[:] = found["prefixes"][-1]
         elif kind == POOL_KIND:
-            held = state.pools.rows[: int(state.pools.cursor["rows"][0])] if self._pools is None else self._pools
-            self._pools = latest_pools(np.concatenate([held, found]), state.pools)
+            restore_pools(state.pools, found)
 
     def _place(self, keys: npt.NDArray[np.uint64], put: Callable[[slice, npt.NDArray[np.int64]], None]) -> None:
         """Give each key a row; ``put`` fills those of a span of the keys, by their numbers."""
@@ -140,9 +138,6 @@ class Restoration:
         """All records are in: drop what is dead, and make the partition ready for events. More records may follow, once it
         has written all that it knows."""
         state, table = self.partition.state, self._table
-        if self._pools is not None:
-            restore_pools(state.pools, self._pools)
-            self._pools = None
         flags = table.rows["flags"][: int(table.cursor["rows"][0])]
         flags[:] = flags & ~np.uint16(DIRTY) | STORED
         table.cursor["gone"] = 0  # what was dropped on the way may have come back later on

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from collections import defaultdict
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
-from engine.models.layout import empty_pools
+from engine.models.layout import POOL, STORED, empty_pools
 from engine.models.pools import least_keys, pool_text
-from engine.models.pooltable import latest_pools, restore_pools, take_gone
+from engine.models.pooltable import restore_pools, take_gone
 from engine.policy.partition import Partition
 from engine.policy.throttle import Policy
 from tests.kernels import use_one_pool
-from tests.laws.runs import pools_of
+from tests.laws.runs import held_pools, pools_of
 from tests.laws.sequences import DAY_MS, HOUR_MS, IPV4_TAG, START_MS, WINDOW_MS, Event, columns_of, far_apart
+from tests.oracles.hashing import splitmix
 from tests.oracles.pools import pool_of
 from topics.columns.scan import ACCEPTED
 from topics.keys import key_of
 
 NARROW, WIDE = 1, 2
-SEED = np.uint64(7)
 MIDNIGHT_MS = START_MS // DAY_MS * DAY_MS + DAY_MS
 
 
@@ -43,30 +44,49 @@ def test_a_partition_asks_for_its_share_of_a_crowd_and_two_more_but_three_at_lea
     assert [least_keys(partitions) for partitions in (1, 2, 4, 8, 32)] == [24, 14, 8, 5, 3]
 
 
-def test_the_pool_that_was_used_longest_ago_makes_room() -> None:
-    pools = empty_pools(1024)
-    for used, key in enumerate([*range(1, 65), 1, 2, 100, 101, 1]):
-        use_one_pool(pools, np.uint64(key), used, SEED)
-    assert take_gone(pools).tolist() == [3, 4]
-    assert take_gone(pools).tolist() == []
-    order = pools.rows[np.argsort(pools.rows["used"])]["key"].tolist()
-    assert order == [*range(5, 65), 2, 100, 101, 1]
-    assert all(use_one_pool(pools, np.uint64(key), 100 + key, SEED) < 64 for key in order)
+def of_one_set(count: int) -> list[int]:
+    """Keys that have the same eight places in the smallest table."""
+    return list(islice((key for key in range(1, 10_000) if splitmix(key, 0) % 64 // 8 == 3), count))
+
+
+def test_of_eight_pools_that_share_their_places_the_one_used_longest_ago_makes_room() -> None:
+    pools, keys = empty_pools(1024), of_one_set(10)
+    for used, key in enumerate([*keys[:8], keys[0], keys[8], keys[0], keys[9]]):
+        number = use_one_pool(pools, np.uint64(key), used, 0)
+        assert pools.rows["key"][number] == pools.keys[number] == key
+        assert use_one_pool(pools, np.uint64(key), used, number) == number
+    assert held_pools(pools)["key"].tolist() == [keys[0], keys[8], keys[9], *keys[3:8]]
+    assert pools.cursor["rows"][0] == 8
+
+
+def test_only_what_the_changelog_holds_of_a_recycled_pool_is_deleted_there() -> None:
+    pools, keys = empty_pools(1024), of_one_set(17)
+    for used, key in enumerate(keys[:8]):
+        use_one_pool(pools, np.uint64(key), used, 0)
+    pools.rows["flags"] |= STORED
+    for used, key in enumerate(keys[8:], 8):
+        use_one_pool(pools, np.uint64(key), used, 0)
+    assert take_gone(pools).tolist() == keys[:8]
     assert take_gone(pools).tolist() == []
 
 
-def test_of_a_changelog_the_pools_used_last_are_put_back_however_many_it_holds() -> None:
-    pools, again = empty_pools(1024), empty_pools(1024)
-    records = np.zeros(300, pools.rows.dtype)
-    records["key"] = np.arange(300) % 200
-    records["used"] = np.random.default_rng(5).permutation(200)[records["key"]] + 1000 * (np.arange(300) >= 200)
-    kept = latest_pools(records, pools)
-    restore_pools(pools, kept)
-    restore_pools(again, latest_pools(np.concatenate([latest_pools(records[:250], again), records[250:]]), again))
-    newest = sorted(set(records["used"][100:]))[-64:]
-    assert pools.rows["used"].tolist() == again.rows["used"].tolist() == newest
-    use_one_pool(pools, np.uint64(10_000), 10_000, SEED)
-    assert take_gone(pools).tolist() == kept["key"][:1].tolist()
+@pytest.mark.parametrize("portion", [1, 7, 250, 300])
+def test_of_a_changelog_the_pools_used_last_are_put_back_however_it_is_portioned(portion: int) -> None:
+    used = np.random.default_rng(5).permutation(200)
+    pools, records = empty_pools(1024), np.zeros(300, POOL)
+    records["key"] = np.arange(300) % 200 + 1
+    records["used"] = used[np.arange(300) % 200] + 1000 * (np.arange(300) >= 200)
+    for first in range(0, 300, portion):
+        restore_pools(pools, records[first : first + portion])
+    latest = sorted(((int(record["used"]), int(record["key"])) for record in records[100:]), reverse=True)
+    sets: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for each in latest:
+        sets[splitmix(each[1], 0) % 64 // 8].append(each)
+    wanted = sorted(each for those in sets.values() for each in those[:8])
+    held = held_pools(pools)
+    assert sorted(zip(held["used"].tolist(), held["key"].tolist(), strict=True)) == wanted
+    assert set(held["flags"].tolist()) == {STORED}
+    assert take_gone(pools).tolist() == []
 
 
 class Site:

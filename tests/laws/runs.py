@@ -10,7 +10,7 @@ from unittest.mock import patch
 import numpy as np
 import numpy.typing as npt
 
-from engine.models.layout import ALARMED, COUNTED, LEARNING, PASSED, POOL, WAITING
+from engine.models.layout import ALARMED, COUNTED, LEARNING, PASSED, WAITING, Pools
 from engine.policy import partition as partition_module
 from engine.policy.partition import Partition
 from engine.policy.restoration import Restoration
@@ -40,16 +40,17 @@ def rows_of(partition: Partition) -> npt.NDArray[Any]:
     return rows
 
 
+def held_pools(pools: Pools) -> npt.NDArray[Any]:
+    """The rows in use, as they lie."""
+    assert (pools.rows["key"] == pools.keys).all()
+    held = pools.rows[pools.keys != 0]
+    assert len(held) == pools.cursor["rows"][0]
+    return held
+
+
 def pools_of(partition: Partition) -> npt.NDArray[Any]:
-    """The pools in the order of their use, without the flag that says how a pool is filed. The order is that of the links."""
-    pools = partition.state.pools
-    number, found = int(pools.cursor["oldest"][0]), []
-    while number >= 0:
-        found.append(pools.rows[number])
-        number = int(pools.links[number, 1])
-    by_use = np.array(found, POOL)
-    assert len(by_use) == pools.cursor["rows"][0]
-    assert (np.diff(by_use["used"]) > 0).all()
+    """The pools in the order of their use, without the flags that say how a pool is filed."""
+    by_use = np.sort(held_pools(partition.state.pools), order="used")
     by_use["flags"] &= ALARMED | LEARNING
     return by_use
 

@@ -9,25 +9,17 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from tests.oracles.detector import PartitionOracle
+from tests.oracles.hashing import WORD, splitmix
 from tests.oracles.pools import Crowds
 from tests.oracles.senders import DAY_MS, HOUR_MS, PROBATION_DAYS, OracleRow, burst_of, limits_of, single
 from tests.oracles.verdicts import Verdict
 
-WORD = 2**64
 IPV4_KEYS = 0xFFFFFFFF_00000000
 DOOR_SEED, FLOOD_SEED = 0x71DE6A7E_D0012EE9, 0x71DE6A7E_F100DED5
 DOOR_BITS, DOOR_MOST = 2**20, 2**17
 SHIFTS = (8, 16, 32)
 NEWCOMERS = (4, 16, 64)
 SETS, WAYS = 128, 8
-
-
-def splitmix(key: int, seed: int) -> int:
-    """splitmix64's finaliser of key XOR seed."""
-    x = key ^ seed
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % WORD
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EB % WORD
-    return x ^ (x >> 31)
 
 
 def kept_until(row: OracleRow) -> int:

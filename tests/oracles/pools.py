@@ -1,4 +1,4 @@
-"""Pools of newcomers in plain Python: one object a pool, the table an ordered dictionary by last use.
+"""Pools of newcomers in plain Python: one object a pool, the table a dictionary for each of its sets of eight.
 
 The part of the detector's twin that `tests.oracles.detector` asks about every event of a key younger than a week. Units and
 rounding are the detector's: float64 arithmetic, `single` where a row keeps a float32.
@@ -7,7 +7,7 @@ rounding are the detector's: float64 arithmetic, `single` where a row keeps a fl
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,6 +15,8 @@ from ipaddress import ip_network
 from itertools import accumulate
 
 import numpy as np
+
+from tests.oracles.hashing import splitmix
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -26,6 +28,7 @@ NORMAL_Q90 = 1.2815515655446004
 CROWD_STAYS_MS = DAY_MS
 LEARN_AFTER_MS = 2 * DAY_MS
 BINS = 96
+WAYS = 8
 HALVE_EVERY, REFRESH_EVERY = 500, 32
 
 
@@ -115,7 +118,7 @@ class Crowds:
         self.most, self.shadow = most, shadow
         self.relays = [(ip_network(n), name) for name, listed in (relays or {}).items() for n in listed]
         self.usual = {NARROW: Usual(), WIDE: Usual()}
-        self.pools: OrderedDict[int, OraclePool] = OrderedDict()
+        self.sets: dict[int, dict[int, OraclePool]] = defaultdict(dict)
         self.shadowed = self.overcrowded = self.throttles_ms = 0
         self.throttles = 0.0
 
@@ -129,6 +132,15 @@ class Crowds:
                 return name
         return None
 
+    @property
+    def pools(self) -> dict[int, OraclePool]:
+        """All that are held."""
+        return {key: pool for held in self.sets.values() for key, pool in held.items()}
+
+    def _set(self, key: int) -> dict[int, OraclePool]:
+        """The pools among which a pool has its place."""
+        return self.sets[splitmix(key, 0) % self.most // WAYS]
+
     def bound(self, pool: OraclePool, level: int) -> float:
         """B: exp(mean + 1.2 deviations) - 1 of the pool's own log peaks or of the site's, whichever is more."""
         own = pool.mean + SPREAD * math.sqrt(pool.variance)
@@ -138,7 +150,7 @@ class Crowds:
         """New keys, volume and what is usual of a pool; zeros without one."""
         if key is None:
             return 0.0, 0.0, 0.0
-        pool = self.pools[key]
+        pool = self._set(key)[key]
         return pool.keys, pool.volume, self.bound(pool, key >> 56)
 
     def take(self, key: int, t_ms: int, site_age_ms: int, offset: int, event: tuple[float, bool, bool]) -> int | None:
@@ -172,15 +184,16 @@ class Crowds:
         return self.throttles < 4096
 
     def _count(self, key: int, t_ms: int, used: int, event: tuple[float, bool, bool]) -> OraclePool:
-        """V = V · exp(-dt/1 h) + d, K likewise with new keys; the pool that was used longest ago makes room for a new one."""
+        """V = V · exp(-dt/1 h) + d, K likewise with new keys. A new pool takes the place of the one of its set of eight that
+        was used longest ago."""
         level, today = key >> 56, t_ms // DAY_MS
         demand, first, teaches = event
-        if key not in self.pools:
-            if len(self.pools) == self.most:
-                self.pools.popitem(last=False)
-            self.pools[key] = self._fresh(level, t_ms, teaches)
-        self.pools.move_to_end(key)
-        pool = self.pools[key]
+        held = self._set(key)
+        if key not in held:
+            if len(held) == WAYS:
+                del held[min(held, key=lambda each: held[each].used)]
+            held[key] = self._fresh(level, t_ms, teaches)
+        pool = held[key]
         pool.used = used
         if level != RELAY and today > pool.day:
             self._close(pool, level, today - pool.day)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import accumulate
 
+from tests.oracles.hashing import splitmix
 from tests.oracles.senders import DAY_MS, DAY_SCALE, PROBATION_DAYS, SLOW, OracleRow, single
 
 NEWCOMER_FACTOR = (10.0, 20.0, 20.0)
@@ -94,10 +95,7 @@ class Cohort:
 
     def _among_few(self, neighbourhood: int, t_ms: int) -> bool:
         """1,024 leaky counts (tau one day, f32) of new keys, by the low bits of splitmix64's finaliser of the prefix."""
-        x = neighbourhood
-        x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-        x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
-        slot = (x ^ (x >> 31)) % 1024
+        slot = splitmix(neighbourhood, 0) % 1024
         count, last_ms = self.neighbours.get(slot, (0.0, 0))
         if t_ms > last_ms:
             count *= math.exp(-(t_ms - last_ms) / DAY_MS)

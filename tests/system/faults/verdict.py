@@ -26,6 +26,7 @@ from engine.models.layout import ALARMED, DIRTY, LEARNING, ROW, SITE, STORED
 from engine.policy.partition import Partition
 from engine.replay import Replay
 from engine.stream.changelog import restore
+from tests.laws.runs import held_pools
 from topics.contracts import STATE
 from topics.decisions import encode_decision
 
@@ -128,7 +129,7 @@ def _compare_state(verdict: Verdict, found: Partition, wanted: Partition) -> Non
 
 def _pools(mine: Partition) -> npt.NDArray[Any]:
     """In the order of their use."""
-    pools = mine.state.pools.rows[: int(mine.state.pools.cursor["rows"][0])].copy()
+    pools = held_pools(mine.state.pools)
     pools["flags"] &= ALARMED | LEARNING
     pools.sort(order="used")
     return pools
