@@ -44,11 +44,19 @@ from engine.models.table import hash_key
 from topics.columns.jit import inline, kernel
 from topics.columns.memory import float64, int64
 
+NEARLY_NEXT = np.exp2(np.arange(1, BINS + 1) / BINS_PER_OCTAVE) * (1 - 1e-9) - 1.0  # just below each bin's upper edge
+
 
 @inline
 def bin_of(peak: float) -> int:
     """The bin of a peak: floor(6 log2(1 + peak)), at most the last."""
     return min(int64(math.floor(BINS_PER_OCTAVE * math.log2(1.0 + peak))), BINS - 1)
+
+
+@inline
+def above_bin(peak: float, b: int) -> bool:
+    """False when a peak lies surely not above bin ``b``: no logarithm for the many that grow within theirs."""
+    return bool(peak >= NEARLY_NEXT[b])
 
 
 @inline
@@ -148,8 +156,10 @@ def enter(site: Any, row: Any, t_ms: int) -> None:
 def grow(site: Any, row: Any) -> None:
     """A counted newcomer in its first 24 hours: its unit follows its peak, as far as the cap."""
     for s in range(SLOW):
-        b = bin_of(min(float64(row.peak[s]), CONTRIBUTION_CAP * site.q90[s]))
-        old = int64(row.bin[s])
+        peak, old = min(float64(row.peak[s]), CONTRIBUTION_CAP * site.q90[s]), int64(row.bin[s])
+        if not above_bin(peak, old):
+            continue
+        b = bin_of(peak)
         if b > old:
             unit = min(1.0, site.hist[s, old])
             site.hist[s, old] -= unit

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.models.cohort import bin_of, quantile
+from engine.models.cohort import above_bin, bin_of, quantile
 from engine.models.constants import (
     CONTRIBUTION_CAP,
     DAY_MS,
@@ -146,8 +146,10 @@ def _close_day(pool: Any, site: Any, level: int, idle_days: int) -> None:
 @inline
 def _follow(pool: Any, site: Any, level: int) -> None:
     """Move the day's unit to the bin that its peak has reached, as far as the cap."""
-    b = bin_of(min(float64(pool.peak), CONTRIBUTION_CAP * site.pool_q90[level]))
-    old = int64(pool.bin)
+    peak, old = min(float64(pool.peak), CONTRIBUTION_CAP * site.pool_q90[level]), int64(pool.bin)
+    if not above_bin(peak, old):
+        return
+    b = bin_of(peak)
     if b > old:
         unit = min(1.0, site.pool_hist[level, old])
         site.pool_hist[level, old] -= unit

@@ -33,11 +33,13 @@ def _first_place(pools: Any, key: Any) -> int:
 
 @inline
 def _find(pools: Any, first: int, key: Any) -> int:
-    """The pool's row number among the eight from ``first`` on, NO_ROW without one."""
+    """The pool's row number among the eight from ``first`` on, NO_ROW without one. All eight are compared: which of them it is
+    can't be foretold, and a loop that ends early costs a misprediction."""
+    found = NO_ROW
     for number in range(first, first + POOL_WAYS):
         if pools.keys[number] == key:
-            return number
-    return NO_ROW
+            found = number
+    return found
 
 
 @inline
