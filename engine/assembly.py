@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.config import Settings
 from engine.errors import OperatorError
 from engine.models.constants import DAY_MS
+from engine.models.guard import cap_of
 from engine.models.knob import threshold_of
 from engine.models.pools import least_keys
 from engine.models.relays import relays_of
@@ -38,6 +39,7 @@ def policy(settings: Settings, number: int) -> Policy:
         relays=relays_of(settings.relays),
         learning_ms=model.learning_days * DAY_MS,
         decides=model.decides,
+        guard=cap_of(model.budget_percent) if model.guard == "on" else 0.0,
     )
 
 

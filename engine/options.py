@@ -194,6 +194,15 @@ class Model:
         decides=True,
     )
 
+    guard: str = option(
+        "on",
+        "a circuit breaker: once throttles hit known senders as a rule, none is made any more, and those that did are taken "
+        "back, until that is over",
+        choices=("on", "off"),
+        decides=True,
+        later=True,
+    )
+
     @property
     def budget_percent(self) -> float:
         """The share of regular mail that may be deferred."""

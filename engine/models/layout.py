@@ -28,6 +28,7 @@ from engine.models.constants import (
     ROWS_PER_POOL,
     SCALES,
     SLOW,
+    SUSPECTS,
 )
 
 STATE_VERSION = (
@@ -128,6 +129,20 @@ SITE = np.dtype(
         ("shadowed", "i8"),  # events that the /16 rule would have answered if it weren't in shadow
         ("untracked", "i8"),  # events of keys without a row
         ("miskeyed", "i8"),  # keys that came in a partition which isn't theirs
+        ("excess", "f8"),  # known senders throttled beyond the guard's share
+        ("excess_ms", "i8"),  # event time since when,
+        ("suspected", "i8"),  # and how many of `suspects` they are
+        ("suspects", "u8", (SUSPECTS,)),  # keys whose decisions are taken back if the guard trips
+        ("leaving", "i8"),  # how many of them are still to be released
+        ("seen_ms", "i8"),  # a known sender counts for the guard if it was last seen before
+        ("free", "i8"),  # known senders that sent freely since then,
+        ("free_before", "i8"),  # and in the minute before
+        ("rearm_ms", "i8"),  # when it is asked whether the guard re-arms; 0 while it is armed
+        ("guard_senders", "i8"),  # known senders since it tripped or was asked last,
+        ("guard_alarms", "i8"),  # and those of them that were above a limit
+        ("tripped_ms", "i8"),  # event time when the guard tripped last
+        ("trips", "i8"),
+        ("withdrawn", "i8"),  # decisions
         ("horizon_ms", "i8"),  # rows kept for less have been evicted
         ("sweep_after_ms", "i8"),  # event time before which a full table isn't swept again
         ("evicted", "i8"),  # rows

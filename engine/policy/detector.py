@@ -13,9 +13,10 @@ from typing import Any
 from engine.models.bucket import refill, spend
 from engine.models.budget import close_site_day, decides, demanded, open_site
 from engine.models.cohort import grow
-from engine.models.constants import DAY_MS, NEWCOMER_MS, RELAY
+from engine.models.constants import DAY_MS, NEWCOMER_MS, PROBATION_DAYS, RELAY
 from engine.models.counters import count, stranger_demand
 from engine.models.days import close_day
+from engine.models.guard import rearm, watch
 from engine.models.layout import COUNTED, PASSED, WAITING
 from engine.models.pools import pool_key
 from engine.models.pooltable import fetch_places, fetch_pool
@@ -23,6 +24,7 @@ from engine.models.table import NO_ROW, fetch_place, fetch_row, find, hash_key
 from engine.policy.admission import FULL, admit
 from engine.policy.crowd import crowd, is_young
 from engine.policy.flooding import NO_RANK, count_stranger, lapse_prefix, let_pass, write_prefix
+from engine.policy.guard import take_back
 from engine.policy.lapse import mark, pop, push
 from engine.policy.throttle import exceeded_scales, throttle, write_throttle
 from engine.policy.verdicts import RELEASE
@@ -79,6 +81,8 @@ def _turn_clock(site: Any, t_ms: int, policy: Any) -> None:
     today = site.clock_ms // DAY_MS
     if today > site.day:
         close_site_day(site, today, policy.threshold, policy.learning_ms)
+    if site.rearm_ms > 0:
+        rearm(site, policy.guard)
 
 
 @inline
@@ -113,6 +117,9 @@ def _judge(state: Any, number: int, event: Any, policy: Any) -> Any:
         speaks = (alarm[0] != 0 or pool != NO_ROW) and throttle(state, number, t_ms, alarm, policy)
         if outcome == ACCEPTED:
             demanded(row, site, messages)
+            if row.active_days > PROBATION_DAYS and policy.guard > 0.0:
+                free = row.flags & (WAITING | PASSED) != WAITING
+                watch(site, t_ms - elapsed_ms, free, alarm[0] != 0, policy.guard)
     if row.until_ms > t_ms:
         site.day_held += spend(row, messages, outcome)
     if speaks and pool != NO_ROW:
@@ -198,6 +205,8 @@ def detect(columns: Any, span: Any, state: Any, policy: Any, room: Any) -> Any:
                 continue
             stamp = _event_time(columns, i, policy.window_ms)
             _turn_clock(site, stamp, policy)
+            if site.leaving > 0:
+                n = take_back(state, verdicts, n, (offset, i), seed)
             n = _release(state, verdicts, n, offset, i)
             if n == verdicts.shape[0]:
                 return i, n, False

@@ -13,6 +13,8 @@ from engine.models.layout import DIRTY, STORED, WAITING
 from topics.columns.jit import inline, kernel
 from topics.columns.memory import int64
 
+NEVER_MS = -(1 << 62)  # before all times
+
 
 @inline
 def _before(state: Any, a: int, b: int) -> bool:
@@ -28,15 +30,20 @@ def _swap(state: Any, a: int, b: int) -> None:
 
 
 @inline
+def _rise(state: Any, i: int) -> None:
+    while i > 0 and _before(state, i, (i - 1) // 2):
+        _swap(state, i, (i - 1) // 2)
+        i = (i - 1) // 2
+
+
+@inline
 def push(state: Any, row: int, until_ms: int) -> None:
     """Queue a row that isn't queued yet."""
     i = state.cursor[0].waiting
     state.cursor[0].waiting = i + 1
     state.queue[i] = row
     state.queue_ms[i] = until_ms
-    while i > 0 and _before(state, i, (i - 1) // 2):
-        _swap(state, i, (i - 1) // 2)
-        i = (i - 1) // 2
+    _rise(state, i)
 
 
 @inline
@@ -56,6 +63,17 @@ def pop(state: Any) -> int:
             return row
         _swap(state, i, least)
         i = least
+
+
+@inline
+def withdraw(state: Any, row: int) -> None:
+    """Take a queued row off the queue, wherever in it. It is looked for: rare."""
+    i = 0
+    while state.queue[i] != row:
+        i += 1
+    state.queue_ms[i] = NEVER_MS
+    _rise(state, i)
+    pop(state)
 
 
 @inline

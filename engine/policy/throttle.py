@@ -38,6 +38,7 @@ from engine.models.constants import (
     SLOW,
     WEIGHT_UNITS,
 )
+from engine.models.guard import trips
 from engine.models.layout import PASSED, WAITING
 from engine.models.limits import limit
 from engine.models.pools import level_of, usual
@@ -53,7 +54,8 @@ class Policy(NamedTuple):
     """What the operator chose. ``threshold``: the knob's T; ``window_ms``: how far an event's stamp may lie from its
     record's; ``partition``/``partitions``: which keys belong here; ``pool_keys``: new keys that make a /24 and a /16
     suspicious in one partition, 0 for a rule that is off; ``shadow``: the /16 rule is only counted; ``relays``: announced
-    ones; ``learning_ms``: how long a new site may watch before it decides; ``decides``: False if it only ever watches."""
+    ones; ``learning_ms``: how long a new site may watch before it decides; ``decides``: False if it only ever watches;
+    ``guard``: the share of known senders whose throttles the guard lets be, 0 without a guard."""
 
     threshold: float
     window_ms: int
@@ -64,6 +66,7 @@ class Policy(NamedTuple):
     relays: Relays = NO_RELAYS
     learning_ms: int = 0
     decides: bool = True
+    guard: float = 0.0
 
 
 @inline
@@ -126,7 +129,9 @@ def throttle(state: Any, number: int, t_ms: int, alarm: Any, policy: Any) -> boo
     site only watches. ``alarm``: (bits of the exceeded scales, number of the pool in alarm or NO_ROW)."""
     row, site = state.rows[number], state.site[0]
     exceeded, pool = alarm
-    term_ms, published = _term_ms(exceeded, pool), decides(site, policy)
+    term_ms, published = _term_ms(exceeded, pool), decides(site, policy) and site.rearm_ms == 0
+    if not published and row.flags & WAITING:
+        return False
     live = row.until_ms > t_ms and (row.flags & (WAITING | PASSED) == WAITING or not published)
     lasts = live and 2 * (row.until_ms - t_ms) < term_ms
     rate = rate_per_h(row, site, exceeded, policy.threshold * site.lean, lasts) if exceeded else math.inf
@@ -139,6 +144,9 @@ def throttle(state: Any, number: int, t_ms: int, alarm: Any, policy: Any) -> boo
     )
     if live and not lasts and not capped and rate > RATE_FALL * float64(row.rate_per_h):
         return False
+    anew = published and not live and not row.flags & WAITING
+    if anew and policy.guard > 0.0 and row.active_days > PROBATION_DAYS:
+        published = not trips(site, row.key, policy.guard)
     row.tokens = min(burst(rate), float64(row.tokens)) if live else burst(rate)
     row.until_ms = max(row.until_ms, t_ms + term_ms)
     row.rate_per_h = rate

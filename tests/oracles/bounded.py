@@ -9,6 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from tests.oracles.detector import PartitionOracle
+from tests.oracles.guard import Guard
 from tests.oracles.hashing import WORD, splitmix
 from tests.oracles.pools import Crowds
 from tests.oracles.senders import DAY_MS, HOUR_MS, PROBATION_DAYS, OracleRow, burst_of, limits_of, single
@@ -129,8 +130,15 @@ def length_of(key: int, rank: int) -> int:
 class BoundedOracle(PartitionOracle):
     """A partition whose table holds ``capacity`` rows."""
 
-    def __init__(self, threshold: float, window_ms: int, capacity: int, crowds: Crowds | None = None) -> None:
-        super().__init__(threshold, window_ms, crowds)
+    def __init__(
+        self,
+        threshold: float,
+        window_ms: int,
+        capacity: int,
+        crowds: Crowds | None = None,
+        guard: Guard | None = None,
+    ) -> None:
+        super().__init__(threshold, window_ms, crowds, guard=guard)
         self.capacity = capacity
         self.door, self.flood = Door(), Flood()
         self.untracked = self.evicted = self.horizon_ms = self.sweep_after_ms = 0

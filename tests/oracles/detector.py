@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 
+from tests.oracles.guard import Guard
 from tests.oracles.pools import YOUNG_MS, Crowds
 from tests.oracles.senders import (
     DAY_MS,
@@ -42,7 +43,8 @@ class PartitionOracle:
     """One partition: an independent site with its rows, its clock and its cohort.
 
     ``threshold`` is the knob's T; ``window_ms`` how far an event's own time may lie from its record's before the record's is
-    taken; ``learning_ms`` how long a new site may watch before it decides, ``decides`` False if it only ever watches."""
+    taken; ``learning_ms`` how long a new site may watch before it decides, ``decides`` False if it only ever watches;
+    ``guard`` trips, or is None."""
 
     def __init__(
         self,
@@ -51,7 +53,9 @@ class PartitionOracle:
         crowds: Crowds | None = None,
         learning_ms: int = 0,
         decides: bool = True,
+        guard: Guard | None = None,
     ) -> None:
+        self.guard = guard
         self.crowds = crowds or Crowds()
         self.threshold = threshold
         self.window_ms = window_ms
@@ -71,7 +75,7 @@ class PartitionOracle:
         """One event, in offset order; ``outcome`` "accepted", "deferred" or "rejected". What it causes, in order."""
         t_ms = self._event_time(ts_ms, record_ms)
         self._turn_clock(t_ms)
-        verdicts = self._lapse(offset)
+        verdicts = self._withdraw(offset) + self._lapse(offset)
         first = key not in self.rows
         row = self.rows.get(key) or self.admitted(key, t_ms, messages, outcome)
         if row is None:
@@ -82,7 +86,7 @@ class PartitionOracle:
             row.day = today
             if row.active_days > PROBATION_DAYS:
                 self.books.book(row)
-        dt_ms = max(0, t_ms - row.last_ms)
+        last_ms, dt_ms = row.last_ms, max(0, t_ms - row.last_ms)
         demand = demand_of(row, messages, outcome)
         add_demand(row, t_ms, demand)
         count_outcome(row, messages, outcome)
@@ -93,6 +97,9 @@ class PartitionOracle:
         pool = self._crowd(offset, t_ms, key, row, (demand, first))
         said = self._decide(offset, t_ms, key, row, pool) if outcome != "deferred" else []
         self._account(t_ms, row, messages, outcome)
+        if self.guard and outcome == "accepted" and row.active_days > PROBATION_DAYS:
+            free = key not in self.live or row.passes
+            self.guard.accepted(last_ms, self.clock_ms, free, self._exceeded(row) != [])
         return verdicts + (said or self.passed(offset, t_ms, key, row))
 
     def admitted(self, key: int, t_ms: int, messages: int, outcome: str) -> OracleRow | None:
@@ -126,6 +133,20 @@ class PartitionOracle:
         self.clock_ms = max(self.clock_ms, t_ms)
         if self.clock_ms // DAY_MS > self.books.day:
             self.books.close(self.clock_ms // DAY_MS, self.clock_ms, self.cohort)
+        if self.guard:
+            self.guard.turn(self.clock_ms)
+
+    def _withdraw(self, offset: int) -> list[Verdict]:
+        """What was decided on known senders since the excess began that has tripped the guard is taken back, newest first."""
+        found = []
+        while self.guard and self.guard.leaving:
+            key = self.guard.leaving.pop()
+            if key in self.live and not self.rows[key].passes:
+                self.live.remove(key)
+                self.guard.withdrawn += 1
+                found.append(Verdict("release", key, self.clock_ms, self.rows[key].until_ms, offset))
+                self._note_next_lapse()
+        return found
 
     def _account(self, t_ms: int, row: OracleRow, messages: int, outcome: str) -> None:
         """Accepted mail is demand; what finds no token in the bucket of a live throttle, or was deferred, is held back."""
@@ -171,14 +192,20 @@ class PartitionOracle:
             self.cohort.admit(row, key, t_ms)
         return row
 
+    def _limits(self, row: OracleRow) -> tuple[float, ...]:
+        return limits_of(row, self.cohort.lnew, self.threshold * self.books.lean)
+
+    def _exceeded(self, row: OracleRow) -> list[int]:
+        limits = self._limits(row)
+        return [s for s in EACH if row.counter[s] > limits[s]]
+
     def _decide(self, offset: int, t_ms: int, key: int, row: OracleRow, pool: int | None) -> list[Verdict]:
         """A throttle when a counter is above its limit or a pool in alarm (an hour of a quarter message), unless half the term
         is left and the rate has not fallen by 20 %. A site that learns or watches keeps it to itself; the first one after
         that is fresh."""
-        deciding = self.deciding()
-        limits = limits_of(row, self.cohort.lnew, self.threshold * self.books.lean)
-        exceeded = [s for s in EACH if row.counter[s] > limits[s]]
-        if not exceeded and pool is None:
+        deciding = self.deciding() and not (self.guard and self.guard.tripped)
+        limits, exceeded = self._limits(row), self._exceeded(row)
+        if (not exceeded and pool is None) or (key in self.live and not deciding):
             return []
         term_ms = max([FAST_TERM_MS if pool is None else HOUR_MS] + [TAU_MS[s] for s in exceeded])
         said = key in self.live and not row.passes
@@ -189,6 +216,9 @@ class PartitionOracle:
         freed = capped(row) and rate_per_h > 1.25 * row.rate_per_h
         if live and not lasts and not freed and rate_per_h > 0.8 * row.rate_per_h:
             return []
+        anew = deciding and not live and key not in self.live and row.active_days > PROBATION_DAYS
+        if self.guard and anew and self.guard.throttled(key, self.clock_ms):
+            deciding = False
         row.tokens = single(min(burst_of(rate_per_h), row.tokens if live else math.inf))
         row.passes = False
         row.until_ms = max(row.until_ms, t_ms + term_ms)

@@ -16,10 +16,12 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any, NamedTuple
 
 from tests.oracles.bounded import BoundedOracle
+from tests.oracles.guard import Guard
 from tests.oracles.jsonscan import IPV4_KEYS, OUTCOMES, Reading, reading
 from tests.oracles.pools import Crowds
 from tests.oracles.records import records_of
 from tests.oracles.senders import SCALES
+from tests.oracles.site import BUDGET_AT_ONE
 from tests.oracles.verdicts import Verdict
 
 ONE_ULP = 2.0**-23
@@ -128,11 +130,14 @@ class PartitionReplay:
 class EngineOracle:
     """All partitions of a topic. ``threshold`` is T, ``window_ms`` how far an event's stamp may lie from its record's,
     ``rows`` what a partition's table holds; one of several partitions asks for its share of a crowd's 24 new keys and two
-    more, three at least."""
+    more, three at least; the guard's cap is 20 budgets."""
 
     def __init__(self, partitions: int, threshold: float, window_ms: int, rows: int = 1 << 20) -> None:
         keys, most = 24.0 if partitions == 1 else max(3.0, 24.0 / partitions + 2.0), max(64, rows // 16)
-        detectors = [BoundedOracle(threshold, window_ms, rows, Crowds((keys, keys), most)) for _ in range(partitions)]
+        cap = min(0.5, round(20 * BUDGET_AT_ONE * threshold ** (-1 / 1.2), 9))
+        detectors = [
+            BoundedOracle(threshold, window_ms, rows, Crowds((keys, keys), most), Guard(cap)) for _ in range(partitions)
+        ]
         self.partitions = [PartitionReplay(i, detector, []) for i, detector in enumerate(detectors)]
 
     def take(self, partition: int, offset: int, timestamp_ms: int, value: bytes | None) -> None:

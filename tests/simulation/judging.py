@@ -14,6 +14,7 @@ from engine.models.layout import COUNTED, PASSED, WAITING
 from engine.policy.partition import Partition
 from tests.laws.runs import pools_of, rows_of
 from tests.oracles.engine import ONE_ULP, EngineOracle, PartitionReplay
+from tests.oracles.guard import Guard
 from tests.simulation.source import SourceTopic
 from topics.decisions import RELEASE_HEADER
 
@@ -130,7 +131,7 @@ def _site_differences(site: Any, replay: PartitionReplay) -> list[str]:
         "horizon": (int(site["horizon_ms"]), detector.horizon_ms),
         "next sweep": (int(site["sweep_after_ms"]), detector.sweep_after_ms),
         "miskeyed": (int(site["miskeyed"]), 0),
-    }
+    } | guard_pairs(site, detector.guard or Guard(0.0))
     found = [f"{name}: {said}, not {meant}" for name, (said, meant) in pairs.items() if said != meant]
     if not near(site["hist"].ravel().tolist(), [held for scale in cohort.hist for held in scale], 1e-9):
         found.append("another histogram of newcomers")
@@ -142,6 +143,20 @@ def _site_differences(site: Any, replay: PartitionReplay) -> list[str]:
     if not near(site["limit"].tolist(), cohort.lnew, 1e-9):
         found.append(f"limits: {site['limit'].tolist()}, not {cohort.lnew}")
     return found
+
+
+def guard_pairs(site: Any, guard: Guard) -> dict[str, tuple[float, float]]:
+    """What the site says of its guard, and what the twin says."""
+    return {
+        "excess": (float(site["excess"]), guard.excess),
+        "re-arms": (int(site["rearm_ms"]), guard.quiet_until_ms or 0),
+        "trips": (int(site["trips"]), guard.trips),
+        "tripped": (int(site["tripped_ms"]), guard.tripped_ms),
+        "withdrawn": (int(site["withdrawn"]), guard.withdrawn),
+        "to withdraw": (int(site["leaving"]), len(guard.leaving)),
+        "senders since": (int(site["guard_senders"]), guard.senders),
+        "alarms since": (int(site["guard_alarms"]), guard.alarms),
+    }
 
 
 def rank(fields: dict[str, Any]) -> tuple[int, bool]:
