@@ -67,15 +67,21 @@ class Evaluation:
         """A row for each delay."""
         settings = setting.settings()
         reports: dict[int, list[Path]] = {delay_ms: [] for delay_ms in setting.delays_ms}
+        taken_back = 0
         for known in self.traces:
             trace = known if setting.volume == 1 else scoring.multiplied(known, setting.volume, self.folder)
             lines = scoring.replayed(trace.events, settings)
+            taken_back += scoring.withdrawn(lines)
             said = scoring.check_causality(trace, lines, settings, self.folder) if self.causal else ""
             for delay_ms, found in reports.items():
                 found.append(scoring.scored(trace, lines, delay_ms, self.folder))
             self.say(f"{trace.name}: {len(lines):,} decisions{f'; {said}' if said else ''}")
         of = {name: value for name, value in asdict(setting).items() if name != "delays_ms"}
-        return [{**of, "delay_ms": delay_ms, **scoring.pooled(found)} for delay_ms, found in reports.items()]
+        self.say(f"{taken_back} decisions taken back by the guard")
+        return [
+            {**of, "delay_ms": delay_ms, "withdrawn": taken_back, **scoring.pooled(found)}
+            for delay_ms, found in reports.items()
+        ]
 
     def through_kafka(self, partitions: list[int]) -> list[dict[str, Any]]:
         """Send every trace through Kafka and a worker; `Broken` unless the decisions are the replay's."""

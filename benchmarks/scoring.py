@@ -20,7 +20,7 @@ import orjson
 from benchmarks.errors import Broken
 from engine import assembly
 from engine.config import Settings
-from topics.decisions import encode_decision
+from topics.decisions import RELEASE, encode_decision
 from topics.events import MOST_MESSAGES
 
 SUFFIX = ".events.ndjson.gz"
@@ -71,6 +71,12 @@ def replayed(events: Path, settings: Settings) -> list[bytes]:
     engine = assembly.replay(settings)
     with gzip.open(events) if events.suffix == ".gz" else events.open("rb") as source:
         return [encode_decision(decision) for found in engine.run(cast(BinaryIO, source)) for decision in found]
+
+
+def withdrawn(lines: Iterable[bytes]) -> int:
+    """How many of the decisions are releases before a throttle's end: what the fleet guard took back."""
+    found = (orjson.loads(line) for line in lines)
+    return sum(one["verdict"] == RELEASE and one["issued"] < one["until"] for one in found)
 
 
 def scored(trace: Trace, lines: Iterable[bytes], delay_ms: int, folder: Path) -> Path:

@@ -72,7 +72,7 @@ class Throttle:
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """``past`` is None for a sender that the state doesn't know; ``decisions``: on this network, and on those
-    around it, up to then, oldest first."""
+    around it, up to then, oldest first; ``tripped_ms``: since when the fleet guard keeps all decisions back, if it does."""
 
     network: str
     at_ms: int
@@ -81,6 +81,7 @@ class Explanation:
     throttle: Throttle | None
     decisions: Sequence[Decision]
     config: str
+    tripped_ms: int | None
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -98,6 +99,7 @@ class Explanation:
             "room": self.room(),
             "decisions": [orjson.loads(encode_decision(decision)) for decision in self.decisions],
             "config": self.config,
+            "guard_tripped": self.tripped_ms,
         }
 
     def release(self) -> str:
@@ -137,7 +139,7 @@ def explain(partition: Partition, key: int, at_ms: int, decisions: Sequence[Deci
     told = in_force(before, at_ms)
     if number == NO_ROW:
         throttle = None if told is None else Throttle(told.until, told.rate_per_min, told.burst, told)
-        return Explanation(network, at_ms, None, [], throttle, before, config)
+        return Explanation(network, at_ms, None, [], throttle, before, config, partition.tripped_ms)
     row = partition.state.rows[number]
     found = standing(partition, number, at_ms)[0]
     past = _past(row, int(found["active_days"]))
@@ -151,7 +153,7 @@ def explain(partition: Partition, key: int, at_ms: int, decisions: Sequence[Deci
         throttle = Throttle(told.until, told.rate_per_min, told.burst, told)
     expected = found["memory"] if past.active_days else newcomers_peak(partition)
     weighed = [_weighed(s, found, float(expected[s])) for s in range(len(SCALE_NAMES))]
-    return Explanation(network, at_ms, past, weighed, throttle, before, config)
+    return Explanation(network, at_ms, past, weighed, throttle, before, config, partition.tripped_ms)
 
 
 def in_force(decisions: Sequence[Decision], at_ms: int) -> Decision | None:
@@ -198,6 +200,11 @@ def in_lines(found: Explanation) -> Iterator[str]:
     """The answer for people."""
     state = "not throttled" if found.throttle is None else f"throttled until {moment(found.throttle.until_ms)}"
     yield f"{found.network} at {moment(found.at_ms)}: {state}"
+    if found.tripped_ms is not None:
+        yield (
+            f"Guard: tripped at {moment(found.tripped_ms)}, as throttles hit known senders as a rule; none is made until that "
+            "is over"
+        )
     if found.throttle is not None:
         yield from _decision_lines(found.throttle, found.config)
     yield from _past_lines(found)

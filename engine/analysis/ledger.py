@@ -77,6 +77,7 @@ class Ledger:
         """Count decisions, in the order of their issue."""
         for decision in decisions:
             if decision.verdict != THROTTLE:
+                self._cut_short(decision)
                 continue
             self.decisions += 1
             spells = self.spells.setdefault(decision.network, [])
@@ -84,6 +85,11 @@ class Ledger:
                 spells[-1] = Spell(spells[-1].start_ms, max(decision.until, spells[-1].end_ms))
             else:
                 spells.append(Spell(decision.issued, decision.until))
+
+    def _cut_short(self, release: Decision) -> None:
+        """End a network's spell at its release, if that comes before its time."""
+        if spells := self.spells.get(release.network):
+            spells[-1] = Spell(spells[-1].start_ms, min(spells[-1].end_ms, release.issued))
 
     def enter(self, events: EventColumns, deferred: npt.NDArray[np.int64], seen: Seen) -> None:
         """Count a block of events, what was deferred of each, and what is known of the senders."""

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from engine.cli.files import event_files, output_file
 from engine.cli.options import settings_from
 from engine.replay import Tally
+
+if TYPE_CHECKING:
+    from engine.policy.partition import Partition
 
 
 @click.command(epilog="Example:  tidegate replay events.ndjson.gz --decisions decisions.ndjson")
@@ -43,6 +48,7 @@ def replay(
             for found in engine.run(source):
                 out.writelines(encode_decision(decision) + b"\n" for decision in found)
     report(engine.tally, time.perf_counter() - started_s)
+    report_guard(engine.partitions)
     ctx.exit(1 if engine.tally.poison else 0)
 
 
@@ -56,6 +62,17 @@ def report(tally: Tally, seconds: float) -> None:
     )
     report_poison(tally)
     sys.stderr.flush()
+
+
+def report_guard(partitions: Sequence[Partition]) -> None:
+    """Say on standard error how often the guard has tripped, if it has."""
+    trips, open_now = sum(one.trips for one in partitions), sum(one.tripped_ms is not None for one in partitions)
+    if trips:
+        click.echo(
+            f"the guard tripped {trips:,} times, as throttles hit known senders as a rule: "
+            f"{sum(one.withdrawn for one in partitions):,} decisions taken back, {open_now} partitions still watch only",
+            err=True,
+        )
 
 
 def report_poison(tally: Tally) -> None:

@@ -125,8 +125,10 @@ LEAN_MOST = 4.0
 
 GUARD_BUDGETS = 20.0  # x budget: the share of known senders whose throttles don't count; usual is a thousandth of it
 GUARD_CAP = 0.5  # and never more than this share
-GUARD_SENDERS = 6.0  # beyond that share: the traces' most is one, and an attacker needs as many known hosts in a partition
-GUARD_FREE_MS = 60_000  # a sender that sends freely counts once in so long: a busy relay speaks for one sender
+GUARD_SENDERS = (
+    6.0  # beyond that share: the traces' most is one, and an attacker needs as many known hosts in a partition
+)
+GUARD_FREE_MS = 30_000  # a sender that sends freely counts once in so long: a busy relay speaks for one sender
 GUARD_FORGET_MS = HOUR_MS  # an excess that has taken longer is none
 GUARD_QUIET_MS = 10 * 60_000  # event time after which it is asked whether decisions would be within the share again
 SUSPECTS = 256  # decisions to take back; so many within an hour are one reason more to do so

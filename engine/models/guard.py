@@ -3,8 +3,8 @@
 A one-sided CUSUM over known senders (four active days), in the order of their events; cap = 20 budgets, at most a half:
 
     excess <- excess + 1              one is throttled anew; once while the excess lasts, an hour at most
-    excess <- max(0, excess - cap)    one sends freely; once a minute at most
-    trips at 6 + cap (those who sent freely in the minute before)
+    excess <- max(0, excess - cap)    one sends freely; once in half a minute at most
+    trips at 6 + cap (those who sent freely in the half minute before)
 
 Senders count, not messages: one that is compromised makes all the noise it likes and is one. Since when `excess` was
 above zero is the best guess of when it began: what was decided since then is taken back (`engine.policy.guard`). Tripped,
@@ -57,11 +57,11 @@ def trips(site: Any, key: Any, cap: float) -> bool:
 
 
 @inline
-def _turn_minute(site: Any) -> None:
-    minute_ms = site.clock_ms - site.clock_ms % GUARD_FREE_MS
-    site.free_before = site.free if minute_ms - site.seen_ms == GUARD_FREE_MS else 0
+def _turn_window(site: Any) -> None:
+    start_ms = site.clock_ms - site.clock_ms % GUARD_FREE_MS
+    site.free_before = site.free if start_ms - site.seen_ms == GUARD_FREE_MS else 0
     site.free = 0
-    site.seen_ms = minute_ms
+    site.seen_ms = start_ms
 
 
 @inline
@@ -69,7 +69,7 @@ def watch(site: Any, last_ms: int, free: bool, alarmed: bool, cap: float) -> Non
     """Count a known sender's mail, its last event before at ``last_ms``. ``free``: it isn't throttled; ``alarmed``: it is
     above a limit."""
     if site.rearm_ms == 0 and site.clock_ms - site.seen_ms >= GUARD_FREE_MS:
-        _turn_minute(site)
+        _turn_window(site)
     if last_ms >= site.seen_ms:
         return
     if site.rearm_ms == 0:

@@ -136,7 +136,7 @@ SITE = np.dtype(
         ("leaving", "i8"),  # how many of them are still to be released
         ("seen_ms", "i8"),  # a known sender counts for the guard if it was last seen before
         ("free", "i8"),  # known senders that sent freely since then,
-        ("free_before", "i8"),  # and in the minute before
+        ("free_before", "i8"),  # and in the half minute before
         ("rearm_ms", "i8"),  # when it is asked whether the guard re-arms; 0 while it is armed
         ("guard_senders", "i8"),  # known senders since it tripped or was asked last,
         ("guard_alarms", "i8"),  # and those of them that were above a limit

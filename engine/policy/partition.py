@@ -59,6 +59,22 @@ class Partition:
         return bool(self.policy.decides and site["first_ms"] >= 0 and site["day"] >= site["decides_from"])
 
     @property
+    def tripped_ms(self) -> int | None:
+        """Event time at which the fleet guard has tripped, None while it is armed."""
+        site = self.state.site[0]
+        return int(site["tripped_ms"]) if site["rearm_ms"] else None
+
+    @property
+    def trips(self) -> int:
+        """How often the fleet guard has tripped so far."""
+        return int(self.state.site["trips"][0])
+
+    @property
+    def withdrawn(self) -> int:
+        """Decisions that it has taken back."""
+        return int(self.state.site["withdrawn"][0])
+
+    @property
     def threshold(self) -> float:
         """T in force: the knob's, as the site leans."""
         return float(self.policy.threshold * self.state.site["lean"][0])

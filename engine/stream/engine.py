@@ -15,6 +15,7 @@ import numpy as np
 from mode import get_logger
 
 from engine.policy.compose import Composer
+from engine.policy.partition import Partition
 from engine.stream.blocks import Block
 from engine.stream.publisher import Publisher
 from engine.stream.reading import WORKSPACES, Reading
@@ -43,6 +44,20 @@ class Flow:
     throttles: int = 0
     releases: int = 0
     busy_s: float = 0.0
+
+
+def tell_guard(partition: Partition, trips: int, tripped_ms: int | None) -> None:
+    """Log what the fleet guard did in a block. ``trips``, ``tripped_ms``: the partition's before it."""
+    if partition.trips > trips:
+        logger.warning(
+            "partition %d: the guard tripped at event time %d: throttles had begun to hit known senders as a rule; those are "
+            "taken back (%d decisions so far), and nobody is throttled anew until that is over",
+            partition.number,
+            int(partition.state.site["tripped_ms"][0]),
+            partition.withdrawn,
+        )
+    if partition.tripped_ms is None and (tripped_ms is not None or partition.trips > trips):
+        logger.warning("partition %d: the guard is armed again, decisions are made", partition.number)
 
 
 class Engine:
@@ -92,7 +107,9 @@ class Engine:
         partition, applied = shard.partition, shard.partition.applied_offset
         block, unpacked, columns, count = reading.block, reading.unpacked, reading.columns, reading.count
         settled = settle(columns, count, lambda i: unpacked.value(columns, i))
+        trips, tripped_ms = partition.trips, partition.tripped_ms
         verdicts = partition.apply(columns, 0, count)
+        tell_guard(partition, trips, tripped_ms)
         poison = [found for found in settled.poison if columns.offset[found.event] > applied]
         unreadable = np.flatnonzero((unpacked.batches["sound"] == 0) & (unpacked.batches["last_offset"] > applied))
         partition.pass_over(block.last_offset, len(poison) + int(unpacked.batches["records"][unreadable].sum()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SENDERS = 6
-FREE_EVERY_MS = 60_000
+FREE_EVERY_MS = 30_000
 FORGET_MS = 3_600_000
 QUIET_MS = 600_000
 MOST_SUSPECTS = 256
@@ -11,7 +11,7 @@ MOST_SUSPECTS = 256
 
 class Guard:
     """Trips when throttles of known senders, each counted once, are six more than ``cap`` of those who sent freely since the
-    first and in the minute before, each counted once a minute; re-arms after ten minutes in which not as many were in alarm."""
+    first and in the half minute before, each counted once in it; re-arms after ten minutes without as many in alarm."""
 
     def __init__(self, cap: float) -> None:
         self.cap = cap
@@ -64,9 +64,9 @@ class Guard:
         """A known sender's mail came, its last event before that at ``last_ms``; ``free``: no throttle of its own is live;
         ``alarm``: it is beyond a limit."""
         if not self.tripped and clock_ms - self.seen_from_ms >= FREE_EVERY_MS:
-            minute_ms = clock_ms // FREE_EVERY_MS * FREE_EVERY_MS
-            follows = minute_ms == self.seen_from_ms + FREE_EVERY_MS
-            self.free_before, self.free, self.seen_from_ms = self.free if follows else 0, 0, minute_ms
+            start_ms = clock_ms // FREE_EVERY_MS * FREE_EVERY_MS
+            follows = start_ms == self.seen_from_ms + FREE_EVERY_MS
+            self.free_before, self.free, self.seen_from_ms = self.free if follows else 0, 0, start_ms
         if last_ms >= self.seen_from_ms:
             return
         if self.tripped:
