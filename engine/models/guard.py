@@ -83,11 +83,13 @@ def watch(site: Any, last_ms: int, free: bool, alarmed: bool, cap: float) -> Non
 
 @inline
 def rearm(site: Any, cap: float) -> None:
-    """Arm a tripped guard again if its time has come and the excess is over, or if there is no guard any more (a cap of 0)."""
+    """Arm a tripped guard again if its time has come and the excess is over, or if there is no guard any more (a cap of 0).
+    Ten minutes without an event are quiet as well."""
     if cap > 0.0 and site.clock_ms < site.rearm_ms:
         return
+    silent = site.clock_ms - site.rearm_ms >= GUARD_QUIET_MS
     site.rearm_ms = site.clock_ms + GUARD_QUIET_MS
-    if cap == 0.0 or site.guard_alarms - cap * site.guard_senders < GUARD_SENDERS:
+    if cap == 0.0 or silent or site.guard_alarms - cap * site.guard_senders < GUARD_SENDERS:
         site.rearm_ms = 0
         site.excess = 0.0
     site.seen_ms = site.clock_ms

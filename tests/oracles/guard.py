@@ -35,7 +35,8 @@ class Guard:
         """Re-arm, or watch for ten more minutes."""
         if self.quiet_until_ms is None or clock_ms < self.quiet_until_ms:
             return
-        if self.alarms - self.cap * self.senders < SENDERS:
+        silent = clock_ms >= self.quiet_until_ms + QUIET_MS
+        if silent or self.alarms - self.cap * self.senders < SENDERS:
             self.quiet_until_ms, self.excess = None, 0.0
         else:
             self.quiet_until_ms = clock_ms + QUIET_MS
