@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from river import drift
 
 from engine.policy.throttle import Policy
 from tests.laws.fleets import Spell, fleet, spells
@@ -81,6 +82,45 @@ def test_the_twins_agree_while_limits_go_wrong_and_right_again(seed: int, cap: f
     assert (guard.trips >= 2, guard.withdrawn > 6, guard.tripped, refused > 0) == (True, True, False, True)
     early = [verdict for verdict in theirs if verdict.kind == "release" and verdict.until_ms > verdict.issued_ms]
     assert len(early) == guard.withdrawn
+
+
+class Telling(Guard):
+    """A guard that keeps what it has seen: 1 for a sender throttled anew, 0 for one that sends freely."""
+
+    def __init__(self, cap: float) -> None:
+        super().__init__(cap)
+        self.series: list[int] = []
+
+    def throttled(self, key: int, clock_ms: int) -> bool:
+        self.series.append(1)
+        return super().throttled(key, clock_ms)
+
+    def accepted(self, last_ms: int, clock_ms: int, free: bool, alarm: bool) -> None:
+        before = self.free
+        super().accepted(last_ms, clock_ms, free, alarm)
+        self.series += [0] * (free and self.free != before and not self.tripped)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_rivers_adwin_sees_the_same_change_a_few_senders_later(seed: int) -> None:
+    """Asked at every sender (clock 1); as it comes, it asks at every 32nd."""
+    guard = Telling(CAP)
+    oracle = PartitionOracle(1.0, WINDOW_MS, guard=guard)
+    events, _, faults = site(seed)
+    ask_oracle(oracle, events[: faults[1].first])
+    calm = len(guard.series)
+    oracle.threshold = faults[1].factor
+    for event in events[faults[1].first :]:
+        if guard.tripped:
+            break
+        ask_oracle(oracle, [event])
+    window, seen = drift.ADWIN(delta=0.002, clock=1), []
+    for i, item in enumerate([*guard.series, *[1] * 20]):
+        window.update(item)
+        seen += [i] if window.drift_detected else []
+    assert guard.tripped
+    assert len(guard.series) - calm <= 12
+    assert len(guard.series) <= seen[0] <= len(guard.series) + 8
 
 
 def tripping(seed: int) -> int:
