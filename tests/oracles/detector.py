@@ -199,6 +199,11 @@ class PartitionOracle:
         limits = self._limits(row)
         return [s for s in EACH if row.counter[s] > limits[s]]
 
+    def _trips(self, key: int, row: OracleRow) -> bool:
+        """Whether a throttle of a known sender that has none is one too many."""
+        counts = row.active_days > PROBATION_DAYS and key not in self.live
+        return self.guard is not None and counts and self.guard.throttled(key, self.clock_ms)
+
     def _decide(self, offset: int, t_ms: int, key: int, row: OracleRow, pool: int | None) -> list[Verdict]:
         """A throttle when a counter is above its limit or a pool in alarm (an hour of a quarter message), unless half the term
         is left and the rate has not fallen by 20 %. A site that learns or watches keeps it to itself; the first one after
@@ -216,9 +221,7 @@ class PartitionOracle:
         freed = capped(row) and rate_per_h > 1.25 * row.rate_per_h
         if live and not lasts and not freed and rate_per_h > 0.8 * row.rate_per_h:
             return []
-        anew = deciding and not live and key not in self.live and row.active_days > PROBATION_DAYS
-        if self.guard and anew and self.guard.throttled(key, self.clock_ms):
-            deciding = False
+        deciding = deciding and (live or not self._trips(key, row))
         row.tokens = single(min(burst_of(rate_per_h), row.tokens if live else math.inf))
         row.passes = False
         row.until_ms = max(row.until_ms, t_ms + term_ms)
