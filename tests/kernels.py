@@ -16,7 +16,7 @@ from engine.models.limits import limit
 from engine.models.pooltable import use_pool
 from engine.models.relays import relay_of
 from engine.models.table import find, hash_key
-from engine.policy.lapse import pop, push
+from engine.policy.lapse import pop, push, withdraw
 from topics.columns.jit import kernel
 from topics.columns.keys import murmur2, parse_key, write_ipv6, write_key
 from topics.columns.scan import scan_event
@@ -135,6 +135,12 @@ def knock_each(state: Any, keys: Any, known: Any) -> None:
 def push_one(state: Any, number: int, until_ms: int) -> None:
     """`push` of a row."""
     push(state, number, until_ms)
+
+
+@kernel
+def withdraw_one(state: Any, row: int) -> None:
+    """`withdraw`."""
+    withdraw(state, row)
 
 
 @kernel

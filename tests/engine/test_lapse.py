@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from engine.models.layout import DIRTY, STORED, WAITING, State, empty_state
 from engine.policy.lapse import requeue, take_dirty
-from tests.kernels import pop_one, push_one
+from tests.kernels import pop_one, push_one, withdraw_one
 
 ENDS = st.lists(
     st.tuples(st.integers(1, 5) | st.integers(1, 2**60), st.integers(0, 2**64 - 1)), max_size=40, unique=True
@@ -51,6 +51,17 @@ def test_the_earliest_comes_first_whatever_came_and_went_before(
             waiting.sort()
             assert (int(state.queue_ms[0]), int(state.rows["key"][pop_one(state)])) == waiting.pop(0)
     assert drained(state) == sorted(waiting)
+
+
+@given(ENDS, st.sets(st.integers(0, 39)))
+def test_what_is_withdrawn_is_gone_and_the_rest_keeps_its_order(ends: list[tuple[int, int]], gone: set[int]) -> None:
+    state = with_rows(ends)
+    for number, (end, _) in enumerate(ends):
+        push_one(state, number, end)
+    for number in gone:
+        if number < len(ends):
+            withdraw_one(state, number)
+    assert drained(state) == sorted(end for number, end in enumerate(ends) if number not in gone)
 
 
 @given(ENDS, st.sets(st.integers(0, 39)))
