@@ -270,6 +270,7 @@ class Edge:
     socketmap: str = option("", "Sendmail and Postfix socketmap", wanted=rules.listeners)
     tcp_table: str = option("", "Postfix tcp_table", wanted=rules.listeners)
     readsocket: str = option("", "Exim's readsocket", wanted=rules.listeners)
+    opensmtpd: str = option("", "OpenSMTPD, by way of `tidegate filter`", wanted=rules.listeners)
     dns: str = option("", "DNS over UDP and TCP, no unix:PATH", wanted=rules.internet_listeners)
     dns_zone: str = option("tidegate.invalid", "the zone that DNS answers for", wanted=rules.zone)
     reply_text: str = option(

@@ -16,9 +16,8 @@ NO_CLUSTER = "no Kafka given: say --bootstrap HOST:PORT, or set kafka.bootstrap"
 @click.option("--http", metavar="PLACES", help="Where HTTP is spoken.  [default: edge.http]")
 @click.option("--state-dir", metavar="DIR", help="This edge's own folder.  [default: edge.state_dir]")
 @click.option("--shadow", is_flag=True, help="Defer nobody; log and count what would have been said.")
-@click.option("--opensmtpd", is_flag=True, help="Be OpenSMTPD's filter on standard input and output instead.")
 @click.pass_context
-def edge(ctx: click.Context, /, bootstrap: str | None, shadow: bool, opensmtpd: bool, **places: str | None) -> None:
+def edge(ctx: click.Context, /, bootstrap: str | None, shadow: bool, **places: str | None) -> None:
     """Answer mail servers from the decisions: 451 for the excess, no opinion otherwise and whenever in doubt.
 
     PLACES are HOST:PORT or unix:/PATH, several with commas; deploy/ has a snippet for each mail server. Kafka may be away:
@@ -30,4 +29,4 @@ def edge(ctx: click.Context, /, bootstrap: str | None, shadow: bool, opensmtpd: 
         raise OperatorError(NO_CLUSTER)
     from engine.edge.run import run_edge
 
-    run_edge(settings, opensmtpd=opensmtpd)
+    run_edge(settings)

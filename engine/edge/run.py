@@ -12,7 +12,6 @@ import gc
 import logging
 import signal
 import socket
-import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -98,12 +97,12 @@ class Edge:
         if header is not None:
             self.follower.resume(header.positions, header.heard_ms)
 
-    async def run(self, *, opensmtpd: bool) -> None:
-        """Serve until told to stop, or until smtpd closes standard input."""
+    async def run(self) -> None:
+        """Serve until told to stop."""
         stopping = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-        servers = await self._serve_pipe(stopping) if opensmtpd else await self._serve()
+        servers = await self._serve()
         notify_ready()
         work: list[Coroutine[Any, Any, None]] = [self.follower.run(), self.delivery.beat(), self._tidy(), self._save()]
         if self.options.events == "on":
@@ -136,6 +135,7 @@ class Edge:
         yield "socketmap", options.socketmap, self._wires(SocketmapSession)
         yield "tcp_table", options.tcp_table, self._wires(TcpTableSession)
         yield "readsocket", options.readsocket, self._wires(ReadsocketSession)
+        yield "opensmtpd", options.opensmtpd, self._wires(OpensmtpdSession)
         yield "dns", options.dns, self._wires(partial(DnsSession, zone=options.dns_zone))
         pages = Pages(self.desk, partial(health, self.parts), partial(prometheus, self.parts))
         yield "http", options.http, web_protocol(pages, self.clients, options.request_octets)
@@ -161,13 +161,6 @@ class Edge:
             return [server]
         return [server, await listen_datagrams(place._replace(port=where[1]), datagrams)]
 
-    async def _serve_pipe(self, stopping: asyncio.Event) -> list[Served]:
-        loop = asyncio.get_running_loop()
-        output, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, sys.stdout)
-        pipe = Pipe(OpensmtpdSession(self.desk, self.options.request_octets), output, stopping)
-        await loop.connect_read_pipe(lambda: pipe, sys.stdin)
-        return []
-
     async def _tidy(self) -> None:
         while True:
             await asyncio.sleep(TIDY_S)
@@ -187,25 +180,6 @@ class Edge:
             await self.folder.save(self.desk.table, dict(self.follower.positions), self.follower.heard_ms)
 
 
-class Pipe(asyncio.Protocol):
-    """A session on standard input and output."""
-
-    def __init__(self, session: Session, output: asyncio.WriteTransport, stopping: asyncio.Event) -> None:
-        self._session, self._output, self._stopping = session, output, stopping
-
-    def data_received(self, data: bytes) -> None:
-        """Lines from smtpd."""
-        reply = self._session.receive(data, now_ms())
-        if reply:
-            self._output.write(reply)
-        if self._session.ended:
-            self._stopping.set()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """It has ended."""
-        self._stopping.set()
-
-
 async def end_tasks(tasks: Iterable[asyncio.Task[None]], first_s: float) -> None:
     """Cancel tasks and wait for their end: ``first_s`` for what they still have to say, then asking again each second, because
     `asyncio.wait_for` loses a cancellation that meets its result, and aiokafka some others."""
@@ -218,7 +192,7 @@ async def end_tasks(tasks: Iterable[asyncio.Task[None]], first_s: float) -> None
         wait_s = min(1.0, first_s)
 
 
-def run_edge(settings: Settings, *, opensmtpd: bool = False) -> None:
+def run_edge(settings: Settings) -> None:
     """Run an edge in this process until it is told to stop."""
     if settings.log.level != "debug":
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
@@ -226,4 +200,4 @@ def run_edge(settings: Settings, *, opensmtpd: bool = False) -> None:
     gc.freeze()  # what was loaded stays: no collection walks it again
     gc.set_threshold(GC_ALLOCATIONS, 20, 100)  # connections come and go by reference counts; cycles are rare
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(edge.run(opensmtpd=opensmtpd))
+        runner.run(edge.run())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import subprocess
@@ -13,15 +14,16 @@ from pathlib import Path
 import pytest
 from dnslib import DNSRecord
 
+from engine.edge.protocols.opensmtpd import REGISTRATION
 from engine.edge.snapshot import header_of, pack_chunk, pack_header, slices
 from engine.edge.table import Table
 from tests.golden.transcripts import row
 from tests.system.edges import EdgeProcess, Smtpd, free_port
-from tests.system.workers import environment
+from tests.system.workers import environment, tidegate
 
 IP = "192.0.2.7"
 REFUSED = f"451 4.7.500 Server busy. Please try again later from [{IP}]; retry in 60 s. (AS10000007)"
-LISTENERS = ("MILTER", "SOCKETMAP", "TCP_TABLE", "READSOCKET", "DNS")
+LISTENERS = ("MILTER", "SOCKETMAP", "TCP_TABLE", "READSOCKET", "OPENSMTPD", "DNS")
 
 
 def spent_snapshot(folder: Path) -> None:
@@ -70,8 +72,9 @@ def test_exim(edge: tuple[EdgeProcess, dict[str, int]]) -> None:
 
 def test_a_milter(edge: tuple[EdgeProcess, dict[str, int]]) -> None:
     connect = b"C" + b"mail.example.net\0" + b"4" + struct.pack(">H", 25) + IP.encode() + b"\0"
-    answer = said(edge[1]["MILTER"], struct.pack(">I", len(connect)) + connect)
-    assert answer == struct.pack(">I", len(REFUSED) + 2) + b"y" + REFUSED.encode() + b"\0"
+    packets = [connect, b"M<a@example.net>\0"]
+    answer = said(edge[1]["MILTER"], b"".join(struct.pack(">I", len(packet)) + packet for packet in packets))
+    assert answer == struct.pack(">I", 1) + b"c" + struct.pack(">I", len(REFUSED) + 2) + b"y" + REFUSED.encode() + b"\0"
 
 
 def test_dns_over_udp_and_tcp(edge: tuple[EdgeProcess, dict[str, int]]) -> None:
@@ -93,17 +96,40 @@ def test_http(edge: tuple[EdgeProcess, dict[str, int]]) -> None:
     assert edge[0].health()["fresh"] is True
 
 
-def test_opensmtpd_over_its_pipes(tmp_path: Path) -> None:
-    spent_snapshot(tmp_path / "state")
-    env = environment(f"127.0.0.1:{free_port()}", "x-", 4, EDGE_STATE_DIR=tmp_path / "state")
-    lines = (
-        "config|ready\n"
-        f"report|0.6|1.0|smtp-in|link-connect|abc|mail.example.net|pass|{IP}:1025|203.0.113.1:25\n"
-        "filter|0.6|1.1|smtp-in|mail-from|abc|t1|a@example.net\n"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-m", "engine.cli", "edge", "--opensmtpd"],
-        env=env, input=lines, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.splitlines()[-2:] == ["register|ready", f"filter-result|abc|t1|reject|{REFUSED}"]
+LINES = (
+    b"config|ready\n"
+    b"report|0.6|1.0|smtp-in|link-connect|abc|mail.example.net|pass|192.0.2.7:1025|203.0.113.1:25\n"
+    b"filter|0.6|1.1|smtp-in|mail-from|abc|t1|a@example.net\n"
+)
+REGISTERED = REGISTRATION.decode().splitlines()
+
+
+def filtered(port: int) -> list[str]:
+    """What the filter says to `LINES`."""
+    command = [sys.executable, "-m", "engine.cli", "filter", f"127.0.0.1:{port}"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(LINES)
+        process.stdin.flush()
+        lines = [process.stdout.readline().decode().rstrip("\n") for _ in range(len(REGISTERED) + 1)]
+        process.stdin.close()
+        assert process.wait(20) == 0
+        return lines
+
+
+def test_opensmtpd_through_its_filter(edge: tuple[EdgeProcess, dict[str, int]]) -> None:
+    assert filtered(edge[1]["OPENSMTPD"]) == [*REGISTERED, f"filter-result|abc|t1|reject|{REFUSED}"]
+
+
+def test_opensmtpds_filter_lets_mail_proceed_without_an_edge_and_with_a_silent_one() -> None:
+    proceeds = [*REGISTERED, "filter-result|abc|t1|proceed"]
+    assert filtered(free_port()) == proceeds
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert filtered(silent.getsockname()[1]) == proceeds
+
+
+def test_a_filter_for_no_place_is_refused_in_one_line() -> None:
+    ran = tidegate("filter", "nowhere", env=dict(os.environ))
+    assert ran.returncode == 2
+    assert ran.stderr == b"tidegate: 'nowhere' is no place of an edge: give HOST:PORT or unix:/PATH\n"

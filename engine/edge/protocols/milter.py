@@ -1,8 +1,8 @@
 """The milter protocol on the wire (version 2 to 6), as Sendmail and Postfix speak it; libmilter can't refuse at connect.
 
 A packet is four octets of length, a command, its content. Asked for: connect, MAIL and RCPT; everything else is declined in
-the negotiation and answered with "continue" if it comes anyway. A client without a token left gets the 451 at connect,
-which Postfix uses from MAIL on and Sendmail at once; otherwise each MAIL takes one. RCPT only counts.
+the negotiation and answered with "continue" if it comes anyway. Each MAIL takes a token, or hears the 451; RCPT only counts.
+Nobody is refused at connect: Postfix would keep the reply until MAIL, and Sendmail replace it by a text of its own.
 
 An address of another family (a UNIX socket, a mail submitted locally) is no opinion.
 """
@@ -49,6 +49,7 @@ class MilterSession(Session):
         super().__init__(desk, max(limit, MOST_OCTETS))
         self._number = next(_sessions)
         self._rest = b""
+        self._clients = 0
         self._forget()
 
     def receive(self, octets: bytes, now_ms: int) -> bytes:
@@ -89,7 +90,7 @@ class MilterSession(Session):
             self.ended = command == b"Q"
             return b""
         if command == b"C":
-            return self._connect(content, now_ms)
+            return self._connect(content)
         if command == b"M" and self._ip:
             self._messages += 1
             return self._refer(now_ms, "")
@@ -107,19 +108,14 @@ class MilterSession(Session):
             return self.malformed()
         return packet(b"O", OFFER.pack(min(version, VERSIONS[1]), 0, declinable & DECLINED))
 
-    def _connect(self, content: bytes, now_ms: int) -> bytes:
+    def _connect(self, content: bytes) -> bytes:
         self.close()
         self._forget()
-        ip = client_of(content)
-        if not ip:
-            return CONTINUE
-        self._ip, self._key = ip, f"milter {self._number} {now_ms} {ip}"
-        return self._said(self.desk.line(self.desk.greet(self._key, ip, now_ms), ip))
+        self._clients += 1
+        self._ip, self._key = client_of(content), f"milter {self._number} {self._clients}"
+        return CONTINUE
 
     def _refer(self, now_ms: int, recipient: str) -> bytes:
-        answer = self.desk.ask(self._key, self._ip, str(self._messages), recipient, now_ms)
-        return self._said(self.desk.line(answer, self._ip))
-
-    def _said(self, line: str) -> bytes:
+        line = self.desk.line(self.desk.ask(self._key, self._ip, str(self._messages), recipient, now_ms), self._ip)
         # A percent sign is doubled: Sendmail and Postfix read the text as a format.
         return packet(b"y", line.replace("%", "%%").encode() + b"\0") if line else CONTINUE

@@ -1,4 +1,4 @@
-"""OpenSMTPD's filter protocol (smtpd-filters, versions 0.5 to 0.7) on standard input and output, a line each.
+"""OpenSMTPD's filter protocol (smtpd-filters, versions 0.5 to 0.7), a line each, as `engine.edge.relay` hands it on.
 
 Asked for: the reports link-connect and link-disconnect, and the filter mail-from, at which the 451 is given. Sessions that
 are unknown (they began before the filter did) proceed. At most `MOST_SESSIONS` are remembered; more proceed unasked.
@@ -27,12 +27,17 @@ def client_of(source: str) -> str:
 
 
 class OpensmtpdSession(LineSession):
-    """The conversation with the smtpd that started us."""
+    """The conversation with one smtpd."""
 
     def __init__(self, desk: Desk, limit: int = REQUEST_OCTETS) -> None:
         super().__init__(desk, limit)
         self._clients: dict[str, str] = {}
         self._messages = 0
+
+    def close(self) -> None:
+        """The filter has gone, and with it what we know of its clients."""
+        for session in self._clients:
+            self.desk.connections.end(f"opensmtpd {session}")
 
     def answer(self, line: bytes, now_ms: int) -> bytes:
         """Register when smtpd is ready, note reports, answer filters."""

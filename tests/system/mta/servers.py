@@ -18,18 +18,34 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
+from typing import NamedTuple
 
 from tests.conftest import ROOT
 from tests.system.edges import free_port
+from tests.system.mta.mounts import mounted, users
 from tests.system.mta.packages import haraka, need_root, unpacked
 
 DEPLOY = ROOT / "deploy"
 START_S = 20.0
+MILTER_SNIPPET = DEPLOY / "sendmail/tidegate.mc"
 CODES = re.compile(r"^\d{3}[- ](\d\.\d+\.\d+ )?")
 EXIM_ID = 65_432  # of nobody else
 MESSAGE = "Subject: x\r\n\r\nx\r\n."
+
+
+REFUSAL = re.compile(
+    r"451 4\.7\.50\d (?:<[^>]*>: )?(?:Recipient address rejected: )?"
+    r"Server busy\. Please try again later from \[([0-9a-f.:]+)\]; retry in \d+ s\. \(AS\d{8}\)"
+)
+
+
+class Clients(NamedTuple):
+    """Addresses from which a server can be made to believe that a client comes; ``slow`` is in ``network``."""
+
+    one: str
+    other: str
+    slow: str
+    network: str
 
 
 class Conversation:
@@ -64,8 +80,16 @@ class Conversation:
         return self.say(MESSAGE)
 
 
+def connection(port: int, ip: str = "127.0.0.1") -> socket.socket:
+    """A client's socket, from an address of the loopback network."""
+    return socket.create_connection(("127.0.0.1", port), timeout=30, source_address=(ip, 0))
+
+
 class MailServer(ABC):
     """A server that runs while this is a context; ``port``: where it listens."""
+
+    CLIENTS = Clients("192.0.2.7", "192.0.2.8", "198.51.100.7", "198.51.100.0/24")
+    REFUSAL = REFUSAL
 
     def __init__(self, policy_port: int, other_port: int) -> None:
         """``policy_port``: the edge's for the policy protocol; ``other_port``: for what this server speaks."""
@@ -84,19 +108,26 @@ class MailServer(ABC):
     def deliver(self, ip: str) -> str:
         """The reply to a message of a client with this address."""
 
-    def wait_until_it_listens(self) -> None:
-        """The port answers."""
+    def refused(self, said: str, ip: str) -> bool:
+        """Whether this is the whole reply to a throttled client, octet for octet."""
+        match = self.REFUSAL.fullmatch(said)
+        return match is not None and match[1] == ip
+
+    def wait_until_it_listens(self, port: int = 0) -> None:
+        """The port answers; 0: its own."""
         deadline_s = time.monotonic() + START_S
         while time.monotonic() < deadline_s:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port or self.port)):
                 return
             time.sleep(0.05)
-        raise AssertionError("\n".join(path.read_text() for path in self.folder.rglob("*.log")))
+        logs = [path.read_text(errors="replace") for path in self.folder.rglob("*.log")]
+        self.__exit__()
+        raise AssertionError("\n".join(logs))
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Conversation]:
         """A connection, before its greeting."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as client, client.makefile("rwb") as both:
+        with connection(self.port) as client, client.makefile("rwb") as both:
             yield Conversation(both, both)
 
 
@@ -194,7 +225,6 @@ class Exim(MailServer):
     It knows itself as Debian-exim and no other user will do, so it sees a passwd file of its own."""
 
     def __enter__(self) -> Exim:
-        need_root("Exim")
         root = unpacked("exim", "exim4-daemon-light", "exim4-base", "exim4-config", "libidn12")
         self._environ = {"LD_LIBRARY_PATH": str(root / "usr/lib/x86_64-linux-gnu"), "PATH": os.environ["PATH"]}
         snippet = (DEPLOY / "exim/acl.conf").read_text().replace("127.0.0.1:10044", f"127.0.0.1:{self.other_port}")
@@ -221,15 +251,8 @@ begin retry
 """
         )
         self.folder.chmod(0o777)
-        for name in ("passwd", "group"):
-            more = f"Debian-exim:x:{EXIM_ID}:" + (f"{EXIM_ID}::/nonexistent:/bin/false\n" if name == "passwd" else "\n")
-            (self.folder / name).write_text(Path("/etc", name).read_text() + more)
-        bound = " && ".join(f"mount --bind {self.folder}/{name} /etc/{name}" for name in ("passwd", "group"))
-        self._command = ["unshare", "--mount", "sh", "-c", f'{bound} && exec "$@"', "sh", str(root / "usr/sbin/exim4")]
-        if subprocess.run(
-            [*self._command, "-C", str(self._configuration), "-bV"], env=self._environ, capture_output=True, check=False
-        ).returncode:
-            pytest.skip("Exim is not there to test with: mounts are not allowed")
+        prefix = mounted("Exim", users(self.folder, {"Debian-exim": EXIM_ID}))
+        self._command = [*prefix, str(root / "usr/sbin/exim4")]
         return self
 
     def deliver(self, ip: str) -> str:
