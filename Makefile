@@ -29,7 +29,7 @@ lint: setup ## ruff and mypy alone
 test: lint ## everything that must hold: lint, then all tests (ARGS="-k keys": some of them)
 	@$(BIN)/python -m pytest $(ARGS)
 
-e2e: setup ## real mail servers (Postfix, Exim, Haraka) beside the edge; downloads what is missing
+e2e: setup ## real mail servers (Postfix, Exim, Haraka, OpenSMTPD, Sendmail, rspamd) beside the edge; downloads what is missing
 	@$(BIN)/python -m pytest -m mta tests/system/mta $(ARGS)
 
 nightly: setup ## thousands of simulated runs with faults, from another seed each day (ARGS="--seeds 20000": more)

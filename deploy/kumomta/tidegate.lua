@@ -17,16 +17,18 @@ local tidegate = {
   timeout = '1 second',
 }
 
--- Connections are numbered within this Lua context and messages within their connection; the edge needs names, not their meaning.
+-- Messages are numbered within their connection: the edge needs names for both, whatever they are.
 local function next_message(conn_meta)
   local number = (conn_meta:get_meta 'tidegate_messages' or 0) + 1
   conn_meta:set_meta('tidegate_messages', number)
   return string.format('%d', number)
 end
 
--- "192.0.2.7:4711" or "[2001:db8::7]:4711" to the address.
+-- "192.0.2.7:4711", "[::ffff:192.0.2.7]:4711" or "[2001:db8::7]:4711" to the address.
 local function address_in(received_from)
-  return received_from:match '^%[([%x:.]+)%]:%d+$' or received_from:match '^([%d.]+):%d+$'
+  return received_from:match '^([%d.]+):%d+$'
+    or received_from:match '^%[::ffff:([%d.]+)%]:%d+$'
+    or received_from:match '^%[([%x:.]+)%]:%d+$'
 end
 
 local function escaped(text)

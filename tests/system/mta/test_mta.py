@@ -33,11 +33,15 @@ SPEAKS = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def env(broker: EmbeddedBroker, prefix: str) -> dict[str, str]:
+def topics_for(broker: EmbeddedBroker, prefix: str) -> dict[str, str]:
     made = environment(broker.bootstrap, prefix, 4)
     assert tidegate("topics", "--create", env=made).returncode == 0
     return made
+
+
+@pytest.fixture
+def env(broker: EmbeddedBroker, prefix: str) -> dict[str, str]:
+    return topics_for(broker, prefix)
 
 
 @pytest.fixture(params=SERVERS)
@@ -94,17 +98,26 @@ def test_the_throttled_client_hears_451_others_pass_and_with_the_edge_gone_all_d
     assert time.monotonic() - began_s < 5
 
 
-def test_a_burst_through_postfix_is_counted_decided_and_deferred(env: dict[str, str], tmp_path: Path) -> None:
-    with WorkerProcess(env, tmp_path) as worker, started("postfix", env, tmp_path) as edge:
-        worker.wait_for(4, 0)
-        with Postfix(edge.policy, 0) as server:
-            edge.wait_for(lambda figures: figures["fresh"] == 1)
-            replies: list[str] = []
-            while len(replies) < 400 and not (replies and replies[-1].startswith("451")):
-                replies.append(server.deliver("203.0.113.66"))
-            assert server.refused(replies[-1], "203.0.113.66"), (len(replies), replies[-1])
-            assert all(said.startswith("250") for said in replies[:50])
-            assert server.deliver("203.0.113.67").startswith("250")
-            worker.kill()
-            assert server.refused(server.deliver("203.0.113.66"), "203.0.113.66")
-            assert server.deliver("203.0.113.67").startswith("250")
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_burst_is_counted_decided_and_deferred_and_with_the_engine_and_kafka_gone_mail_flows(
+    name: str, broker_folder: Path, prefix: str, tmp_path: Path
+) -> None:
+    with EmbeddedBroker(broker_folder) as own:
+        env = topics_for(own, prefix)
+        with WorkerProcess(env, tmp_path) as worker, started(name, env, tmp_path) as edge:
+            worker.wait_for(4, 0)
+            with SERVERS[name](edge.policy, edge.other) as server:
+                edge.wait_for(lambda figures: figures["fresh"] == 1)
+                one, other, _, _ = server.CLIENTS
+                replies: list[str] = []
+                while len(replies) < 400 and not (replies and replies[-1].startswith("451")):
+                    replies.append(server.deliver(one))
+                assert server.refused(replies[-1], one), (len(replies), replies[-1])
+                assert all(said.startswith("250") for said in replies[:30])
+                assert server.deliver(other).startswith("250")
+                worker.kill()
+                own.kill()
+                assert server.refused(server.deliver(one), one)
+                began_s = time.monotonic()
+                assert server.deliver(other).startswith("250")
+                assert time.monotonic() - began_s < 5
