@@ -21,6 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
+from engine.edge.closing import close
 from engine.edge.connections import Connections
 from engine.edge.servers import now_ms
 from engine.edge.spool import Spool
@@ -34,7 +35,7 @@ CODEC = "lz4"
 BATCH_EVENTS = 10_000
 AGAIN_S = 1.0
 PATIENCE_S = 60.0  # for one exchange with Kafka: aiokafka's own tasks may die unnoticed and leave it waiting
-STOP_S = 5.0
+STOP_S = 1.0
 HEARTBEAT_VERSION = 1
 
 
@@ -57,6 +58,7 @@ class Delivery:
         self._connection_topic, self._edges = (options.prefix + topic.name for topic in (CONNECTIONS, EDGES))
         self._id = f"{options.prefix}tidegate-edge-{spool.identity}"
         self._written, self._sent = asyncio.Event(), asyncio.Event()
+        self._away = True
 
     async def collect(self) -> None:
         """Write what has ended to the spool, for ever. A full disk loses events, counted, and nothing else."""
@@ -82,6 +84,7 @@ class Delivery:
             try:
                 await self._deliver()
             except (KafkaError, OSError, TimeoutError) as error:
+                self._away = True
                 logger.warning("events wait on disk, Kafka doesn't take them: %s", str(error) or type(error).__name__)
             await asyncio.sleep(AGAIN_S)
 
@@ -100,17 +103,18 @@ class Delivery:
                 logger.debug("no heartbeat: %s", error)
             except asyncio.CancelledError:
                 with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                    await asyncio.wait_for(self._beat(producer, alive=False), STOP_S)
+                    await asyncio.wait_for(self._beat(producer, alive=False), 0 if self._away else STOP_S)
                 raise
             finally:
-                await _stop(producer)
+                await close(producer.stop(), STOP_S)
             await asyncio.sleep(AGAIN_S)
 
     async def drain(self) -> None:
-        """Wait until the spool is empty."""
-        while len(self._spool):
-            self._sent.clear()
-            await self._sent.wait()
+        """Wait until the spool is empty, as long as Kafka takes a batch a second; the rest is safe on disk."""
+        with contextlib.suppress(TimeoutError):
+            while len(self._spool) and not self._away:
+                self._sent.clear()
+                await asyncio.wait_for(self._sent.wait(), STOP_S)
 
     async def _deliver(self) -> None:
         options = self._options.client_options
@@ -119,6 +123,7 @@ class Delivery:
             async with asyncio.timeout(PATIENCE_S):
                 await producer.start()
                 self._spool.settle(await self._durable())
+            self._away = False
             while True:
                 self._written.clear()
                 batch = await asyncio.to_thread(self._spool.oldest)
@@ -132,7 +137,7 @@ class Delivery:
                 await asyncio.to_thread(self._spool.remove, number)
                 self._sent.set()
         finally:
-            await _stop(producer)
+            await close(producer.stop(), STOP_S)
 
     async def _commit(self, producer: AIOKafkaProducer, number: int, lines: list[bytes]) -> None:
         """One batch in one transaction. A failed one isn't aborted here, which aiokafka may wait for without end: the next
@@ -176,8 +181,3 @@ class Delivery:
     async def _beat(self, producer: AIOKafkaProducer, *, alive: bool) -> None:
         value = orjson.dumps({"edge": self._options.name, "ts": now_ms(), "alive": alive, "v": HEARTBEAT_VERSION})
         await producer.send_and_wait(self._edges, value, self._options.name.encode())
-
-
-async def _stop(producer: AIOKafkaProducer) -> None:
-    with contextlib.suppress(KafkaError, OSError, TimeoutError):
-        await asyncio.wait_for(producer.stop(), STOP_S)

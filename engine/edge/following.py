@@ -10,7 +10,6 @@ The consumer is in no group: every edge reads everything, from the snapshot's po
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from engine.edge.closing import close
 from engine.edge.networks import network_of
 from engine.edge.rows import Row, read_decision
 from engine.edge.servers import now_ms
@@ -32,6 +32,7 @@ POLL_MS = 200
 MOST_AT_ONCE = 100  # records applied between two turns of the loop: half a millisecond
 CHECK_S = 1.0
 ANSWER_S = 5.0
+STOP_S = 1.0
 AGAIN_S = 1.0
 MISSED_BEATS = 3
 MOST_EDGES = 10_000
@@ -100,8 +101,7 @@ class Follower:
                 checking.cancel()
                 await asyncio.wait([checking])
         finally:
-            with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                await asyncio.wait_for(consumer.stop(), ANSWER_S)
+            await close(consumer.stop(), STOP_S)
 
     async def _seek(self, consumer: AIOKafkaConsumer) -> None:
         tps = sorted(consumer.assignment())

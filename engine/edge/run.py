@@ -20,6 +20,7 @@ from typing import Any
 import uvloop
 
 from engine.config import Settings
+from engine.edge.closing import lasting
 from engine.edge.connections import Connections
 from engine.edge.delivery import Delivery, Sending
 from engine.edge.desk import Desk
@@ -104,9 +105,10 @@ class Edge:
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
         servers = await self._serve()
         notify_ready()
-        work: list[Coroutine[Any, Any, None]] = [self.follower.run(), self.delivery.beat(), self._tidy(), self._save()]
+        work: list[Coroutine[Any, Any, None]] = [lasting(self.follower.run), lasting(self.delivery.beat)]
+        work += [self._tidy(), self._save()]
         if self.options.events == "on":
-            work += [self.delivery.collect(), self.delivery.deliver()]
+            work += [self.delivery.collect(), lasting(self.delivery.deliver)]
         tasks = [asyncio.create_task(coroutine) for coroutine in work]
         waiting = asyncio.create_task(stopping.wait())
         done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -120,9 +122,9 @@ class Edge:
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
         self.desk.connections.end_all()
-        with contextlib.suppress(TimeoutError):
-            if self.options.events == "on":
-                await self.delivery.flush()
+        if self.options.events == "on":
+            await self.delivery.flush()
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.delivery.drain(), LAST_S)
         await self._save_now()
         await end_tasks(tasks, LAST_S)

@@ -45,7 +45,7 @@ class Clients:
     """All wires of the edge, of all protocols."""
 
     limits: Limits
-    wires: set[Wire] = field(default_factory=set)
+    wires: set[Client] = field(default_factory=set)
     refused: int = 0
     cut_off: int = 0
 
@@ -60,25 +60,47 @@ class Clients:
                 wire.transport.close()
 
 
-class Wire(asyncio.Protocol):
-    """One client's connection. ``waiting_since_s``: since when a request isn't whole or an answer not taken, 0 if neither."""
+class Client(asyncio.Protocol):
+    """One client's connection. ``waiting_since_s``: since when a request isn't whole or an answer not taken, 0 if neither;
+    ``heard_s``: when it last said something."""
 
     transport: asyncio.Transport
 
-    def __init__(self, session: Session, clients: Clients) -> None:
-        self._session, self._clients = session, clients
-        self._clock = asyncio.get_running_loop().time
+    def __init__(self, clients: Clients) -> None:
+        self.clients, self.clock = clients, asyncio.get_running_loop().time
         self.waiting_since_s = 0.0
-        self.heard_s = self._clock()
+        self.heard_s = self.clock()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has come."""
+        """A client has come; one too many is turned away."""
         self.transport = cast(asyncio.Transport, transport)
-        if len(self._clients.wires) >= self._clients.limits.connections:
-            self._clients.refused += 1
+        if len(self.clients.wires) >= self.clients.limits.connections:
+            self.clients.refused += 1
             self.transport.abort()
         else:
-            self._clients.wires.add(self)
+            self.clients.wires.add(self)
+
+    def pause_writing(self) -> None:
+        """The client doesn't take its answers: read no more of its requests."""
+        self.transport.pause_reading()
+        self.waiting_since_s = self.clock()
+
+    def resume_writing(self) -> None:
+        """It has taken them."""
+        self.transport.resume_reading()
+        self.waiting_since_s = 0.0
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone."""
+        self.clients.wires.discard(self)
+
+
+class Wire(Client):
+    """A client that speaks one of the protocols of sessions."""
+
+    def __init__(self, session: Session, clients: Clients) -> None:
+        super().__init__(clients)
+        self._session = session
 
     def data_received(self, data: bytes) -> None:
         """Octets have come: answer at once."""
@@ -88,25 +110,15 @@ class Wire(asyncio.Protocol):
             self.transport.write(reply)
         if session.ended:
             self.transport.close()
-        self.heard_s = self._clock()
+        self.heard_s = self.clock()
         if session.pending:
             self.waiting_since_s = self.waiting_since_s or self.heard_s
         else:
             self.waiting_since_s = 0.0
 
-    def pause_writing(self) -> None:
-        """The client doesn't take its answers: read no more of its requests."""
-        self.transport.pause_reading()
-        self.waiting_since_s = self._clock()
-
-    def resume_writing(self) -> None:
-        """It has taken them."""
-        self.transport.resume_reading()
-        self.waiting_since_s = 0.0
-
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
-        self._clients.wires.discard(self)
+        super().connection_lost(exc)
         self._session.close()
 
 

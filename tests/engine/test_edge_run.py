@@ -1,9 +1,14 @@
-"""The edge's process ends, whoever loses a cancellation."""
+"""The edge's process ends when it is told to and never else, whoever loses a cancellation or lets one out."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 
+import pytest
+
+from engine.edge import closing
+from engine.edge.closing import close, lasting
 from engine.edge.run import end_tasks
 
 
@@ -24,3 +29,35 @@ async def test_a_task_that_swallows_a_cancellation_is_asked_again() -> None:
     await asyncio.wait_for(end_tasks(tasks, 0.05), 5)
     assert swallowed == 2
     assert all(task.cancelled() for task in tasks)
+
+
+async def test_a_cancellation_that_is_not_ours_begins_work_anew_and_ours_ends_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(closing, "AGAIN_S", 0.0)
+    begun = 0
+
+    async def work() -> None:
+        nonlocal begun
+        begun += 1
+        if begun < 3:
+            raise asyncio.CancelledError
+        await asyncio.sleep(60)
+
+    task = asyncio.create_task(lasting(work))
+    await asyncio.sleep(0.05)
+    assert (begun, task.done()) == (3, False)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_client_that_does_not_stop_or_fails_at_it_is_left_behind() -> None:
+    async def fails(error: BaseException) -> None:
+        raise error
+
+    began_s = time.monotonic()
+    await close(asyncio.sleep(60), 0.05)
+    for error in (OSError("x"), asyncio.CancelledError()):
+        await close(fails(error), 60)
+    assert time.monotonic() - began_s < 30

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from engine.edge.protocols.http import Pages
 from engine.edge.protocols.policy import DUNNO, PolicySession
 from engine.edge.servers import Clients, Limits, Place, Wire, activated, listen, notify_ready, places
+from engine.edge.web import web_protocol
 from tests.golden.transcripts import golden_desk
 
 REQUEST = (
@@ -23,7 +25,15 @@ REQUEST = (
 @asynccontextmanager
 async def served(limits: Limits, place: Place) -> AsyncIterator[tuple[Clients, asyncio.Server]]:
     clients, desk = Clients(limits), golden_desk()
-    server = await listen(place, lambda: Wire(PolicySession(desk), clients))
+    async with swept(clients, lambda: Wire(PolicySession(desk), clients), place) as server:
+        yield clients, server
+
+
+@asynccontextmanager
+async def swept(
+    clients: Clients, protocol: Callable[[], asyncio.Protocol], place: Place
+) -> AsyncIterator[asyncio.Server]:
+    server = await listen(place, protocol)
 
     async def sweep() -> None:
         while True:
@@ -32,7 +42,7 @@ async def served(limits: Limits, place: Place) -> AsyncIterator[tuple[Clients, a
 
     sweeping = asyncio.create_task(sweep())
     try:
-        yield clients, server
+        yield server
     finally:
         sweeping.cancel()
         server.close()
@@ -70,6 +80,24 @@ async def test_a_client_that_trickles_is_cut_off_and_the_others_are_served() -> 
         await until_cut_off(slow)
         assert clients.cut_off == 1
         assert await asked(quick) == DUNNO
+
+
+async def test_an_http_client_that_trickles_its_headers_is_cut_off_and_the_others_are_served() -> None:
+    desk, clients = golden_desk(), Clients(Limits(2, 0.3, 30))
+    pages = Pages(desk, lambda now_ms: {"fresh": True}, lambda now_ms: "")
+    async with swept(clients, web_protocol(pages, clients, 1000), LOCAL) as server:
+        slow, quick = await connect(server), await connect(server)
+        await until_cut_off(await connect(server))
+        assert clients.refused == 1
+        slow[1].write(b"GET /health HTTP/1.1\r\n")
+        for number in range(12):
+            quick[1].write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await asyncio.wait_for(quick[0].readuntil(b"}\n"), 5)).startswith(b"HTTP/1.1 200 OK\r\n")
+            if not clients.cut_off:
+                slow[1].write(b"X-%d: y\r\n" % number)
+            await asyncio.sleep(0.1)
+        await until_cut_off(slow)
+        assert clients.cut_off == 1
 
 
 async def test_an_idle_client_is_disconnected() -> None:

@@ -177,3 +177,22 @@ def test_an_edge_that_never_heard_of_kafka_has_no_opinion(tmp_path: Path) -> Non
         assert Smtpd(edge.policy).ask("192.0.2.7", 1, "1") == DUNNO
         assert edge.get("/health")[0] == 503
         assert edge.stop() == 0
+
+
+def test_a_broker_that_stays_away_ends_nobody_and_a_stop_is_quick(
+    broker_folder: Path, prefix: str, tmp_path: Path
+) -> None:
+    with EmbeddedBroker(broker_folder) as broker:
+        env = environment(broker.bootstrap, prefix, 4, KAFKA_REQUEST_TIMEOUT_MS=1000)
+        assert tidegate("topics", "--create", env=env).returncode == 0
+        with EdgeProcess(env, tmp_path / "edge") as edge:
+            edge.wait_for(lambda figures: figures["fresh"] == 1)
+            smtpd, log = Smtpd(edge.policy), Path(edge.log.name)
+            assert smtpd.ask("192.0.2.7", 1, "1") == DUNNO
+            broker.kill()
+            edge.wait_for(lambda figures: log.read_text().count("Kafka can't be followed") >= 2)
+            assert smtpd.ask("192.0.2.8", 1, "2") == DUNNO
+            began_s = time.monotonic()
+            assert edge.stop() == 0
+            assert time.monotonic() - began_s < 4
+            assert list((tmp_path / "edge/state/spool").glob("*.events"))

@@ -17,7 +17,8 @@ OUTSIDE = ("asyncio", "logging", "random", "secrets", "socket", "time", "uuid")
 
 CLOCKS = ("aiokafka", "aiohttp", "asyncio", "logging", "os", "pathlib", "random", "secrets", "time", "uvloop")
 EDGE_RIM = frozenset(
-    f"engine.edge.{name}" for name in ("delivery", "following", "keeping", "relay", "run", "servers", "spool", "web")
+    f"engine.edge.{name}"
+    for name in ("closing", "delivery", "following", "keeping", "relay", "run", "servers", "spool", "web")
 )
 
 
