@@ -14,42 +14,43 @@ from collections.abc import Iterator
 
 import orjson
 
-from engine.edge.lookup import EXCESS, Answer
+from engine.edge.lookup import Answer
 from topics.events import ACCEPTED, DEFERRED
 
 MOST_OPEN = 65_536
 MOST_ENDED = 262_144
+Name = str | bytes  # of a connection, a message or a recipient: only compared
 
 
 class Connection:
     """A client's connection, as far as it was heard of. ``answer``: to the message at work, if there is one."""
 
     __slots__ = ("answer", "deferred", "deferred_recipients", "first_ms", "ip", "last_ms", "message", "passed",
-                 "passed_recipients", "recipient")  # fmt: skip
+                 "passed_recipients", "postponed", "recipient")  # fmt: skip
 
     def __init__(self, ip: str, now_ms: int) -> None:
         self.ip = ip
         self.first_ms = self.last_ms = now_ms
-        self.message = self.recipient = ""
+        self.message: Name = ""
+        self.recipient: Name = ""
         self.answer: Answer | None = None
         self.passed = self.deferred = self.passed_recipients = self.deferred_recipients = 0
 
-    def begin(self, message: str, answer: Answer) -> None:
+    def begin(self, message: Name, answer: Answer, *, deferred: bool) -> None:
         """A new message and its answer."""
-        self.message, self.answer, self.recipient = message, answer, ""
-        if answer.why == EXCESS:
+        self.message, self.answer, self.recipient, self.postponed = message, answer, "", deferred
+        if deferred:
             self.deferred += 1
         else:
             self.passed += 1
 
-    def add(self, recipient: str) -> None:
-        """A recipient of the message at work; the same one twice in a row is one."""
-        if recipient and recipient != self.recipient and self.answer is not None:
-            self.recipient = recipient
-            if self.answer.why == EXCESS:
-                self.deferred_recipients += 1
-            else:
-                self.passed_recipients += 1
+    def add(self, recipient: Name) -> None:
+        """Another recipient of the message at work."""
+        self.recipient = recipient
+        if self.postponed:
+            self.deferred_recipients += 1
+        else:
+            self.passed_recipients += 1
 
     def event(self, mta: str) -> bytes:
         """The connection event: one JSON object."""
@@ -75,7 +76,7 @@ class Connections:
 
     def __init__(self, quiet_ms: int, *, reported: bool = True) -> None:
         self._quiet_ms, self._reported = quiet_ms, reported
-        self._open: dict[str, Connection] = {}
+        self._open: dict[Name, Connection] = {}
         self._ended: list[Connection] = []
         self.dropped = 0
 
@@ -83,7 +84,7 @@ class Connections:
         """How many are open."""
         return len(self._open)
 
-    def heard(self, key: str, ip: str, now_ms: int) -> Connection:
+    def heard(self, key: Name, ip: str, now_ms: int) -> Connection:
         """The connection of that name, just heard of."""
         connection = self._open.pop(key, None)
         if connection is None:
@@ -94,7 +95,7 @@ class Connections:
         self._open[key] = connection
         return connection
 
-    def end(self, key: str) -> None:
+    def end(self, key: Name) -> None:
         """It has ended, if it is open at all."""
         connection = self._open.pop(key, None)
         if connection is not None and self._reported:
@@ -103,7 +104,7 @@ class Connections:
             else:
                 self.dropped += 1
 
-    def forget(self, key: str) -> None:
+    def forget(self, key: Name) -> None:
         """It was none: its address can't be read."""
         self._open.pop(key, None)
 
@@ -122,7 +123,7 @@ class Connections:
         taken, self._ended = self._ended[:most], self._ended[most:]
         return taken
 
-    def _quiet(self, before_ms: int) -> Iterator[str]:
+    def _quiet(self, before_ms: int) -> Iterator[Name]:
         for key, connection in self._open.items():
             if connection.last_ms > before_ms:
                 return

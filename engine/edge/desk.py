@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from engine.edge.connections import Connections
-from engine.edge.lookup import EXCESS, EXEMPT, STALE, UNKNOWN, UNREADABLE, WITHIN, Answer, Request, lookup
+from engine.edge.connections import Connections, Name
+from engine.edge.lookup import EXCESS, EXEMPT, STALE, UNKNOWN, UNREADABLE, WITHIN, Answer, lookup
 from engine.edge.reply import Reply
 from engine.edge.table import Table
 
@@ -28,26 +28,27 @@ class Desk:
 
     def look(self, ip: str, now_ms: int) -> Answer:
         """Only look: no token is taken, nothing counted as a connection."""
-        return self._answer(Request(ip, take=False), now_ms)
+        return self._answer(ip, now_ms, keep=True)
 
-    def greet(self, key: str, ip: str, now_ms: int) -> Answer:
+    def greet(self, key: Name, ip: str, now_ms: int) -> Answer:
         """A connection is there, without a message so far: deferred only if a message would be."""
-        answer = self._answer(Request(ip, take=False), now_ms)
+        answer = self._answer(ip, now_ms, keep=True)
         if answer.why != UNREADABLE:
             self.connections.heard(key, ip, now_ms)
         return answer
 
-    def ask(self, key: str, ip: str, message: str, recipient: str, now_ms: int) -> Answer:
-        """May this message of the connection ``key`` pass? ``message`` names it; ``recipient``: "" if none is known."""
+    def ask(self, key: Name, ip: str, message: Name, recipient: Name, now_ms: int) -> Answer:
+        """May this message of the connection ``key`` pass? ``message`` names it; ``recipient``: empty if none is known."""
         connection = self.connections.heard(key, ip, now_ms)
         answer = connection.answer
         if answer is None or connection.message != message:
-            answer = self._answer(Request(ip), now_ms)
+            answer = self._answer(ip, now_ms)
             if answer.why == UNREADABLE:
                 self.connections.forget(key)
                 return answer
-            connection.begin(message, answer)
-        connection.add(recipient)
+            connection.begin(message, answer, deferred=answer.why == EXCESS)
+        if recipient and recipient != connection.recipient:
+            connection.add(recipient)
         return answer
 
     def ask_once(self, ip: str, now_ms: int) -> Answer:
@@ -60,12 +61,12 @@ class Desk:
         """The reply if the answer defers, else nothing."""
         return self.reply.line(answer, ip) if answer.why == EXCESS else ""
 
-    def _answer(self, request: Request, now_ms: int) -> Answer:
-        answer = lookup(request, self.table, now_ms)
+    def _answer(self, ip: str, now_ms: int, *, keep: bool = False) -> Answer:
+        answer = lookup(ip, self.table, now_ms, keep=keep)
         why = answer.why
         self.answered[why] += 1
         if why == EXCESS and self.shadow:
             self.shadowed += 1
-            self.remarks.append(self.reply.line(answer, request.ip))
+            self.remarks.append(self.reply.line(answer, ip))
             return answer._replace(why=WITHIN)
         return answer

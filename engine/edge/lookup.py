@@ -1,25 +1,17 @@
 """The one look-up that every protocol asks: who is throttled, and may this message still pass?
 
-A function of request, table and time; the token it takes is all that it changes. Every doubt is "no opinion": no live
+A function of address, table and time; the token it takes is all that it changes. Every doubt is "no opinion": no live
 decision, an exemption, an address that can't be read, decisions too old to be trusted.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 from engine.edge.networks import address_of
 from engine.edge.table import NOWHERE, Table
 
 UNKNOWN, EXEMPT, WITHIN, STALE, UNREADABLE, EXCESS = "unknown", "exempt", "within", "stale", "unreadable", "excess"
-
-
-class Request(NamedTuple):
-    """``ip``: the client; ``take``: whether a message is to pass now, which takes a token, or somebody only looks."""
-
-    ip: str
-    take: bool = True
 
 
 class Answer(NamedTuple):
@@ -38,10 +30,10 @@ class Answer(NamedTuple):
 NO_OPINION = {why: Answer(why) for why in (UNKNOWN, EXEMPT, STALE, UNREADABLE)}
 
 
-def lookup(request: Request, table: Table, now_ms: int) -> Answer:
-    """The answer at a time (Unix, ms)."""
+def lookup(ip: str, table: Table, now_ms: int, *, keep: bool = False) -> Answer:
+    """The answer at a time (Unix, ms) to a message that is to pass now, which takes a token; ``keep``: somebody only looks."""
     try:
-        bits, number = address_of(request.ip)
+        bits, number = address_of(ip)
     except ValueError:
         return NO_OPINION[UNREADABLE]
     place = table.find(bits, number, now_ms)
@@ -51,13 +43,13 @@ def lookup(request: Request, table: Table, now_ms: int) -> Answer:
         return NO_OPINION[STALE]
     if table.is_exempt(bits, number, now_ms):
         return NO_OPINION[EXEMPT]
-    wait_ms = table.take(place, now_ms, keep=not request.take)
+    wait_ms = table.take(place, now_ms, keep=keep)
     columns = table.columns
     return Answer(
         EXCESS if wait_ms else WITHIN,
         columns.length[place],
         columns.status[place],
         columns.tag[place],
-        math.ceil(wait_ms / 1000),
+        -int(-wait_ms // 1000),
         columns.until_ms[place],
     )

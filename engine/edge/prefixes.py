@@ -10,11 +10,12 @@ from engine.edge.networks import IPV4_BITS, IPV6_BITS, Network
 
 
 class Prefixes:
-    """Networks, each with a non-negative number (a row's place)."""
+    """Networks, each with a non-negative number (a row's place). ``lengths``: by width in bits, what a look-up walks through:
+    pairs of shift and dict, the longest prefix first. (A call would cost it as much as a dict, a generator twice that.)"""
 
     def __init__(self) -> None:
         self._by_length: dict[tuple[int, int], dict[int, int]] = {}
-        self._ordered: dict[int, tuple[tuple[int, dict[int, int]], ...]] = {IPV4_BITS: (), IPV6_BITS: ()}
+        self.lengths: dict[int, tuple[tuple[int, dict[int, int]], ...]] = {IPV4_BITS: (), IPV6_BITS: ()}
 
     def get(self, network: Network) -> int:
         """The number of exactly this network, -1 if it isn't here."""
@@ -37,11 +38,6 @@ class Prefixes:
             del self._by_length[network.bits, network.length]
             self._order(network.bits)
 
-    def lengths(self, bits: int) -> tuple[tuple[int, dict[int, int]], ...]:
-        """What a look-up walks through: pairs of shift and dict, the longest prefix first. (A generator would cost it twice
-        as much as the dicts.)"""
-        return self._ordered[bits]
-
     def _order(self, bits: int) -> None:
         lengths = sorted((length for width, length in self._by_length if width == bits), reverse=True)
-        self._ordered[bits] = tuple((bits - length, self._by_length[bits, length]) for length in lengths)
+        self.lengths[bits] = tuple((bits - length, self._by_length[bits, length]) for length in lengths)

@@ -6,18 +6,18 @@ own, so nothing that came over the network but the client's address, already par
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from engine.edge.lookup import Answer
 from engine.edge.networks import network_around, network_text
 from engine.edge.rows import REPLY_CODE
 
 
-@dataclass(frozen=True, slots=True)
 class Reply:
     """``text``: with the fields {ip}, {network} and {retry_s}; checked where the options are."""
 
-    text: str
+    def __init__(self, text: str) -> None:
+        self._names_network = "{network}" in text
+        self._said = f"{text} (AS{{tag:08d}})"
+        self._line = f"{REPLY_CODE} 4.7.{{status}} {self._said}"
 
     def status(self, answer: Answer) -> str:
         """The enhanced status, ``4.7.500``."""
@@ -25,10 +25,14 @@ class Reply:
 
     def said(self, answer: Answer, ip: str) -> str:
         """What stands behind the codes, tag included."""
-        network = network_text(network_around(ip, answer.length)) if "{network}" in self.text else ""
-        text = self.text.format(ip=ip, network=network, retry_s=answer.retry_s)
-        return f"{text} (AS{answer.tag:08d})"
+        network = self._network(answer, ip)
+        return self._said.format(ip=ip, network=network, retry_s=answer.retry_s, tag=answer.tag)
 
     def line(self, answer: Answer, ip: str) -> str:
         """The whole reply without line break."""
-        return f"{REPLY_CODE} {self.status(answer)} {self.said(answer, ip)}"
+        return self._line.format(
+            ip=ip, network=self._network(answer, ip), retry_s=answer.retry_s, tag=answer.tag, status=answer.status
+        )
+
+    def _network(self, answer: Answer, ip: str) -> str:
+        return network_text(network_around(ip, answer.length)) if self._names_network else ""

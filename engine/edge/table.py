@@ -81,7 +81,7 @@ class Table:
     def find(self, bits: int, number: int, now_ms: int) -> int:
         """The place of the longest live network around an address; `NOWHERE` if there is none."""
         until_ms = self.columns.until_ms
-        for shift, places in self._throttled.lengths(bits):
+        for shift, places in self._throttled.lengths[bits]:
             place = places.get(number >> shift)
             if place is not None and until_ms[place] > now_ms:
                 return place
@@ -89,7 +89,7 @@ class Table:
 
     def is_exempt(self, bits: int, number: int, now_ms: int) -> bool:
         """Whether any live exemption covers the address."""
-        for shift, ends_ms in self._exempted.lengths(bits):  # noqa: SIM110 (a generator costs more than all dicts)
+        for shift, ends_ms in self._exempted.lengths[bits]:  # noqa: SIM110 (a generator costs more than all dicts)
             if ends_ms.get(number >> shift, 0) > now_ms:
                 return True
         return False
@@ -98,13 +98,13 @@ class Table:
         """Take a token for one message (only look if ``keep``): 0 if there was one, else the ms until there will be.
 
         This edge has its part of rate and burst, but always a burst of one message."""
-        columns = self.columns
-        rate = columns.rate_per_ms[place] / self.edges
-        most = max(1.0, columns.burst[place] / self.edges)
-        tokens = columns.tokens[place]
-        if now_ms > columns.filled_ms[place]:
-            tokens += (now_ms - columns.filled_ms[place]) * rate
-        tokens = min(tokens, most)
+        columns, edges = self.columns, self.edges
+        rate, most = columns.rate_per_ms[place] / edges, columns.burst[place] / edges
+        tokens, passed_ms = columns.tokens[place], now_ms - columns.filled_ms[place]
+        if passed_ms > 0:
+            tokens += passed_ms * rate
+        if tokens > most:
+            tokens = most if most > 1.0 else min(tokens, 1.0)
         columns.tokens[place], columns.filled_ms[place] = tokens, now_ms
         if tokens >= 1.0:
             if not keep:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.edge.keeping import StateFolder
-from engine.edge.lookup import EXCESS, UNKNOWN, Request, lookup
+from engine.edge.lookup import EXCESS, UNKNOWN, lookup
 from engine.edge.networks import network_of
 from engine.edge.rows import Release, Row
 from engine.edge.snapshot import (
@@ -51,7 +51,7 @@ def octets_of(made: Table) -> bytes:
 
 
 def answers(made: Table, ips: list[str]) -> list[object]:
-    return [lookup(Request(ip, take=False), made, NOW_MS) for ip in ips]
+    return [lookup(ip, made, NOW_MS, keep=True) for ip in ips]
 
 
 IPS = ["10.0.0.0", "10.0.0.3", "10.0.19.135", "10.0.19.136", "2001:db8:77::1", "192.0.2.1"]
@@ -59,7 +59,7 @@ IPS = ["10.0.0.0", "10.0.0.3", "10.0.19.135", "10.0.19.136", "2001:db8:77::1", "
 
 def test_a_table_comes_back_as_it_was() -> None:
     made = table(2 * CHUNK_ROWS + 5)
-    lookup(Request("10.0.0.0"), made, NOW_MS)
+    lookup("10.0.0.0", made, NOW_MS)
     made.release(Release(network_of("10.0.0.1/32"), Source("connections", 1, 5)))
     header, columns = read_snapshot(octets_of(made), 20_000)
     back = Table(20_000)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.edge.lookup import EXCESS, STALE, UNKNOWN, UNREADABLE, WITHIN, Request, lookup
+from engine.edge.lookup import EXCESS, STALE, UNKNOWN, UNREADABLE, WITHIN, lookup
 from engine.edge.networks import network_of
 from engine.edge.rows import Release, Row
 from engine.edge.table import Table
@@ -74,7 +74,7 @@ class Pair:
         self.table.sweep(self.now_ms, swept)
 
     def ask(self, ip: str, take: bool) -> None:
-        answer = lookup(Request(ip, take), self.table, self.now_ms)
+        answer = lookup(ip, self.table, self.now_ms, keep=not take)
         why, wait_ms = self.plain.lookup(ip, self.now_ms, take=take)
         assert (answer.why, answer.retry_s) == (why, math.ceil(wait_ms / 1000))
 
@@ -100,7 +100,7 @@ def trusting(capacity: int = 100) -> Table:
 
 
 def why(table: Table, ip: str, now_ms: int) -> str:
-    return lookup(Request(ip), table, now_ms).why
+    return lookup(ip, table, now_ms).why
 
 
 def test_a_full_table_throttles_nobody_new_and_has_room_again_when_decisions_end() -> None:

@@ -5,28 +5,42 @@ connection, as Postfix wants it; Postfix then does what ``default_action`` says.
 for each restriction list: `instance` names the message, client address and port the connection. One smtpd process serves
 one client at a time over one policy connection, so another client on it means that the former has gone.
 
-Six of about 30 attributes count, and Postfix sends them in the same order each time: their lines are remembered and only
-checked, because searching for them took longer than everything else together. Values can't contain line breaks.
+Six of about 30 attributes count, and Postfix sends them in the same order each time: the order becomes a regular expression,
+which checks that a request is whole and takes it apart at once, in a microsecond. Requests in another order, in pieces or
+several at a time are taken apart line by line, in five. Values can't contain line breaks.
 """
 
 from __future__ import annotations
 
-from operator import itemgetter
-from typing import Any
+import re
+from collections.abc import Callable, Sequence
 
 from engine.edge.desk import Desk
+from engine.edge.lookup import EXCESS
 from engine.edge.protocols.session import REQUEST_OCTETS, Session
 
 DUNNO = b"action=DUNNO\n\n"
 NO_MESSAGE_YET = frozenset((b"CONNECT", b"EHLO", b"HELO", b"VRFY", b"ETRN"))
-KIND, STATE, RECIPIENT = b"request=smtpd_access_policy", b"protocol_state=", b"recipient="
-ADDRESS, INSTANCE, PORT = b"client_address=", b"instance=", b"client_port="
-NAMES = (KIND, STATE, RECIPIENT, ADDRESS, INSTANCE, PORT)
+KIND = b"request=smtpd_access_policy"
+WANTED = (b"protocol_state", b"recipient", b"client_address", b"instance", b"client_port")
+MOST_SHAPES = 32
+
+Shape = Callable[[bytes], re.Match[bytes] | None]
+_shapes: dict[tuple[bytes, ...], Shape] = {}
+_no_shape: Shape = re.compile(rb"(?!)").fullmatch
 
 
-def _places(lines: list[bytes]) -> list[int]:
-    """In which line each of `NAMES` is; -1, the empty line at the end, if it isn't there."""
-    return [next((at for at, line in enumerate(lines) if line.startswith(name)), -1) for name in NAMES]
+def _shape(lines: list[bytes]) -> Shape:
+    """What recognises requests with the same attributes in the same order as this one, with a group for each of `WANTED`."""
+    names = tuple(line.partition(b"=")[0] for line in lines)
+    if tuple(name for name in names if name in WANTED) != WANTED or lines[0] != KIND:
+        return _no_shape
+    if names not in _shapes and len(_shapes) < MOST_SHAPES:
+        values = [rb"=([^\n]*)" if name in WANTED else rb"=[^\n]*" for name in names]
+        values[0] = KIND.removeprefix(names[0])
+        pattern = b"".join(re.escape(name) + value + rb"\n" for name, value in zip(names, values, strict=True))
+        _shapes[names] = re.compile(pattern + rb"\n").fullmatch
+    return _shapes.get(names, _no_shape)
 
 
 class PolicySession(Session):
@@ -34,21 +48,21 @@ class PolicySession(Session):
 
     def __init__(self, desk: Desk, limit: int = REQUEST_OCTETS) -> None:
         super().__init__(desk, limit)
-        self._rest = b""
-        self._key = ""
-        self._lines = 0
-        self._chosen: itemgetter[Any] = itemgetter(*[-1] * len(NAMES))
+        self._rest = self._key = b""
+        self._shape: Shape = _no_shape
 
     def receive(self, octets: bytes, now_ms: int) -> bytes:
         """Whole requests are answered in order; nearly always it is one, in one piece."""
-        if self._rest:
-            octets = self._rest + octets
-        out, at, size = b"", 0, len(octets)
+        if not self._rest and len(octets) <= self.limit:
+            found = self._shape(octets)
+            if found is not None and (reply := self._refer(found.groups(), now_ms)):
+                return reply
+        octets = self._rest + octets
+        out, at = b"", 0
         while (end := octets.find(b"\n\n", at)) >= 0:
-            request = octets if not at and end + 2 == size else octets[at : end + 2]
-            if end - at > self.limit or not (reply := self._answer(request, now_ms)):
+            if end - at > self.limit or not (reply := self._answer(octets[at:end], now_ms)):
                 return out + self.malformed()
-            out = out + reply if out else reply
+            out += reply
             at = end + 2
         self._rest = octets[at:]
         return out + self.malformed() if len(self._rest) > self.limit else out
@@ -62,30 +76,27 @@ class PolicySession(Session):
         """The smtpd process has gone, and its client."""
         self.desk.connections.end(self._key)
 
-    def _attributes(self, request: bytes) -> tuple[bytes, ...]:
-        """The lines of `NAMES`, b"" for those that aren't there."""
-        lines = request.split(b"\n")
-        if len(lines) == self._lines:
-            found: tuple[bytes, ...] = self._chosen(lines)
-            if all(map(bytes.startswith, found, NAMES)):
-                return found
-        self._lines, self._chosen = len(lines), itemgetter(*_places(lines))
-        return tuple(self._chosen(lines))
-
     def _answer(self, request: bytes, now_ms: int) -> bytes:
         """Nothing if it is no request."""
-        kind, state, recipient, address, instance, port = self._attributes(request)
-        ip = address[len(ADDRESS) :].decode("latin-1")
-        if not ip or kind != KIND:
+        lines = request.split(b"\n")
+        self._shape = _shape(lines)
+        given = dict(line.partition(b"=")[::2] for line in reversed(lines))  # of several the first counts
+        if KIND not in lines:
             return b""
-        message = instance[len(INSTANCE) :].decode("latin-1")
-        key = f"{ip} {port[len(PORT) :].decode('latin-1') or message}"
+        return self._refer([given.get(name, b"") for name in WANTED], now_ms)
+
+    def _refer(self, values: Sequence[bytes], now_ms: int) -> bytes:
+        """The desk's answer to the values of `WANTED`; nothing without an address."""
+        state, recipient, address, instance, port = values
+        desk, ip = self.desk, address.decode("latin-1")
+        if not ip:
+            return b""
+        key = address + b" " + (port or instance)
         if key != self._key:
-            self.desk.connections.end(self._key)
+            desk.connections.end(self._key)
             self._key = key
-        if state[len(STATE) :] in NO_MESSAGE_YET:
-            answer = self.desk.greet(key, ip, now_ms)
-        else:
-            answer = self.desk.ask(key, ip, message, recipient[len(RECIPIENT) :].decode("latin-1"), now_ms)
-        line = self.desk.line(answer, ip)
-        return f"action={line}\n\n".encode() if line else DUNNO
+        greeted = state in NO_MESSAGE_YET
+        answer = desk.greet(key, ip, now_ms) if greeted else desk.ask(key, ip, instance, recipient, now_ms)
+        if answer.why != EXCESS:
+            return DUNNO
+        return f"action={desk.reply.line(answer, ip)}\n\n".encode()
