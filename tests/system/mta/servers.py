@@ -68,16 +68,28 @@ class Conversation:
         self._writing.flush()  # type: ignore[attr-defined]
         return self.reply()
 
+    def offer(self, recipients: int = 1) -> str:
+        """Offer a message and take it back; the first refusal, or the last recipient's reply."""
+        said = self._envelope(recipients)
+        self.say("RSET")
+        return said
+
     def message(self, recipients: int = 1) -> str:
         """Send one message; the first refusal, or the reply to its end."""
-        commands = ["MAIL FROM:<a@example.net>", *[f"RCPT TO:<u{number}@example.org>" for number in range(recipients)]]
-        for command in commands:
-            said = self.say(command)
-            if not said.startswith("250"):
-                self.say("RSET")
-                return said
+        said = self._envelope(recipients)
+        if not said.startswith("250"):
+            self.say("RSET")
+            return said
         assert self.say("DATA").startswith("354")
         return self.say(MESSAGE)
+
+    def _envelope(self, recipients: int) -> str:
+        said = self.say("MAIL FROM:<a@example.net>")
+        for number in range(recipients):
+            if not said.startswith("250"):
+                break
+            said = self.say(f"RCPT TO:<u{number}@example.org>")
+        return said
 
 
 def connection(port: int, ip: str = "127.0.0.1") -> socket.socket:
@@ -159,12 +171,18 @@ class Postfix(MailServer):
         super().__exit__()
 
     def deliver(self, ip: str) -> str:
+        with self.client(ip) as smtp:
+            return smtp.message(2)
+
+    @contextlib.contextmanager
+    def client(self, ip: str) -> Iterator[Conversation]:
+        """A client with this address, greeted."""
         with self.connection() as smtp:
             assert smtp.reply().startswith("220")
             smtp.say("EHLO mail.example.net")
             assert smtp.say(f"XCLIENT ADDR={ip} PORT={1024 + time.time_ns() // 1000 % 60_000}").startswith("220")
             smtp.say("EHLO mail.example.net")
-            return smtp.message(2)
+            yield smtp
 
     def _main(self, root: Path, spool: Path) -> str:
         libraries = root / "usr/lib/postfix"
@@ -189,6 +207,7 @@ maillog_file = {self.folder}/mail.log
 maillog_file_prefixes = {self.folder}
 smtpd_authorized_xclient_hosts = 127.0.0.1
 smtpd_client_connection_count_limit = 0
+smtpd_junk_command_limit = 1000000
 """
 
     def _master(self) -> str:
