@@ -1,6 +1,6 @@
-"""How quickly the edge answers, with a million decisions in memory, beside redis-server GET on the same machine.
+"""How quickly the edge answers, with a million decisions in memory, beside redis-server GET and postfwd on the same machine.
 
-Both are asked by the same generator (`lookup_load.py`), in turn, round after round; ratios are those of one round. The rate is
+All are asked by the same generator (`lookup_load.py`), in turn, round after round; ratios are those of one round. The rate is
 that of a closed load at 16 and at 64 connections; latency is that of an open load at half of the edge's rate. Every answer
 is checked. The last line is one JSON object. Floors and losses are printed: what falls short of its target says so.
 """
@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from benchmarks.errors import Broken
-from benchmarks.lookup_servers import edge, redis, write_snapshot
+from benchmarks.lookup_servers import edge, postfwd, redis, write_snapshot
 from benchmarks.machine import stamp
 from benchmarks.report import Target, spread
 from benchmarks.results import FOLDER, keep
@@ -56,6 +56,8 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
             for name, port, protocol in (("edge", ours.port, "policy"), ("redis", theirs.port, "redis")):
                 runs.setdefault(f"{name}_open_16", []).append(load(port, protocol, 16, given, half))
             runs.setdefault("http_16", []).append(load(ours.http, "http", 16, given))
+    with postfwd(folder) as port:
+        runs["postfwd_16"] = [load(port, "policy", 16, given) for _ in range(given.rounds)]
     with edge(folder / "edge", events="on") as reporting:
         runs["edge_events_16"] = [load(reporting.port, "policy", 16, given) for _ in range(given.rounds)]
     return {"runs": runs, "rss_mb": rss_mb}
@@ -80,6 +82,7 @@ def figures(measured: dict[str, Any]) -> dict[str, float]:
         "redis_p99_ms_16": round(median("redis_open_16", "p99_ms"), 3),
         "rss_mb_1m_decisions": round(measured["rss_mb"]),
         "lookups_per_s_16_with_events": round(median("edge_events_16", "per_s")),
+        "postfwd_per_s_16": round(median("postfwd_16", "per_s")),
         "http_lookups_per_s_16": round(median("http_16", "per_s")),
     }
 

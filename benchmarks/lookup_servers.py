@@ -1,4 +1,5 @@
-"""Those who are asked in the look-up benchmark: an edge and a redis-server, with the same decisions in memory.
+"""Those who are asked in the look-up benchmark: an edge and a redis-server with the same decisions in memory, and postfwd,
+another policy server for Postfix, with two rules.
 
 The edge gets them as a snapshot and no Kafka: what is measured is answering. Every decision is spent, so that it defers each
 time; of 20 networks one is an IPv4 /24, one an IPv6 /48, and the questions are about addresses with one of their own.
@@ -7,7 +8,10 @@ time; of 20 networks one is an IPv4 /24, one an IPv6 /48, and the questions are 
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
+import pwd
+import signal
 import socket
 import subprocess
 import sys
@@ -142,3 +146,40 @@ def _fill(port: int, decisions: int) -> None:
             client.sendall(b"".join(f"*3\r\n$3\r\nSET\r\n${len(ip)}\r\n{ip}\r\n$2\r\n51\r\n".encode() for ip in ips))
             if any(replies.readline() != b"+OK\r\n" for _ in ips):
                 raise Broken("redis-server refused a key")
+
+
+POSTFWD_RULES = """id=OTHERS; client_address=203.0.0.0/8; action=DUNNO
+id=THROTTLED; action=451 4.7.500 Server busy. Please try again later
+"""
+
+
+@contextlib.contextmanager
+def postfwd(folder: Path) -> Iterator[int]:
+    """The port of a postfwd that answers the questions as they must be, from two rules and no decision at all."""
+    root = unpacked("postfwd", "postfwd", "libnet-server-perl", "libnet-dns-perl", "libio-multiplex-perl")
+    rules, pid_file, port = folder / "postfwd.cf", folder / "postfwd.pid", free_port()
+    rules.write_text(POSTFWD_RULES)
+    folder.chmod(0o755)
+    found = [f"-I{path}" for path in (root / "usr/share/perl5", *(root / "usr/lib").glob("*/perl5/*"))]
+    user, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
+    command = ["perl", "-T", *found, str(root / "usr/sbin/postfwd1"), "--daemon", "--nodns", "--file", str(rules)]
+    command += ["--interface", "127.0.0.1", "--port", str(port), "--user", user, "--group", group]
+    ran = subprocess.run(
+        [*command, "--pidfile", str(pid_file)], capture_output=True, text=True, timeout=60, check=False
+    )
+    if ran.returncode:
+        raise Broken(f"postfwd can't be had: {(ran.stderr.strip().splitlines() or ['it ends at once'])[-1]}")
+    deadline_s = time.monotonic() + START_S
+    while not pid_file.exists() or not pid_file.read_text().strip():
+        if time.monotonic() > deadline_s:
+            raise Broken("postfwd can't be had: it doesn't start")
+        time.sleep(0.05)
+    try:
+        while time.monotonic() < deadline_s:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.05)
+        yield port
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid_file.read_text()), signal.SIGKILL)

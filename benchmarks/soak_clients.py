@@ -15,6 +15,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import orjson
 import uvloop
@@ -52,12 +53,10 @@ class Clients:
         """One slow client after the other."""
         while True:
             http = bool(number % 2)
-            await self._alone(
-                self._http if http else self._policy, lambda writer, http=http: self._slowly(writer, http)
-            )
+            await self._alone(self._http if http else self._policy, partial(self._slowly, http=http))
             self.seen["cut off"] += 1
 
-    async def _slowly(self, writer: asyncio.StreamWriter, http: bool) -> None:
+    async def _slowly(self, writer: asyncio.StreamWriter, *, http: bool) -> None:
         writer.write(HEADERS[0] if http else b"request=")
         while not writer.is_closing():
             await asyncio.sleep(DRIP_S)
@@ -69,11 +68,11 @@ class Clients:
         while True:
             port = self._draw.choice((self._policy, self._http))
             octets = self._draw.randbytes(self._draw.randrange(1, 3000)) + b"\n\n"
-            await self._alone(port, lambda writer, octets=octets: self._once(writer, octets))
+            await self._alone(port, partial(self._once, octets=octets))
             self.seen["garbage"] += 1
             await asyncio.sleep(1 / per_s)
 
-    async def _once(self, writer: asyncio.StreamWriter, octets: bytes) -> None:
+    async def _once(self, writer: asyncio.StreamWriter, *, octets: bytes) -> None:
         writer.write(octets)
         await writer.drain()
 
