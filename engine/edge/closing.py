@@ -10,6 +10,23 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 AGAIN_S = 1.0
+SAY_AGAIN_S = 60.0
+
+
+class Complaints:
+    """Warnings of something that goes wrong again and again: another reason at once, the same one once a minute.
+    ``text``: with a place for the reason."""
+
+    def __init__(self, to: logging.Logger, text: str) -> None:
+        self._to, self._text = to, text
+        self._reason, self._again_s = "", 0.0
+
+    def add(self, error: BaseException, now_s: float) -> None:
+        """It has gone wrong, at a time of any clock."""
+        reason = str(error) or type(error).__name__
+        if reason != self._reason or now_s >= self._again_s:
+            self._to.warning(self._text, reason)
+            self._reason, self._again_s = reason, now_s + SAY_AGAIN_S
 
 
 async def close(stopping: Coroutine[Any, Any, None], within_s: float) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from engine.edge.closing import close
+from engine.edge.closing import Complaints, close
 from engine.edge.connections import Connections
 from engine.edge.servers import now_ms
 from engine.edge.spool import Spool
@@ -59,6 +60,7 @@ class Delivery:
         self._id = f"{options.prefix}tidegate-edge-{spool.identity}"
         self._written, self._sent = asyncio.Event(), asyncio.Event()
         self._away = True
+        self._complaints = Complaints(logger, "events wait on disk, Kafka doesn't take them: %s")
 
     async def collect(self) -> None:
         """Write what has ended to the spool, for ever. A full disk loses events, counted, and nothing else."""
@@ -85,7 +87,7 @@ class Delivery:
                 await self._deliver()
             except (KafkaError, OSError, TimeoutError) as error:
                 self._away = True
-                logger.warning("events wait on disk, Kafka doesn't take them: %s", str(error) or type(error).__name__)
+                self._complaints.add(error, time.monotonic())
             await asyncio.sleep(AGAIN_S)
 
     async def beat(self) -> None:

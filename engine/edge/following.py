@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from engine.edge.closing import close
+from engine.edge.closing import Complaints, close
 from engine.edge.networks import network_of
 from engine.edge.rows import Row, read_decision
 from engine.edge.servers import now_ms
@@ -60,6 +61,7 @@ class Follower:
             options.prefix + topic.name for topic in (DECISIONS, EXEMPTIONS, EDGES)
         )
         self._beats: dict[str, int] = {}
+        self._complaints = Complaints(logger, "Kafka can't be followed, trying again: %s")
 
     def resume(self, positions: dict[str, int], heard_ms: int) -> None:
         """Go on where a snapshot ended."""
@@ -72,7 +74,7 @@ class Follower:
             try:
                 await self._follow()
             except (KafkaError, OSError, TimeoutError) as error:
-                logger.warning("Kafka can't be followed, trying again: %s", str(error) or type(error).__name__)
+                self._complaints.add(error, time.monotonic())
             await asyncio.sleep(AGAIN_S)
 
     async def _follow(self) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 
 import pytest
 
 from engine.edge import closing
-from engine.edge.closing import close, lasting
+from engine.edge.closing import Complaints, close, lasting
 from engine.edge.run import end_tasks
 
 
@@ -61,3 +62,16 @@ async def test_a_client_that_does_not_stop_or_fails_at_it_is_left_behind() -> No
     for error in (OSError("x"), asyncio.CancelledError()):
         await close(fails(error), 60)
     assert time.monotonic() - began_s < 30
+
+
+def test_a_complaint_is_repeated_once_a_minute_and_another_one_said_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    complaints = Complaints(logging.getLogger("test"), "no: %s")
+    for now_s, error in (
+        (0, OSError("a")),
+        (1, OSError("a")),
+        (2, TimeoutError()),
+        (61.9, TimeoutError()),
+        (62, TimeoutError()),
+    ):
+        complaints.add(error, now_s)
+    assert [record.message for record in caplog.records] == ["no: a", "no: TimeoutError", "no: TimeoutError"]
