@@ -11,6 +11,7 @@ import contextlib
 import grp
 import os
 import pwd
+import shutil
 import signal
 import socket
 import subprocess
@@ -157,6 +158,8 @@ id=THROTTLED; action=451 4.7.500 Server busy. Please try again later
 def postfwd(folder: Path) -> Iterator[int]:
     """The port of a postfwd that answers the questions as they must be, from two rules and no decision at all."""
     root = unpacked("postfwd", "postfwd", "libnet-server-perl", "libnet-dns-perl", "libio-multiplex-perl")
+    if shutil.which("perl") is None:
+        raise Broken("postfwd can't be had: no perl")
     rules, pid_file, port = folder / "postfwd.cf", folder / "postfwd.pid", free_port()
     rules.write_text(POSTFWD_RULES)
     folder.chmod(0o755)
