@@ -81,6 +81,27 @@ def test_a_request_without_an_end_is_given_up_at_the_limit(protocol: str) -> Non
     assert taken <= session.limit + 1000
 
 
+VALUES = st.sampled_from([b"192.0.2.7", b"192.0.2.8", b"2001:db8:1:2::9", b"RCPT", b"EHLO", b"", b"25", b"a=b"])
+POLICY = (b"request", b"protocol_state", b"helo_name", b"recipient", b"client_address", b"instance", b"client_port")
+
+
+@given(
+    st.lists(VALUES | st.binary(max_size=12), min_size=6, max_size=6),
+    st.just(list(POLICY[1:])) | st.permutations(POLICY[1:]),
+)
+def test_a_policy_request_in_a_known_order_is_answered_like_the_first_of_its_kind(
+    values: list[bytes], order: list[bytes]
+) -> None:
+    def request(*values: bytes) -> bytes:
+        lines = [b"request=smtpd_access_policy", *map(b"=".join, zip(order, values, strict=True))]
+        return b"\n".join(lines) + b"\n\n"
+
+    new, used = (session_of("policy", golden_desk()) for _ in range(2))
+    used.receive(request(b"203.0.113.1", b"RCPT", b"x", b"y", b"z", b"1"), NOW_MS)
+    used.ended = False
+    assert heard(used, [request(*values)]) == heard(new, [request(*values)])
+
+
 @given(st.binary(max_size=600))
 def test_any_datagram(packet: bytes) -> None:
     reply = Zone(golden_desk(), ZONE).answer(packet, NOW_MS)
