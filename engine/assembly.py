@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine.config import Settings
 from engine.errors import OperatorError
 from engine.models.constants import DAY_MS
@@ -9,11 +11,15 @@ from engine.models.guard import cap_of
 from engine.models.knob import threshold_of
 from engine.models.pools import least_keys
 from engine.models.relays import relays_of
+from engine.policy.book import Book
 from engine.policy.compose import POOL, PROBATION, VOLUME, Composer, Reply
+from engine.policy.gate import Gate
 from engine.policy.partition import Partition
 from engine.policy.throttle import Policy
 from engine.replay import EventReader, Replay
-from topics.contracts import CONNECTIONS
+from topics.contracts import CONNECTIONS, EXEMPTIONS
+from topics.decisions import OVERRIDE
+from topics.exemptions import Said
 
 PEAK_MEMORY = "peak-memory"
 
@@ -21,7 +27,13 @@ PEAK_MEMORY = "peak-memory"
 def composer(settings: Settings) -> Composer:
     """What turns verdicts into decisions."""
     known, newcomer = settings.reply.status_volume, settings.reply.status_probation
-    reply = Reply({VOLUME: known, PROBATION: newcomer, POOL: settings.reply.status_pool}, settings.reply.text)
+    status = {
+        VOLUME: known,
+        PROBATION: newcomer,
+        POOL: settings.reply.status_pool,
+        OVERRIDE: settings.reply.status_override,
+    }
+    reply = Reply(status, settings.reply.text)
     return Composer(settings.topics.prefix + CONNECTIONS.name, f"sha256:{settings.config_hash()}", reply)
 
 
@@ -48,11 +60,15 @@ def partition(settings: Settings, number: int) -> Partition:
     return Partition(policy(settings, number), settings.worker.rows_per_partition)
 
 
-def replay(settings: Settings, reader: EventReader | None = None) -> Replay:
-    """All partitions of a site that has seen nothing yet; ``reader`` if several replays share what is read."""
+def replay(settings: Settings, reader: EventReader | None = None, said: Sequence[Said] = ()) -> Replay:
+    """All partitions of a site that has seen nothing yet; ``reader`` if several replays share what is read; ``said``: what
+    operators have said there, in its order."""
     numbers = range(settings.topics.partitions)
     if settings.model.detector == PEAK_MEMORY:
-        return Replay([partition(settings, number) for number in numbers], composer(settings), reader)
+        partitions, made = [partition(settings, number) for number in numbers], composer(settings)
+        book, topic = Book(said), settings.topics.prefix + EXEMPTIONS.name
+        gates = [Gate(book, own, made, topic) for own in partitions] if said else []
+        return Replay(partitions, made, reader, gates)
     from engine.analysis.second_opinion import WindowComposer, WindowPartition  # noqa: PLC0415 (river takes a second)
 
     own = composer(settings)

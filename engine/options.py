@@ -247,6 +247,7 @@ class Reply:
     )
     status_probation: str = option("4.7.501", "enhanced status for a newcomer above its share", wanted=rules.status)
     status_pool: str = option("4.7.502", "enhanced status for a newcomer in a crowd of them", wanted=rules.status)
+    status_override: str = option("4.7.503", "enhanced status for what is throttled by hand", wanted=rules.status)
 
 
 @dataclass(frozen=True, slots=True)

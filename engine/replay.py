@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from engine.policy.gate import Gate
 from engine.policy.partition import Partition
 from topics.columns.keys import partitions_of_keys
 from topics.columns.scan import LAST_TS_MS, READY, EventColumns, empty_columns, scan_lines
@@ -103,10 +104,16 @@ class Composes(Protocol):
 
 
 class Replay:
-    """Partitions fed from a file. ``partitions`` are numbered from 0."""
+    """Partitions fed from a file. ``partitions`` are numbered from 0; ``gates``: one for each, if there are overrides."""
 
-    def __init__(self, partitions: Sequence[Partition], composer: Composes, reader: EventReader | None = None) -> None:
-        self.partitions = partitions
+    def __init__(
+        self,
+        partitions: Sequence[Partition],
+        composer: Composes,
+        reader: EventReader | None = None,
+        gates: Sequence[Gate] = (),
+    ) -> None:
+        self.partitions, self.gates = partitions, gates
         self.composer = composer
         self.reader = reader or EventReader()
         self._offsets = np.zeros(len(partitions), np.int64)
@@ -143,5 +150,9 @@ class Replay:
     def _verdicts(
         self, partition: Partition, dealt: EventColumns, own: npt.NDArray[np.intp]
     ) -> Iterator[tuple[int, Decision]]:
+        if self.gates:
+            for event, decision in self.gates[partition.number].apply(dealt, 0, len(own)):
+                yield int(own[event]), decision
+            return
         for verdict in partition.apply(dealt, 0, len(own)):
             yield int(own[verdict["event"]]), self.composer.decision(verdict, partition.number)

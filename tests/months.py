@@ -12,9 +12,10 @@ from topics.columns.write import Drafts, texts, write_lines
 END_MS = 1_764_547_200_000
 
 
-def write_month(path: Path) -> Path:
-    """Write the month without its busiest relay, which sends most of it: some 60,000 events, attacks on the last day."""
-    month = Drafts(*simulate(5, END_MS, 0.01)[:6])
+def write_month(path: Path, share: float = 0.01) -> Path:
+    """Write the month without its busiest relay, which sends most of it: six million events times the ``share``, attacks on
+    the last day."""
+    month = Drafts(*simulate(5, END_MS, share)[:6])
     senders, counts = np.unique(month.high, return_counts=True)
     drafts = Drafts._make(column[month.high != senders[counts.argmax()]] for column in month)
     out = np.empty(200 * len(drafts.ts_ms), np.uint8)

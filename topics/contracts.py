@@ -72,6 +72,10 @@ EXEMPTIONS = Topic(
     "trusted relays and manual overrides; null removes",
     partitions=1,
     cleanup="compact",
+    settings=(
+        ("min.compaction.lag.ms", str(365 * DAY_MS)),  # so long the topic is the record of who did what, and why
+        ("delete.retention.ms", str(7 * DAY_MS)),  # removals, afterwards
+    ),
 )
 DEAD_LETTERS = Topic(
     "dead-letters",

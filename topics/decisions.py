@@ -3,7 +3,8 @@
 On the topic a release is a tombstone (key: the network, value: null); its header ``release`` carries the same JSON that
 NDJSON has as a line. Readers let a decision end at ``until`` by their own clock, and ignore a value whose source offset is
 lower than the one they hold for that network and partition. One event may end a throttle and begin the next: at the same
-offset a throttle stands and a release is ignored. Unknown fields are for later versions: ignore them.
+offset a throttle stands and a release is ignored. A release whose reason is "override" ends whatever came from that event or
+before: it counts as if its offset were one more. Unknown fields are for later versions: ignore them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import orjson
 DECISION_VERSION = 1
 RELEASE_HEADER = "release"
 THROTTLE, RELEASE = "throttle", "release"
+OVERRIDE = "override"  # the reason of what an operator has said
 
 
 class BadDecision(ValueError):
@@ -34,8 +36,9 @@ class Source:
 @dataclass(frozen=True, slots=True)
 class Decision:
     """``verdict`` "throttle" or "release"; ``issued``, ``until``: ms since epoch, event time; ``burst``: messages;
-    ``reason``: "volume", "probation", "pool" or "override"; ``reply``, ``evidence``: as documented in the README, empty
-    for a release; ``config``: "sha256:..." of the options that change decisions."""
+    ``reason``: "volume", "probation", "pool" or "override"; ``reply``, ``evidence``: as documented in the README; a release
+    has none of the three, unless its reason is "override": then ``evidence`` says whose. ``config``: "sha256:..." of the
+    options that change decisions."""
 
     network: str
     verdict: str
@@ -67,6 +70,8 @@ def encode_decision(decision: Decision) -> bytes:
             "reply": decision.reply,
             "evidence": decision.evidence,
         }
+    elif decision.reason:
+        fields |= {"reason": decision.reason, "evidence": decision.evidence}
     fields |= {
         "source": {
             "topic": decision.source.topic,

@@ -43,11 +43,24 @@ def _crowd_in_words(pool: dict[str, Any]) -> str:
     )
 
 
+_DONE = {"connector": "exempt", "release": "released", "throttle": "throttled"}
+
+
+def _override_in_words(override: dict[str, Any]) -> str:
+    by = f" by {override['by']}" if "by" in override else ""
+    reason = f": {override['reason']}" if "reason" in override else ""
+    return f"{override['network']} was {_DONE.get(override['action'], override['action'])}{by}{reason}"
+
+
 def in_words(decision: Decision) -> str:
     """One sentence without line break; needs nothing but the decision."""
-    if decision.verdict == RELEASE:
-        return f"{decision.network}: released, its throttle ended {_moment(decision.until)}"
     evidence = decision.evidence
+    if decision.verdict == RELEASE:
+        if "override" in evidence:
+            return f"{decision.network}: withdrawn, {_override_in_words(evidence['override'])}"
+        return f"{decision.network}: released, its throttle ended {_moment(decision.until)}"
+    if "override" in evidence:
+        return f"{decision.network}: {_override_in_words(evidence['override'])}; {_held(decision)}"
     if "within" in evidence:
         return f"{decision.network}: known here, so what holds {evidence['within']} doesn't hold it; {_held(decision)}"
     if "pool" in evidence:

@@ -20,9 +20,11 @@ from engine.analysis.moments import moment, span
 from engine.models.constants import PROBATION_DAYS, SCALE_MS, SCALE_NAMES
 from engine.models.layout import WAITING
 from engine.models.table import NO_ROW
+from engine.operating.changes import described
 from engine.policy.partition import Partition
 from engine.policy.standing import row_of, standing
 from topics.decisions import THROTTLE, Decision, encode_decision
+from topics.exemptions import EXEMPT, Override, encode_line
 from topics.keys import network_text
 from topics.words import in_words
 
@@ -72,7 +74,8 @@ class Throttle:
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """``past`` is None for a sender that the state doesn't know; ``decisions``: on this network, and on those
-    around it, up to then, oldest first; ``tripped_ms``: since when the fleet guard keeps all decisions back, if it does."""
+    around it, up to then, oldest first; ``tripped_ms``: since when the fleet guard keeps all decisions back, if it does;
+    ``overrides``: what operators have said of it, the smallest network first."""
 
     network: str
     at_ms: int
@@ -82,6 +85,12 @@ class Explanation:
     decisions: Sequence[Decision]
     config: str
     tripped_ms: int | None
+    overrides: Sequence[Override] = ()
+
+    @property
+    def exempt(self) -> bool:
+        """Whether edges let it pass whatever the model says."""
+        return any(override.kind == EXEMPT for override in self.overrides)
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -89,7 +98,8 @@ class Explanation:
         return {
             "network": self.network,
             "at": self.at_ms,
-            "throttled": throttle is not None,
+            "throttled": throttle is not None and not self.exempt,
+            "overrides": [orjson.loads(encode_line(override)) for override in self.overrides],
             "past": self.past and asdict(self.past),
             "counts": [{**asdict(found), "exceeded": found.exceeded} for found in self.weighed],
             "allowed": throttle and {"rate_per_min": throttle.rate_per_min, "burst": throttle.burst},
@@ -104,6 +114,8 @@ class Explanation:
 
     def release(self) -> str:
         """What would release the sender, or what would have it throttled."""
+        if self.exempt:
+            return "it passes in any case, by what an operator said"
         if self.throttle is None:
             return self._room()
         ends = f"ends by itself at {moment(self.throttle.until_ms)}, unless a count is above its limit by then"
@@ -133,7 +145,7 @@ class Explanation:
 
 
 def explain(partition: Partition, key: int, at_ms: int, decisions: Sequence[Decision], config: str) -> Explanation:
-    """The answer as of ``at_ms``, which must not lie before what the partition has applied. ``config``: its hash."""
+    """The model's answer as of ``at_ms``, which must not lie before what the partition has applied. ``config``: its hash."""
     number, network = row_of(partition, key), network_text(key)
     before = [decision for decision in decisions if decision.issued <= at_ms]
     told = in_force(before, at_ms)
@@ -199,12 +211,16 @@ STAGES = {
 def in_lines(found: Explanation) -> Iterator[str]:
     """The answer for people."""
     state = "not throttled" if found.throttle is None else f"throttled until {moment(found.throttle.until_ms)}"
+    if found.exempt:
+        state = f"exempt, so it passes; without that {state}"
     yield f"{found.network} at {moment(found.at_ms)}: {state}"
     if found.tripped_ms is not None:
         yield (
             f"Guard: tripped at {moment(found.tripped_ms)}, as throttles hit known senders as a rule; none is made until that "
             "is over"
         )
+    for override in found.overrides:
+        yield f"Override: {override.network} is {described(override)}"
     if found.throttle is not None:
         yield from _decision_lines(found.throttle, found.config)
     yield from _past_lines(found)

@@ -48,6 +48,10 @@ COMMANDS = {
     "plot": Command("engine.cli.plot:plot", "Draw a sender's volume, expectation, limit and decisions."),
     "compare": Command("engine.cli.compare:compare", "Compare two configurations on the same events."),
     "calibrate": Command("engine.cli.calibrate:calibrate", "Find a site's threshold from its own events and a budget."),
+    "connector": Command("engine.cli.connector:connector", "Exempt partners and relays: add, remove, list, import."),
+    "release": Command("engine.cli.ordering:release", "Let a network pass now, for a grace."),
+    "throttle": Command("engine.cli.ordering:throttle", "Hold a network to a rate by hand."),
+    "audit": Command("engine.cli.audit:audit", "Show who exempted, released or throttled what, and why."),
     "decisions": Command("engine.cli.decisions:decisions", "Follow the decisions, in words or as JSON."),
     "check": Command("engine.cli.check:check", "Check environment, configuration and cluster."),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,8 @@ from engine.cli.options import bootstrap_option, settings_from
 from engine.cli.replay import report_poison
 from engine.config import Settings
 from engine.errors import OperatorError
+from engine.operating.changes import InForce
+from engine.operating.topic import OverrideTopic
 from topics.decisions import BadDecision, Decision, decode_decision
 from topics.keys import key_of, key_of_network, key_text
 from topics.partitioner import partition_of
@@ -33,13 +36,25 @@ NO_SOURCE = "explain from what? Give files of events, or a cluster: --bootstrap 
 @bootstrap_option
 @click.option("--at", metavar="TIME", help="As of then, UTC.  [default: the last event; with a cluster: now]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of words.")
+@click.option("--verify", is_flag=True, help="Compute its decisions again from the events, and compare byte for byte.")
+@click.option(
+    "--decisions", metavar="FILE", help="With --verify and EVENTS: the decisions, NDJSON; NETWORK may be `all` then."
+)
 @click.pass_context
 def explain(ctx: click.Context, /, network: str, events: tuple[str, ...], **options: Any) -> None:
     """Say why NETWORK (an address, an IPv4 /32 or an IPv6 /64) is throttled or not.
 
     With EVENTS (NDJSON, plain or gzip) they are replayed up to --at. Without, the answer comes from a cluster: the state as
     its last checkpoint has it, and the decisions on the topic.
+
+    With --verify the events are gone through again from the beginning, those of the topic without EVENTS. A decision that isn't
+    what they lead to is told with what differs and where the input that changed or is gone must be; exit status 1 then. What
+    a site learned from old logs (`tidegate warm`) isn't on its topic, so nothing that rests on it is equal.
     """
+    if options["verify"]:
+        from engine.cli.verifying import verified
+
+        ctx.exit(verified(ctx, network, events, options))
     settings, key = settings_from(ctx, kafka_bootstrap=options["bootstrap"]), key_from(network)
     from engine import assembly
     from engine.analysis.explanation import in_lines
@@ -97,6 +112,8 @@ async def from_cluster(settings: Settings, key: int, at_ms: int | None) -> Expla
     from engine.stream.looking import partition_state
 
     decisions = await decisions_on(settings, key)
+    async with OverrideTopic(settings) as topic:
+        said, _ = await topic.read()
     number = partition_of(key_text(key).encode(), settings.topics.partitions)
     with progress(100, "state") as bar:
         partition = await partition_state(
@@ -108,7 +125,8 @@ async def from_cluster(settings: Settings, key: int, at_ms: int | None) -> Expla
         raise OperatorError(
             f"the state on the cluster is of {moment(applied_ms)} and can't go back: give EVENTS to look at an earlier time"
         )
-    return explanation.explain(partition, key, now_ms, decisions, assembly.composer(settings).config)
+    found = explanation.explain(partition, key, now_ms, decisions, assembly.composer(settings).config)
+    return replace(found, overrides=InForce(said, now_ms).covering(found.network))
 
 
 async def decisions_on(settings: Settings, key: int) -> list[Decision]:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from engine.errors import OperatorError
+from engine.replay import whole_lines
 
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -77,6 +78,17 @@ def event_files(names: Iterable[str], label: str) -> Iterator[BinaryIO]:
         for name in named:
             with event_file(name, bar) as source:
                 yield source
+
+
+def numbered_lines(name: str, label: str) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that aren't empty, with their numbers."""
+    for source in event_files([name], label):
+        number = 0
+        for text in whole_lines(source):
+            for line in text.splitlines():
+                number += 1
+                if line.strip():
+                    yield number, line
 
 
 @contextmanager

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli.files import event_files, output_file
+from engine.cli.files import event_files, numbered_lines, output_file
 from engine.cli.options import settings_from
+from engine.errors import OperatorError
 from engine.replay import Tally
+from topics.exemptions import BadExemption, Said, decode_line
 
 if TYPE_CHECKING:
     from engine.policy.partition import Partition
@@ -26,22 +28,28 @@ if TYPE_CHECKING:
     help="Deal the events to so many partitions.  [default: topics.partitions, as a worker would]",
 )
 @click.option("--sensitivity", help="Override model.sensitivity.")
+@click.option(
+    "--overrides", metavar="FILE", help="What operators said meanwhile: the lines of `tidegate audit --json`."
+)
 @click.pass_context
 def replay(
-    ctx: click.Context, events: tuple[str, ...], decisions: str, partitions: int | None, sensitivity: str | None
+    ctx: click.Context, /, events: tuple[str, ...], decisions: str, overrides: str | None, **options: Any
 ) -> None:
     """Run the engine over files of events (NDJSON, plain or gzip, - for standard input), without Kafka.
 
     The decisions are those that a worker would publish for the same events, byte for byte but for their source offsets.
     The exit status is 1 if some lines were no events: they are counted, and left out.
     """
-    settings = settings_from(ctx, topics_partitions=partitions, model_sensitivity=sensitivity)
+    settings = settings_from(ctx, topics_partitions=options["partitions"], model_sensitivity=options["sensitivity"])
     from engine import assembly
     from engine.warm import warm
     from topics.decisions import encode_decision
 
+    if overrides is not None:
+        assembly.engines_own(settings, "replay --overrides")
+    said = [] if overrides is None else overrides_from(overrides)
     warm()
-    engine = assembly.replay(settings)
+    engine = assembly.replay(settings, said=said)
     started_s = time.perf_counter()
     with output_file(decisions) as out:
         for source in event_files(events, "replay"):
@@ -50,6 +58,19 @@ def replay(
     report(engine.tally, time.perf_counter() - started_s)
     report_guard(engine.partitions)
     ctx.exit(1 if engine.tally.poison else 0)
+
+
+def overrides_from(name: str) -> list[Said]:
+    """What a file of lines says, in its order. OperatorError for a line that can't be read."""
+    found = []
+    for number, line in numbered_lines(name, "overrides"):
+        try:
+            said = decode_line(line)
+        except BadExemption as error:
+            raise OperatorError(f"{name}, line {number}: {error}: give lines of `tidegate audit --json`") from error
+        if said is not None:
+            found.append(said)
+    return found
 
 
 def report(tally: Tally, seconds: float) -> None:

@@ -52,6 +52,15 @@ class Connection:
         else:
             self.passed_recipients += 1
 
+    def pardon(self, answer: Answer) -> None:
+        """The message at work, deferred just now, passes all the same."""
+        self.answer, self.postponed = answer, False
+        self.deferred -= 1
+        self.passed += 1
+        if self.recipient:
+            self.deferred_recipients -= 1
+            self.passed_recipients += 1
+
     def event(self, mta: str) -> bytes:
         """The connection event: one JSON object."""
         deferred = self.deferred > 0 and self.passed == 0

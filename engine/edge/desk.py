@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections import deque
 
 from engine.edge.connections import Connections, Name
-from engine.edge.lookup import EXCESS, EXEMPT, STALE, UNKNOWN, UNREADABLE, WITHIN, Answer, lookup
+from engine.edge.lookup import EXCESS, EXEMPT, NO_OPINION, STALE, UNKNOWN, UNREADABLE, WITHIN, Answer, lookup
 from engine.edge.reply import Reply
 from engine.edge.table import Table
+from topics.exemptions import CLIENT, HELO
 
 WHYS = (UNKNOWN, EXEMPT, WITHIN, STALE, UNREADABLE, EXCESS)
 REMARKS = 1000
@@ -50,6 +51,19 @@ class Desk:
         if recipient and recipient != connection.recipient:
             connection.add(recipient)
         return answer
+
+    def spares(self, key: Name, client_name: str, helo_name: str, now_ms: int) -> bool:
+        """Whether what was deferred just now, on the connection ``key``, passes because of a name that the client has;
+        ``client_name``: found from its address and back again, ``helo_name``: what it says of itself."""
+        table = self.table
+        if not (table.is_name_exempt(CLIENT, client_name, now_ms) or table.is_name_exempt(HELO, helo_name, now_ms)):
+            return False
+        connection = self.connections.heard(key, "", now_ms)
+        if connection.answer is not None and connection.answer.why == EXCESS:
+            connection.pardon(NO_OPINION[EXEMPT])
+        self.answered[EXCESS] -= 1
+        self.answered[EXEMPT] += 1
+        return True
 
     def ask_once(self, ip: str, now_ms: int) -> Answer:
         """As `ask`, for protocols that name neither connection nor message: each request is a connection of one message."""

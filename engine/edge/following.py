@@ -26,7 +26,7 @@ from engine.edge.servers import now_ms
 from engine.edge.table import Table
 from topics.contracts import DECISIONS, EDGES, EXEMPTIONS
 from topics.decisions import RELEASE_HEADER, BadDecision
-from topics.exemptions import BadExemption, decode_exemption
+from topics.exemptions import CLIENT, EXEMPT, HELO, REMOVAL_HEADER, BadExemption, Override, decode_record
 
 logger = logging.getLogger(__name__)
 POLL_MS = 200
@@ -152,7 +152,7 @@ class Follower:
             if record.topic == self._decisions:
                 self._decide(record, at_ms)
             elif record.topic == self._exemptions:
-                self._exempt(record)
+                self._override(record, at_ms)
             else:
                 self._beat(record, at_ms)
         except (BadDecision, BadExemption, ValueError) as error:
@@ -166,16 +166,23 @@ class Follower:
         else:
             self._table.release(found)
 
-    def _exempt(self, record: ConsumerRecord) -> None:
-        network = network_of((record.key or b"").decode("ascii", errors="replace"))
-        if record.value is None:
-            self._table.end_exemption(network)
+    def _override(self, record: ConsumerRecord, at_ms: int) -> None:
+        removal = dict(record.headers).get(REMOVAL_HEADER)
+        said = decode_record(record.key or b"", record.value, removal, record.offset)
+        if said is None:
             return
-        exemption = decode_exemption(record.value)
-        if exemption is not None and network_of(exemption.network) != network:
-            raise BadExemption("key and network differ")
-        if exemption is not None:
-            self._table.exempt(network, exemption.until)
+        lasts = isinstance(said, Override) and said.lasts(at_ms)
+        if said.network.startswith((CLIENT, HELO)):
+            if isinstance(said, Override) and lasts:
+                self._table.exempt_name(said.network, said.until)
+            else:
+                self._table.names.pop(said.network, None)
+            return
+        network = network_of(said.network)
+        if isinstance(said, Override) and lasts and said.kind == EXEMPT:
+            self._table.exempt(network, said.until)
+        else:  # taken back, over, or a throttle by hand, which comes as a decision
+            self._table.end_exemption(network)
 
     def _beat(self, record: ConsumerRecord, at_ms: int) -> None:
         name, beat = (record.key or b"").decode(errors="replace"), orjson.loads(record.value or b"null")

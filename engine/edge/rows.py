@@ -11,7 +11,7 @@ import re
 from typing import NamedTuple
 
 from engine.edge.networks import Network, network_of, network_text
-from topics.decisions import RELEASE, THROTTLE, BadDecision, Decision, Source, decode_decision
+from topics.decisions import OVERRIDE, RELEASE, THROTTLE, BadDecision, Decision, Source, decode_decision
 
 REPLY_CODE = 451
 LAST_MS = 253_402_300_799_999
@@ -34,10 +34,11 @@ class Row(NamedTuple):
 
 
 class Release(NamedTuple):
-    """The end of a throttle. ``source`` is None if nobody said which event it came from."""
+    """The end of a throttle. ``source`` is None if nobody said which event it came from; ``ordered``: by an operator."""
 
     network: Network
     source: Source | None
+    ordered: bool = False
 
 
 def row_of(decision: Decision) -> Row:
@@ -77,7 +78,7 @@ def read_decision(key: bytes, value: bytes | None, release: bytes | None) -> Row
     if decision.verdict != RELEASE:
         raise BadDecision("a tombstone whose header is no release")
     _check_source(decision.source)
-    return Release(network, decision.source)
+    return Release(network, decision.source, decision.reason == OVERRIDE)
 
 
 def decision_key(row: Row) -> bytes:

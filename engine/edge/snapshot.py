@@ -21,6 +21,7 @@ import orjson
 
 from engine.edge.networks import network_of, network_text
 from engine.edge.table import TYPECODES, Columns, Table, empty_columns
+from topics.exemptions import CLIENT, HELO
 
 MAGIC, VERSION = b"TGEDGE\r\n", 1
 PART = struct.Struct("<II")
@@ -36,7 +37,7 @@ class BadSnapshot(ValueError):
 @dataclass(frozen=True, slots=True)
 class Header:
     """``positions``: by "topic partition", the next offset to read; ``heard_ms``: when Kafka last answered, Unix time;
-    ``sources``, ``exemptions``: as the table has them, networks as text."""
+    ``sources``, ``exemptions``: as the table has them, networks as text, names' suffixes among them."""
 
     version: int
     byteorder: str
@@ -50,7 +51,7 @@ class Header:
 def header_of(table: Table, positions: dict[str, int], heard_ms: int, rows: int) -> Header:
     """The header for ``rows`` rows of a table, once they have been taken."""
     exemptions = {network_text(network): until_ms for network, until_ms in table.exemptions.items()}
-    return Header(VERSION, sys.byteorder, heard_ms, rows, positions, table.sources, exemptions)
+    return Header(VERSION, sys.byteorder, heard_ms, rows, positions, table.sources, exemptions | table.names)
 
 
 def slices(columns: Columns, rows: int) -> Iterator[bytes]:
@@ -92,7 +93,10 @@ def restore(table: Table, header: Header, columns: Columns) -> None:
     """Fill an empty table."""
     table.restore(columns, header.sources)
     for text, until_ms in header.exemptions.items():
-        table.exempt(network_of(text), until_ms)
+        if text.startswith((CLIENT, HELO)):
+            table.exempt_name(text, until_ms)
+        else:
+            table.exempt(network_of(text), until_ms)
 
 
 def _part(octets: bytes, at: int, most: int) -> tuple[bytes, int]:

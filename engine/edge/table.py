@@ -4,8 +4,9 @@ Rows are columns of plain numbers, about 90 octets a decision, and the index hol
 garbage collector to walk. At ``capacity`` new networks are refused and counted: who isn't here is not throttled.
 
 A row ends at ``until_ms`` by the caller's clock. What is not newer is ignored: a lower source offset than the one held for
-the network and partition, or a release at the same one. A released row stays, marked by a negative ``until_ms``, until its
-time is over: a worker that replays after a crash publishes the throttle again, and must not bring it back.
+the network and partition, or a release at the same one; a release that an operator ordered counts from one offset later. A
+released row stays, marked by a negative ``until_ms``, until its time is over: a worker that replays after a crash publishes
+the throttle again, and must not bring it back.
 
 Nobody is throttled by what may be outdated: `trusted_until_ms` is moved on by whoever follows Kafka.
 """
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 
 from engine.edge.networks import Network
 from engine.edge.prefixes import Prefixes
-from engine.edge.rows import LAST_MS, Release, Row
+from engine.edge.rows import LAST_MS, LAST_OFFSET, Release, Row
 from topics.decisions import Source
 
 WORD = 0xFFFFFFFF_FFFFFFFF
@@ -69,6 +70,7 @@ class Table:
         self.columns = empty_columns()
         self.sources: list[tuple[str, int]] = []
         self.exemptions: dict[Network, int] = {}
+        self.names: dict[str, int] = {}
         self._throttled, self._exempted = Prefixes(), Prefixes()
         self._free: list[int] = []
         self._numbers: dict[tuple[str, int], int] = {}
@@ -143,7 +145,8 @@ class Table:
             return
         until_ms = self.columns.until_ms
         if release.source is not None:
-            source, offset = self._source(release.source), release.source.offset
+            source = self._source(release.source)
+            offset = min(release.source.offset + release.ordered, LAST_OFFSET)  # an order comes behind its event
             if self._is_old(place, source, offset, released=True):
                 self.ignored += 1
                 return
@@ -162,6 +165,23 @@ class Table:
         """Take an exemption back."""
         if self.exemptions.pop(network, None) is not None:
             self._exempted.remove(network)
+
+    def exempt_name(self, suffix: str, until_ms: int | None) -> None:
+        """Exempt all whose name ends so (``client:.example.com``) until a time (None: for good)."""
+        if suffix not in self.names and len(self.names) >= MOST_EXEMPTIONS:
+            self.refused += 1
+            return
+        self.names[suffix] = LAST_MS if until_ms is None else min(max(until_ms, 0), LAST_MS)
+
+    def is_name_exempt(self, kind: str, name: str, now_ms: int) -> bool:
+        """Whether a live exemption covers a name of that kind, ``client:`` or ``helo:``."""
+        left = "." + name.lower().removesuffix(".")
+        while left:
+            if self.names.get(kind + left, 0) > now_ms:
+                return True
+            _, dot, rest = left[1:].partition(".")
+            left = dot + rest
+        return False
 
     def restore(self, stored: Columns, sources: list[tuple[str, int]]) -> None:
         """Take in rows of a snapshot; of two rows of a network the newer one stays. Call it on a table without rows."""

@@ -17,13 +17,14 @@ from engine.models.constants import HOUR, PROBATION_DAYS, SCALE_MS, SCALE_NAMES,
 from engine.models.pools import pool_text
 from engine.policy.verdicts import RELEASE
 from topics import decisions
-from topics.decisions import Decision, Source
+from topics.decisions import OVERRIDE, Decision, Source
+from topics.exemptions import Override
 from topics.keys import network_text
 
 MODEL = "peak-memory/2"
 BY_LENGTH = sorted(range(SCALES), key=SCALE_MS.__getitem__)
 VOLUME, PROBATION, POOL = "volume", "probation", "pool"
-REASON_DIGITS = {VOLUME: 1, PROBATION: 2, POOL: 3}
+REASON_DIGITS = {VOLUME: 1, PROBATION: 2, POOL: 3, OVERRIDE: 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,9 @@ class Reply:
         """The reply's code, enhanced status, tag and text for a network."""
         digest = zlib.crc32(f"{network} {issued_ms}".encode()) % 10_000_000
         address = network if ":" in network else network.removesuffix("/32")
-        text = self.text.format(ip=address, network=network, retry_s=max(60, round(60 / rate_per_min)))
+        text = self.text.format(
+            ip=address, network=network, retry_s=max(60, round(60 / rate_per_min)) if rate_per_min > 0 else 3600
+        )
         return {
             "code": 451,
             "status": self.status[reason],
@@ -78,6 +81,38 @@ class Composer:
             model=MODEL,
             config=self.config,
         )
+
+    def withdrawal(self, network: str, term_ms: tuple[int, int], source: Source, override: Override) -> Decision:
+        """The end of a network's throttle because of an override; ``term_ms``: now, and when it would have ended."""
+        said = {"override": _override_evidence(override)}
+        issued_ms, until_ms = term_ms
+        return Decision(
+            network, decisions.RELEASE, issued_ms, until_ms, 0.0, 0.0, OVERRIDE, {}, said, source, MODEL, self.config
+        )
+
+    def by_hand(self, override: Override, source: Source) -> Decision:
+        """The throttle that an operator wants."""
+        network, issued_ms, rate_per_min = override.network, override.created, round(override.rate_per_min, 6)
+        return Decision(
+            network=network,
+            verdict=decisions.THROTTLE,
+            issued=issued_ms,
+            until=override.until or issued_ms,
+            rate_per_min=rate_per_min,
+            burst=round(override.burst, 3),
+            reason=OVERRIDE,
+            reply=self.reply.compose(network, OVERRIDE, issued_ms, rate_per_min),
+            evidence={"override": _override_evidence(override)},
+            source=source,
+            model=MODEL,
+            config=self.config,
+        )
+
+
+def _override_evidence(override: Override) -> dict[str, Any]:
+    """Who wanted it, and why."""
+    names = ("network", "action", "created", "owner", "reason", "by")
+    return {name: getattr(override, name) for name in names if getattr(override, name) != ""}
 
 
 def _reason(verdict: Any) -> str:

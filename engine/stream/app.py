@@ -22,12 +22,13 @@ from engine.assembly import composer
 from engine.config import Settings, load_settings
 from engine.models.layout import BYTES_A_ROW, table_bytes
 from engine.stream.engine import Engine
+from engine.stream.overriding import OverrideReader
 from engine.stream.publisher import Publisher
 from engine.stream.shards import Shards
 from engine.stream.status import StatusWriter
 from engine.stream.transport import Transport
 from engine.warm import warm
-from topics.contracts import CONNECTIONS, DEAD_LETTERS, DECISIONS, STATE
+from topics.contracts import CONNECTIONS, DEAD_LETTERS, DECISIONS, EXEMPTIONS, STATE
 
 logger = get_logger(__name__)
 STREAM_BUFFER_BLOCKS = 4
@@ -78,7 +79,9 @@ class Tidegate(faust.App):
         self.publisher = Publisher(prefix + DECISIONS.name, prefix + DEAD_LETTERS.name, self.client_options, self.fail)
         topics = (prefix + CONNECTIONS.name, prefix + STATE.name)
         self.shards = Shards(settings, topics, self.publisher.settled, self.fail)
-        self.engine = Engine(self.shards, self.publisher, composer(settings), self._first_offset)
+        exemptions = prefix + EXEMPTIONS.name
+        self.engine = Engine(self.shards, self.publisher, composer(settings), self._first_offset, exemptions)
+        self.overrides = OverrideReader(exemptions, self.client_options, self.engine)
         self.status = StatusWriter(self.engine, settings)
 
     def _new_transport(self) -> Transport:
@@ -92,9 +95,11 @@ class Tidegate(faust.App):
         logger.info("a partition has %s slots x %d bytes, %.0f MB when full", f"{rows:,}", BYTES_A_ROW, size_mb)
 
     async def on_start(self) -> None:
-        """Connect the publisher before the first block can come."""
+        """Connect the publisher, and know all overrides, before the first block can come."""
         await super().on_start()
         await self.publisher.start()
+        await self.overrides.catch_up()
+        self.add_future(self.overrides.run())
         self.add_future(self.shards.run())
         self.add_future(self.status.run())
 

@@ -8,13 +8,16 @@ decision isn't on its way.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from mode import get_logger
 
+from engine.policy.book import KEPT_MS, Book
 from engine.policy.compose import Composer
+from engine.policy.gate import Gate
 from engine.policy.partition import Partition
 from engine.stream.blocks import Block
 from engine.stream.publisher import Publisher
@@ -24,7 +27,8 @@ from engine.stream.shards import Shards
 from engine.stream.unpacking import Unpacked
 from topics.columns.scan import EventColumns
 from topics.columns.slow import Poison, settle
-from topics.decisions import Source
+from topics.contracts import EXEMPTIONS
+from topics.decisions import RELEASE, THROTTLE, Decision, Source
 
 logger = get_logger(__name__)
 
@@ -43,6 +47,8 @@ class Flow:
     deleted: int = 0
     throttles: int = 0
     releases: int = 0
+    withheld: int = 0
+    withdrawn: int = 0
     busy_s: float = 0.0
 
 
@@ -61,14 +67,22 @@ def tell_guard(partition: Partition, trips: int, tripped_ms: int | None) -> None
 
 
 class Engine:
-    """Applies blocks to their shards. ``first_offset`` asks the broker for the first offset that a partition still has."""
+    """Applies blocks to their shards. ``first_offset`` asks the broker for the first offset that a partition still has;
+    ``exemptions``: the topic of the overrides, which stand in ``book``."""
 
     def __init__(
-        self, shards: Shards, publisher: Publisher, composer: Composer, first_offset: Callable[[int], Awaitable[int]]
+        self,
+        shards: Shards,
+        publisher: Publisher,
+        composer: Composer,
+        first_offset: Callable[[int], Awaitable[int]],
+        exemptions: str = EXEMPTIONS.name,
     ) -> None:
         self.shards, self.publisher, self.composer = shards, publisher, composer
         self.flow = Flow()
-        self._first_offset = first_offset
+        self.book = Book(kept_ms=KEPT_MS)
+        self._first_offset, self._exemptions = first_offset, exemptions
+        self._gates: WeakKeyDictionary[Shard, Gate] = WeakKeyDictionary()
 
     async def take(self, reading: Reading) -> None:
         """Apply a block, unless its partition has gone or all of it was applied before."""
@@ -76,6 +90,37 @@ class Engine:
             await self._take(reading)
         finally:
             WORKSPACES.give_back(reading.workspace)
+
+    async def override(self, networks: Sequence[str]) -> None:
+        """What was said of these networks is in the book now: withdraw at once what it covers, on all partitions; on those
+        that are new here, what all overrides cover."""
+        for shard in self.shards:
+            new = shard not in self._gates
+            if shard.closing or not (networks or new):
+                continue
+            async with shard.applying:
+                gate = self._gate(shard)
+                decisions = gate.anew() if new else gate.at_once(networks)
+            await self._publish(gate, decisions)
+
+    def _gate(self, shard: Shard) -> Gate:
+        gate = self._gates.get(shard)
+        if gate is None:
+            gate = self._gates[shard] = Gate(self.book, shard.partition, self.composer, self._exemptions)
+        return gate
+
+    async def _publish(self, gate: Gate, decisions: Iterable[Decision]) -> None:
+        """Publish as they are made; time that this waits is no work."""
+        withheld, withdrawn, started_s = gate.withheld, gate.withdrawn, time.perf_counter()
+        for decision in decisions:
+            self.flow.busy_s += time.perf_counter() - started_s
+            self.flow.throttles += decision.verdict == THROTTLE
+            self.flow.releases += decision.verdict == RELEASE
+            await self.publisher.publish(decision)
+            started_s = time.perf_counter()
+        self.flow.busy_s += time.perf_counter() - started_s
+        self.flow.withheld += gate.withheld - withheld
+        self.flow.withdrawn += gate.withdrawn - withdrawn
 
     async def _take(self, reading: Reading) -> None:
         block = reading.block
@@ -107,8 +152,13 @@ class Engine:
         partition, applied = shard.partition, shard.partition.applied_offset
         block, unpacked, columns, count = reading.block, reading.unpacked, reading.columns, reading.count
         settled = settle(columns, count, lambda i: unpacked.value(columns, i))
+        self.flow.busy_s += time.perf_counter() - started_s
+        new = shard not in self._gates
+        gate = self._gate(shard)
+        if new:
+            await self._publish(gate, gate.anew())
         trips, tripped_ms = partition.trips, partition.tripped_ms
-        verdicts = partition.apply(columns, 0, count)
+        await self._publish(gate, (decision for _, decision in gate.apply(columns, 0, count)))
         tell_guard(partition, trips, tripped_ms)
         poison = [found for found in settled.poison if columns.offset[found.event] > applied]
         unreadable = np.flatnonzero((unpacked.batches["sound"] == 0) & (unpacked.batches["last_offset"] > applied))
@@ -116,12 +166,6 @@ class Engine:
         self.flow.blocks += 1
         self.flow.records += count
         self.flow.slow += settled.slow
-        self.flow.busy_s += time.perf_counter() - started_s
-        for verdict in verdicts:
-            decision = self.composer.decision(verdict, block.partition)
-            self.flow.throttles += decision.verdict == "throttle"
-            self.flow.releases += decision.verdict == "release"
-            await self.publisher.publish(decision)
         await self._bury(unpacked, columns, poison, unreadable.tolist())
 
     async def _bury(

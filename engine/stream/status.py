@@ -47,6 +47,8 @@ def status_of(engine: Engine) -> dict[str, Any]:
             "deleted": flow.deleted,
             "throttles": flow.throttles,
             "releases": flow.releases,
+            "withheld": flow.withheld,
+            "withdrawn": flow.withdrawn,
             "busy_s": round(flow.busy_s, 4),
             "cpu_s": round(time.process_time(), 4),
             "rss_most_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,

@@ -120,3 +120,35 @@ def test_what_nobody_reports_is_forgotten() -> None:
     silent.heard("k", "203.0.113.9", NOW_MS)
     silent.end_quiet(NOW_MS + QUIET_MS)
     assert (len(silent), silent.take_ended(10), silent.dropped) == (0, [], 0)
+
+
+def named(ip: str, instance: str, client_name: str, helo_name: str) -> bytes:
+    names = f"client_name={client_name}\nhelo_name={helo_name}\n".encode()
+    return request(ip, 25, instance).replace(b"instance=", names + b"instance=", 1)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "client_name", "helo_name", "passes"),
+    [
+        ("client:.example.com", "mx1.example.com", "x", True),
+        ("client:.example.com", "Example.COM.", "x", True),
+        ("client:.example.com", "mx1.badexample.com", "x", False),
+        ("client:.example.com", "unknown", "mx1.example.com", False),
+        ("client:.example.com", "", "", False),
+        ("helo:.mx.example.com", "unknown", "a.mx.example.com", True),
+        ("helo:.mx.example.com", "a.mx.example.com", "example.com", False),
+    ],
+)
+def test_an_exempt_name_passes_where_its_address_would_be_deferred(
+    desk: Desk, suffix: str, client_name: str, helo_name: str, passes: bool
+) -> None:
+    desk.table.exempt_name(suffix, NOW_MS + 1)
+    session = PolicySession(desk)
+    replies = [
+        session.receive(named("192.0.2.7", instance, client_name, helo_name), NOW_MS) for instance in ("1", "2", "2")
+    ]
+    assert [reply.startswith(b"action=DUNNO") for reply in replies] == [True, passes, passes]
+    session.close()
+    (event,) = events(desk)
+    assert (event.messages, event.outcome) == ((2, "accepted") if passes else (1, "accepted"))
+    assert session.receive(named("192.0.2.7", "3", client_name, helo_name), NOW_MS + 1).startswith(b"action=451")

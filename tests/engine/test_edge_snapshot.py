@@ -41,6 +41,7 @@ def table(rows: int) -> Table:
         made.put(row(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}/32", number), NOW_MS)
     made.put(row("2001:db8::/32"), NOW_MS)
     made.exempt(network_of("10.0.0.3/32"), None)
+    made.exempt_name("client:.example.com", NOW_MS + 60_000)
     return made
 
 
@@ -67,6 +68,7 @@ def test_a_table_comes_back_as_it_was() -> None:
     back.trusted_until_ms = made.trusted_until_ms
     assert (header.positions, header.heard_ms, len(back)) == (POSITIONS, NOW_MS, len(made))
     assert answers(back, IPS) == answers(made, IPS)
+    assert (back.exemptions, back.names) == (made.exemptions, made.names)
     assert answers(back, ["10.0.0.0"])[0].why == EXCESS  # type: ignore[attr-defined]
     back.put(row("10.0.0.1/32", 1), NOW_MS)
     assert answers(back, ["10.0.0.1"])[0].why == UNKNOWN  # type: ignore[attr-defined]

@@ -29,7 +29,7 @@ network, source = (
 )
 ACTS = st.one_of(
     st.tuples(st.just("put"), network, st.integers(1, 4000), rate, burst, source),
-    st.tuples(st.just("release"), network, st.none() | source),
+    st.tuples(st.just("release"), network, st.none() | source, st.booleans()),
     st.tuples(st.just("exempt"), network, st.none() | st.integers(1, 4000)),
     st.tuples(st.just("end"), network),
     st.tuples(st.just("edges"), st.integers(1, 3)),
@@ -52,10 +52,10 @@ class Pair:
         held = Held(until_ms, rate, burst, (source.topic, source.partition), source.offset, False, 0, 0)
         self.plain.put(net, held, self.now_ms)
 
-    def release(self, net: str, source: Source | None) -> None:
-        self.table.release(Release(network_of(net), source))
+    def release(self, net: str, source: Source | None, ordered: bool) -> None:
+        self.table.release(Release(network_of(net), source, ordered))
         came = None if source is None else (source.topic, source.partition)
-        self.plain.release(net, came, source.offset if source else 0, self.now_ms)
+        self.plain.release(net, came, source.offset if source else 0, self.now_ms, ordered=ordered)
 
     def exempt(self, net: str, lasts_ms: int | None) -> None:
         until_ms = None if lasts_ms is None else self.now_ms + lasts_ms

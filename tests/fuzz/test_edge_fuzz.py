@@ -24,7 +24,7 @@ from tests.golden.scenes import DECISIONS
 from tests.golden.test_edge_transcripts import NAMES, sent
 from tests.golden.transcripts import NOW_MS, SESSIONS, ZONE, golden_desk, session_of
 from topics.decisions import BadDecision
-from topics.exemptions import decode_exemption
+from topics.exemptions import EXEMPT, BadExemption, Override, decode_line, decode_record, encode_line
 
 LIMIT = 200_000
 
@@ -159,13 +159,20 @@ def test_any_decision_is_taken_whole_or_left_out(octets: bytes, where: str) -> N
         table.release(found)
 
 
-@given(
-    odd_decisions() | JSON.map(lambda value: json.dumps({"kind": "exempt", "network": value, "until": value}).encode())
-)
-def test_any_exemption_is_taken_whole_or_left_out(octets: bytes) -> None:
-    try:
-        exemption = decode_exemption(octets)
-        if exemption is not None:
-            Table(10).exempt(network_of(exemption.network), exemption.until)
-    except ValueError:
-        pass
+ODD_OVERRIDES = st.fixed_dictionaries(
+    {"kind": st.sampled_from(["exempt", "throttle", "exempt-name"]) | JSON, "network": st.just("192.0.2.0/24") | JSON},
+    optional=dict.fromkeys(("name", "until", "created", "owner", "by", "rate_per_min", "burst", "offset"), JSON),
+).map(lambda fields: json.dumps(fields).encode())
+
+
+@given(odd_decisions() | ODD_OVERRIDES, st.sampled_from([b"192.0.2.0/24", b"helo:.example.com", b"\xff", b"::1"]))
+def test_any_override_is_taken_whole_or_left_out(octets: bytes, key: bytes) -> None:
+    for value, removal in ((octets, None), (None, octets)):
+        try:
+            said = decode_record(key, value, removal, 7)
+        except BadExemption:
+            continue
+        if isinstance(said, Override) and said.kind == EXEMPT:
+            Table(10).exempt(network_of(said.network), said.until)
+        if said is not None:
+            assert decode_line(encode_line(said)) == said

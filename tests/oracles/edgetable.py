@@ -43,12 +43,15 @@ class PlainTable:
             held.tokens, held.filled_ms = there.tokens, there.filled_ms
         self.held[net] = held
 
-    def release(self, network: str, source: tuple[str, int] | None, offset: int, now_ms: int) -> None:
+    def release(
+        self, network: str, source: tuple[str, int] | None, offset: int, now_ms: int, *, ordered: bool = False
+    ) -> None:
         self.forget(now_ms)
         there = self.held.get(ipaddress.ip_network(network))
         if there is None:
             return
         if source is not None:
+            offset += ordered
             if source == there.source and (offset < there.offset or (offset == there.offset and not there.released)):
                 return
             there.source, there.offset = source, offset

@@ -17,6 +17,7 @@ from tests.simulation.batches import ABORT, COMMIT, marker, placed, records_in, 
 from tests.simulation.source import SourceTopic
 from topics.changelog import HEAD, SITE_KEY
 from topics.columns.batchwrite import ColumnBatch
+from topics.exemptions import Override
 
 APPLIED_AT = HEAD.size  # a site record begins with its applied offset
 
@@ -100,7 +101,8 @@ class StateLog:
 
 class Cluster:
     """All of it. ``committed``: the group's next offsets; ``decisions``, ``letters``: (key, value, headers) in order;
-    ``seen``: what has happened, by name."""
+    ``orders``: what operators have said; ``seen``: what has
+    happened, by name."""
 
     def __init__(self, source: SourceTopic, partitions: int) -> None:
         self.source = source
@@ -108,6 +110,7 @@ class Cluster:
         self.committed = [0] * partitions
         self.decisions: list[tuple[bytes | None, bytes | None, dict[str, bytes]]] = []
         self.letters: list[bytes] = []
+        self.orders: list[Override] = []
         self.seen: Counter[str] = Counter()
         self._transactional: dict[str, Transactional] = {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from math import isfinite
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.simulation.judging import (
     state_differences,
 )
 from tests.simulation.source import SourceTopic
+from topics.exemptions import CONNECTOR, EXEMPT, Override
 
 
 def topic(seed: int) -> SourceTopic:
@@ -88,13 +90,13 @@ def test_an_empty_partition_is_the_oracles_before_its_first_record_and_not_after
 def test_missing_changed_and_invented_decisions_are_told() -> None:
     oracle = oracle_of(topic(2), 1.0, 1024)
     said = [published(decided) for decided in oracle.decisions.values()]
-    assert decision_differences(said, oracle, Counter()) == []
-    assert any("never published" in line for line in decision_differences(said[1:], oracle, Counter()))
+    assert decision_differences(said, oracle, [], Counter()) == []
+    assert any("never published" in line for line in decision_differences(said[1:], oracle, [], Counter()))
     key, value, headers = next(record for record in said if record[1] is not None)
     changed = (key, orjson.dumps({**orjson.loads(value or b""), "until": 1}), headers)
-    assert any("until: 1, not" in line for line in decision_differences([*said, changed], oracle, Counter()))
+    assert any("until: 1, not" in line for line in decision_differences([*said, changed], oracle, [], Counter()))
     invented = (key, orjson.dumps({**orjson.loads(value or b""), "network": "192.0.2.250/32"}), headers)
-    assert any("nobody decided" in line for line in decision_differences([*said, invented], oracle, Counter()))
+    assert any("nobody decided" in line for line in decision_differences([*said, invented], oracle, [], Counter()))
 
 
 def heard(*sequence: tuple[str, int]) -> tuple[str, ContractReader]:
@@ -111,3 +113,20 @@ def test_a_reader_ignores_what_is_older_and_a_release_that_the_same_event_took_b
     assert (told, reader.ignored, reader.stale) == ("throttle", 1, 1)
     told, reader = heard(("throttle", 3), ("throttle", 3), ("release", 7))
     assert (told, reader.ignored, reader.stale) == ("release", 0, 0)
+
+
+def test_what_operators_ordered_is_asked_for_and_nothing_else_is_let_go() -> None:
+    oracle = oracle_of(topic(2), 1.0, 1024)
+    said = [published(decided) for decided in oracle.decisions.values()]
+    at = max(i for i, record in enumerate(said) if record[1] is not None)
+    key, value, _ = said[at]
+    fields = orjson.loads(value or b"")
+    order = Override(fields["network"], EXEMPT, CONNECTOR, 0, None)
+    withdrawn = (key, None, {"release": orjson.dumps({**fields, "verdict": "release", "reason": "override"})})
+    told = [*said[:at], withdrawn, *said[at + 1 :]]
+    assert decision_differences(told, oracle, [order], Counter()) == []
+    assert any("nobody ordered" in line for line in decision_differences(told, oracle, [], Counter()))
+    held = [*said[:at], (key, orjson.dumps({**fields, "until": 1 << 60}), {})]
+    assert any("which is exempt" in line for line in decision_differences(held, oracle, [order], Counter()))
+    elsewhere = replace(order, network="203.0.113.0/24")
+    assert any("nobody ordered" in line for line in decision_differences(told, oracle, [elsewhere], Counter()))

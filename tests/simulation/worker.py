@@ -75,6 +75,7 @@ class SimulatedWorker:
         self._context.run(NETWORK.set, network)
         self._draw = network.draw("worker")
         self._blocks: asyncio.Queue[Future[Reading]] = asyncio.Queue(STREAM_BUFFER_BLOCKS)
+        self._orders_read = 0
         self._fetching: dict[int, asyncio.Task[None]] = {}
         self.app = create_app(settings)
         self.app.loop = asyncio.get_running_loop()
@@ -102,9 +103,24 @@ class SimulatedWorker:
     async def start(self) -> None:
         """Everything but the group."""
         await self.spawn(self.app.publisher.start())
+        self._read_orders()
+        self.spawn(self._follow_orders())
         self.spawn(self.app.shards.run())
         self.spawn(self._agent())
         self.spawn(self._commit())
+
+    def _read_orders(self) -> list[str]:
+        """Put what operators have said since the last time into the book; the networks."""
+        new = self.network.cluster.orders[self._orders_read :]
+        self._orders_read += len(new)
+        return [network for network in map(self.app.engine.book.take, new) if network is not None]
+
+    async def _follow_orders(self) -> None:
+        draw = self.network.draw("orders")
+        while True:
+            await self.network.pause(draw)
+            await self.app.engine.override(self._read_orders())
+            await asyncio.sleep(draw.choice((0.01, 0.2, 1.0)))
 
     async def revoke(self) -> None:
         """All partitions are taken away, as an eager rebalance does."""
@@ -160,6 +176,9 @@ class SimulatedWorker:
         cluster, draw = self.network.cluster, self.network.draw(f"fetch/{tp.partition}")
         await self.network.pause(draw)
         position = cluster.committed[tp.partition]
+        for shard in self.app.shards:  # one that was given up may have less than what others have committed since
+            if shard.partition.number == tp.partition:
+                position = min(position, shard.partition.applied_offset + 1)
         while True:
             if draw.random() < self.network.trouble["rewind"]:
                 position = draw.randint(0, position)

@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections import Counter
 from dataclasses import replace
+from ipaddress import ip_network
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -21,12 +22,14 @@ from engine.config import Settings, load_settings
 from engine.models.knob import threshold_of
 from engine.policy.partition import Partition
 from engine.stream import changelog, publisher, shard
+from tests.laws.sequences import HOUR_MS, START_MS
 from tests.simulation.clients import NETWORK, Network, SimulatedConsumer, SimulatedProducer
 from tests.simulation.clock import simulate
 from tests.simulation.cluster import Cluster
 from tests.simulation.judging import decision_differences, oracle_of, replay_of, state_differences
 from tests.simulation.source import SourceTopic
 from tests.simulation.worker import SimulatedWorker
+from topics.exemptions import CONNECTOR, EXEMPT, Override
 
 MOST_S = 300.0
 MOST_WORKERS = 3
@@ -87,6 +90,7 @@ class World:
             await self.join()
         await self.rebalance()
         arrivals = asyncio.create_task(self._arrive())
+        ordering = asyncio.create_task(self._order())
         for _ in range(self.draw.randint(2, 8)):
             await asyncio.sleep(self.draw.expovariate(1 / 0.4))
             await self._bury_the_dead()
@@ -94,6 +98,7 @@ class World:
             self.cluster.seen[happening.__name__] += 1
             await happening()
         await arrivals
+        await ordering
         await self._calm_down()
         await self._finish()
 
@@ -227,6 +232,21 @@ class World:
             if draw.random() < 0.5:
                 await asyncio.sleep(draw.expovariate(1 / pace_s))
 
+    async def _order(self) -> None:
+        """Operators exempt networks around senders, in force from some moment of event time on."""
+        draw = random.Random(f"{self.seed}/orders")
+        keys = [
+            record.key for partition in self.cluster.source.partitions for _, record in partition.records if record.key
+        ]
+        for _ in range(draw.choice((0, 0, 1, 2, 4)) if keys else 0):
+            await asyncio.sleep(draw.expovariate(1 / 0.5))
+            network = ip_network(draw.choice(keys).decode())
+            length = draw.choice((8, 16, 24, 32)) if network.version == 4 else draw.choice((32, 48, 64))
+            created = START_MS + draw.randrange(draw.choice((1, 10, 2000)) * HOUR_MS)
+            place = str(network.supernet(new_prefix=length))
+            self.cluster.orders.append(Override(place, EXEMPT, CONNECTOR, created, None))
+            self.cluster.seen["orders"] += 1
+
     async def _calm_down(self) -> None:
         """No more faults; those under way come out, zombies die, and somebody owns everything."""
         self._slow, self._trouble = (0.0,), CALM
@@ -265,7 +285,7 @@ class World:
                 f"partition {number} ends at {said}, not {partition.last_offset}"
             )
         oracle = oracle_of(self.cluster.source, threshold_of(self.settings.model.budget_percent), self._rows)
-        differences = decision_differences(self.cluster.decisions, oracle, self.cluster.seen)
+        differences = decision_differences(self.cluster.decisions, oracle, self.cluster.orders, self.cluster.seen)
         assert not differences, "\n".join(differences[:10])
         self.cluster.seen["decisions"] += len(oracle.decisions)
         self.cluster.seen["decisions repeated"] += len(self.cluster.decisions) - len(oracle.decisions)

@@ -96,6 +96,11 @@ def test_a_cluster_explains_and_draws_as_the_file_does_but_cannot_go_back(
     drawn = [cluster.said("plot", network, "--from", source, "--out", "-") for source in ("topic", str(month))]
     assert drawn[0] == drawn[1]
     assert b"<svg" in drawn[0]
+    verified = cluster.said("explain", network, "--verify")
+    count, _, of = (
+        verified.decode().partition(" decisions are what the events lead to, byte for byte")[0].partition(" of ")
+    )
+    assert count == of > "0"
     refused = cluster.tidegate("explain", network, "--at", "2025-11-01")
     assert refused[0] == 2
     assert b"can't go back: give EVENTS" in refused[2]

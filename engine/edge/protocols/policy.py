@@ -7,7 +7,8 @@ one client at a time over one policy connection, so another client on it means t
 
 Six of about 30 attributes count, and Postfix sends them in the same order each time: the order becomes a regular expression,
 which checks that a request is whole and takes it apart at once, in a microsecond. Requests in another order, in pieces or
-several at a time are taken apart line by line, in five. Values can't contain line breaks.
+several at a time are taken apart line by line, in five. Values can't contain line breaks. Two more attributes, the client's
+names, are read where names are exempt and a message would be deferred.
 """
 
 from __future__ import annotations
@@ -43,6 +44,12 @@ def _shape(lines: list[bytes]) -> Shape:
     return _shapes.get(names, _no_shape)
 
 
+def _client_names(request: bytes) -> tuple[str, str]:
+    """The client's name, found from its address and back again ("unknown" without one), and what it says of itself."""
+    said = dict(line.partition(b"=")[::2] for line in request.split(b"\n"))
+    return said.get(b"client_name", b"").decode("latin-1"), said.get(b"helo_name", b"").decode("latin-1")
+
+
 class PolicySession(Session):
     """The conversation with one smtpd process."""
 
@@ -55,7 +62,7 @@ class PolicySession(Session):
         """Whole requests are answered in order; nearly always it is one, in one piece."""
         if not self._rest and len(octets) <= self.limit:
             found = self._shape(octets)
-            if found is not None and (reply := self._refer(found.groups(), now_ms)):
+            if found is not None and (reply := self._refer(octets, found.groups(), now_ms)):
                 return reply
         octets = self._rest + octets
         out, at = b"", 0
@@ -83,10 +90,10 @@ class PolicySession(Session):
         given = dict(line.partition(b"=")[::2] for line in reversed(lines))  # of several the first counts
         if KIND not in lines:
             return b""
-        return self._refer([given.get(name, b"") for name in WANTED], now_ms)
+        return self._refer(request, [given.get(name, b"") for name in WANTED], now_ms)
 
-    def _refer(self, values: Sequence[bytes], now_ms: int) -> bytes:
-        """The desk's answer to the values of `WANTED`; nothing without an address."""
+    def _refer(self, request: bytes, values: Sequence[bytes], now_ms: int) -> bytes:
+        """The desk's answer to a request with these values of `WANTED`; nothing without an address."""
         state, recipient, address, instance, port = values
         desk, ip = self.desk, address.decode("latin-1")
         if not ip:
@@ -97,6 +104,6 @@ class PolicySession(Session):
             self._key = key
         greeted = state in NO_MESSAGE_YET
         answer = desk.greet(key, ip, now_ms) if greeted else desk.ask(key, ip, instance, recipient, now_ms)
-        if answer.why != EXCESS:
+        if answer.why != EXCESS or (desk.table.names and desk.spares(key, *_client_names(request), now_ms)):
             return DUNNO
         return f"action={desk.reply.line(answer, ip)}\n\n".encode()

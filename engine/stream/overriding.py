@@ -1,0 +1,84 @@
+"""A worker reads the operators' overrides, all of them, beside its partitions: first to the end, then for ever.
+
+No block is applied before the topic has been read once, or a worker that restarts would publish what was withdrawn. Each
+worker reads everything, in no group, and waits for a cluster that is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from mode import get_logger
+
+from engine.stream.engine import Engine
+from topics.exemptions import REMOVAL_HEADER, BadExemption, Override, decode_record
+
+logger = get_logger(__name__)
+POLL_MS = 200
+MOST_AT_ONCE = 10_000
+AGAIN_S = 1.0
+
+
+class OverrideReader:
+    """Keeps the engine's book up to ``topic``, and has the engine withdraw what is covered."""
+
+    def __init__(self, topic: str, options: dict[str, Any], engine: Engine) -> None:
+        self.position = 0
+        self._tp, self._options, self._engine = TopicPartition(topic, 0), options, engine
+
+    async def catch_up(self) -> None:
+        """Read to the end that the topic has now, however long the cluster is away."""
+        while not await self._reading(follow=False):  # noqa: ASYNC110 (nobody tells when it is back)
+            await asyncio.sleep(AGAIN_S)
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            await self._reading(follow=True)
+            await asyncio.sleep(AGAIN_S)
+
+    async def _reading(self, *, follow: bool) -> bool:
+        """Whether the topic could be read to its end; goes on as long as it can if ``follow``."""
+        consumer = AIOKafkaConsumer(
+            auto_offset_reset="earliest", max_poll_records=MOST_AT_ONCE, enable_auto_commit=False, **self._options
+        )
+        try:
+            await consumer.start()
+            consumer.assign([self._tp])
+            consumer.seek(self._tp, self.position)
+            end = (await consumer.end_offsets([self._tp]))[self._tp]
+            while follow or await consumer.position(self._tp) < end:
+                await self._take(await consumer.getmany(self._tp, timeout_ms=POLL_MS), follow=follow)
+                self.position = await consumer.position(self._tp)
+        except (KafkaError, OSError, TimeoutError) as error:
+            logger.warning("overrides can't be read, trying again: %s", str(error) or type(error).__name__)
+            return False
+        finally:
+            with contextlib.suppress(KafkaError, OSError, TimeoutError):
+                await consumer.stop()
+        return True
+
+    async def _take(self, fetched: dict[TopicPartition, list[Any]], *, follow: bool) -> None:
+        """Put records into the book; while following, with or without news, have the engine act on them."""
+        networks: dict[str, None] = {}
+        for record in (record for records in fetched.values() for record in records):
+            try:
+                removal = dict(record.headers).get(REMOVAL_HEADER)
+                said = decode_record(record.key or b"", record.value, removal, record.offset)
+            except BadExemption as error:
+                logger.warning("override at %d is left out: %s", record.offset, error)
+                continue
+            if said is not None and not said.created:
+                said = replace(said, created=max(0, record.timestamp))
+            network = None if said is None else self._engine.book.take(said)
+            if network is not None and isinstance(said, Override):
+                networks[network] = None
+            elif network is not None:  # it ends by event time
+                networks.pop(network, None)
+        if follow:
+            await self._engine.override(list(networks))

@@ -1,0 +1,118 @@
+"""The override's wire: written and read back, old values still understood, whatever is wrong said in one line."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from topics.exemptions import (
+    CONNECTOR,
+    EXEMPT,
+    EXEMPT_NAME,
+    RELEASE,
+    THROTTLE,
+    THROTTLED,
+    BadExemption,
+    Override,
+    Removal,
+    Said,
+    canonical,
+    canonical_name,
+    decode_line,
+    decode_override,
+    decode_record,
+    encode_line,
+    encode_override,
+    encode_removal,
+)
+
+MOMENTS = st.integers(0, 1 << 42)
+TEXTS = st.text(max_size=20)
+OVERRIDES = st.builds(
+    Override,
+    st.sampled_from(["192.0.2.0/24", "0.0.0.0/0", "2001:db8::/32", "cafe::/16", "::/0", "2001:db8::1/128"]),
+    st.just(EXEMPT),
+    st.sampled_from([CONNECTOR, RELEASE]),
+    MOMENTS,
+    st.none() | MOMENTS,
+    owner=TEXTS,
+    reason=TEXTS,
+    by=TEXTS,
+    relay=TEXTS,
+)
+THROTTLES = st.builds(
+    Override,
+    st.just("192.0.2.7/32"),
+    st.just(THROTTLE),
+    st.just(THROTTLED),
+    MOMENTS,
+    MOMENTS,
+    rate_per_min=st.floats(0, 1e9),
+    burst=st.floats(0, 1e9),
+)
+NAMES = st.builds(Override, st.just("helo:.example.com"), st.just(EXEMPT_NAME), st.just(CONNECTOR), MOMENTS, st.none())
+REMOVALS = st.builds(Removal, st.sampled_from(["192.0.2.0/24", "client:.example.com"]), MOMENTS, TEXTS, TEXTS)
+
+
+@given(OVERRIDES | THROTTLES | NAMES | REMOVALS, st.integers(-1, 9))
+def test_what_was_said_is_read_back(said: Said, offset: int) -> None:
+    value = encode_override(said) if isinstance(said, Override) else None
+    removal = encode_removal(said) if isinstance(said, Removal) else None
+    read = decode_record(said.network.encode(), value, removal, offset)
+    assert read == type(said)(**{name: getattr(said, name) for name in said.__slots__} | {"offset": offset})
+    assert read is not None
+    assert decode_line(encode_line(read)) == read
+
+
+def test_a_value_that_says_no_more_than_it_must_is_an_exemption() -> None:
+    value = orjson.dumps({"network": "192.0.2.0/24", "kind": "exempt", "v": 1})
+    assert decode_override(value) == Override("192.0.2.0/24", EXEMPT, CONNECTOR, 0, None)
+    assert decode_record(b"192.0.2.0/24", None, None) == Removal("192.0.2.0/24", 0)
+
+
+def test_kinds_and_fields_of_later_versions_are_left_alone() -> None:
+    assert decode_override(b'{"kind": "later", "network": 7}') is None
+    assert decode_override(b'{"kind": "exempt", "network": "192.0.2.0/24", "until": 9, "later": []}') is not None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"", b"[]", b"7", b"{}", b'{"kind": 7}', b'{"kind": "exempt"}', b'{"kind": "exempt", "network": 7}',
+        b'{"kind": "exempt", "network": "192.0.2.1/24"}', b'{"kind": "exempt", "network": "here"}',
+        b'{"kind": "exempt", "network": "192.0.2.0/24", "until": "soon"}',
+        b'{"kind": "exempt", "network": "192.0.2.0/24", "until": -1}',
+        b'{"kind": "exempt", "network": "192.0.2.0/24", "created": true}',
+        b'{"kind": "throttle", "network": "192.0.2.0/24"}',
+        b'{"kind": "throttle", "network": "192.0.2.0/24", "until": 9, "rate_per_min": -1}',
+        b'{"kind": "throttle", "network": "192.0.2.0/24", "until": 9, "rate_per_min": "1"}',
+        b'{"kind": "exempt-name", "network": "192.0.2.0/24"}', b'{"kind": "exempt-name", "name": "192.0.2.0/24"}',
+        b'{"kind": "exempt", "network": "helo:.example.com"}',
+    ],
+)  # fmt: skip
+def test_what_is_no_override_is_refused(value: bytes) -> None:
+    with pytest.raises(BadExemption):
+        decode_override(value)
+
+
+def test_key_and_value_must_agree() -> None:
+    value = encode_override(Override("192.0.2.0/24", EXEMPT, CONNECTOR, 0, None))
+    with pytest.raises(BadExemption, match="differ"):
+        decode_record(b"192.0.3.0/24", value, None)
+
+
+def test_a_network_is_written_in_one_way() -> None:
+    assert [canonical(text) for text in ("192.0.2.7", "::ffff:192.0.2.0/120", "2001:DB8:0::/48")] == [
+        "192.0.2.7/32", "192.0.2.0/24", "2001:db8::/48",
+    ]  # fmt: skip
+    assert [canonical_name(text) for text in ("helo:Example.COM.", "client:.a.example.org")] == [
+        "helo:.example.com", "client:.a.example.org",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["helo:", "helo:com", "client:.", "rdns:.example.com", "helo:exa mple.com"])
+def test_a_suffix_has_two_labels_at_least(text: str) -> None:
+    with pytest.raises(ValueError, match="no suffix"):
+        canonical_name(text)
