@@ -105,7 +105,7 @@ def _stranger_differences(partition: Partition, replay: PartitionReplay) -> list
 
 def _pool_differences(partition: Partition, replay: PartitionReplay) -> list[str]:
     pools, theirs = pools_of(partition), replay.detector.crowds.pools
-    if pools["key"].tolist() != list(theirs):
+    if pools["key"].tolist() != sorted(theirs, key=lambda key: theirs[key].used):
         return [f"pools: {len(pools)}, not {len(theirs)}, or in another order of use"]
     return [
         f"{name} of pool {pool['key']}: {pool[name]}, not {getattr(theirs[int(pool['key'])], name)}"
