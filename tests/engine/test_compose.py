@@ -107,5 +107,6 @@ def test_the_parts_of_an_engine_are_put_together_from_the_settings() -> None:
     made, of_three = composer(settings), partition(settings, 2)
     assert (made.topic, made.config) == ("x-connections", f"sha256:{settings.config_hash()}")
     assert of_three.policy[:6] == (threshold_of(0.2), 60_000, 2, 3, (10.0, 10.0), False)
-    assert of_three.policy[7:] == (3 * 86_400_000, True)
+    assert of_three.policy[7:9] == (3 * 86_400_000, True)
+    assert of_three.policy.guard == pytest.approx(20 * 0.002)
     assert len(of_three.state.rows) == 2048

@@ -43,7 +43,7 @@ def rows_of(partition: Partition) -> npt.NDArray[Any]:
 def held_pools(pools: Pools) -> npt.NDArray[Any]:
     """The rows in use, as they lie."""
     assert (pools.rows["key"] == pools.keys).all()
-    held = pools.rows[pools.keys != 0]
+    held: npt.NDArray[Any] = pools.rows[pools.keys != 0]
     assert len(held) == pools.cursor["rows"][0]
     return held
 

