@@ -15,13 +15,13 @@ import orjson
 from benchmarks.cluster import Place, published, saved_counts
 from benchmarks.engine_worker import COMMAND, EngineRun
 from benchmarks.errors import Broken
-from benchmarks.workload import Workload
+from benchmarks.workload import Chunked
 
 NEVER = ("late", "poison", "untracked", "miskeyed", "slow")  # the workload has none of these
 Published = tuple[bytes, bytes]
 
 
-def replayed(place: Place, workload: Workload, folder: Path) -> list[Published]:
+def replayed(place: Place, workload: Chunked, folder: Path) -> list[Published]:
     """What `tidegate replay` decides on the workload with the place's settings, as (network, JSON)."""
     out = folder / "replayed.ndjson"
     process = subprocess.Popen(

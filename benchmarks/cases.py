@@ -95,11 +95,11 @@ def run_case(case: Case, sizes: Sizes, bootstrap: str, folder: Path, say: Say) -
     if produced.events != sizes.events:
         result.complaints.append(f"events filled: {produced.events:,} instead of {sizes.events:,}")
     for number in range(1, sizes.rounds + 1):
-        engine = _engine(place, folder)
+        engine = run_engine(place, folder)
         tool = perf_tool.run(bootstrap, place.connections, sizes.events, f"tool-{time.time_ns()}")
         result.engine.append(engine)
         result.tool.append(tool)
-        result.floors.append(_floors(place))
+        result.floors.append(run_floors(place))
         wrong = answers.complaints(place, engine, sizes.events, expected)
         if tool.events != sizes.events:
             wrong.append(f"the performance tool read {tool.events:,} events instead of {sizes.events:,}")
@@ -124,7 +124,7 @@ def _told(case: Case, number: int, result: CaseResult) -> str:
     return f"{case.name} {number}: {told}; answer {'wrong' if result.complaints else 'right'}"
 
 
-def _engine(place: Place, folder: Path) -> EngineRun:
+def run_engine(place: Place, folder: Path) -> EngineRun:
     """One run of a fresh worker over the whole topic."""
     cluster.empty_outputs(place)
     last = {number: end - 1 for number, end in cluster.ends(place).items()}
@@ -133,7 +133,7 @@ def _engine(place: Place, folder: Path) -> EngineRun:
     return measured(samples, last, worker.started_s)
 
 
-def _floors(place: Place) -> dict[str, dict[str, float]]:
+def run_floors(place: Place) -> dict[str, dict[str, float]]:
     arguments = ["--bootstrap", place.bootstrap, "--topic", place.connections, "--partitions", str(PARTITIONS)]
     floors: dict[str, dict[str, float]] = _json_of(place, HERE / "floors.py", arguments)
     return floors

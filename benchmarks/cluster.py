@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from benchmarks.workload import Workload
+from benchmarks.workload import Chunked
 from engine.assembly import partition
 from engine.config import Settings, load_settings
 from engine.stream.changelog import restore
@@ -102,12 +102,12 @@ def empty_outputs(place: Place) -> None:
     make_topics(place)
 
 
-def fill(place: Place, workload: Workload, codec: str) -> tuple[Produced, float]:
+def fill(place: Place, workload: Chunked, codec: str) -> tuple[Produced, float]:
     """Send the workload to the connections topic; what was sent, and the seconds it took."""
     return asyncio.run(_fill(place, workload, codec))
 
 
-async def _fill(place: Place, workload: Workload, codec: str) -> tuple[Produced, float]:
+async def _fill(place: Place, workload: Chunked, codec: str) -> tuple[Produced, float]:
     producer = EventProducer(place.connections, PARTITIONS, codec, place.settings().kafka.client_options())
     started_s = time.monotonic()
     await producer.start()

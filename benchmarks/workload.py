@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,14 @@ def _places(mark: str) -> npt.NDArray[np.int64]:
 
 
 RANDOM_PLACES = np.concatenate([_places("0000000000000000"), _places("000.")])
+
+
+class Chunked(Protocol):
+    """Events that come as whole lines, many at a time, and the same again each time that they are asked for."""
+
+    def chunks(self) -> Iterator[bytes]:
+        """All of them."""
+        ...
 
 
 @dataclass(frozen=True)
