@@ -1,22 +1,52 @@
-"""Who takes part, and with which command."""
+"""Who takes part, with which command, and what a reader should know of each."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.contest.running import Contender
+from benchmarks.peers import maven
+from benchmarks.peers.environments import python_of
 
 PEERS = Path(__file__).resolve().parents[1] / "peers"
 
 
-def _ours(name: str, module: str, *, short: bool = False) -> Contender:
-    """A contender in Python whose packages are among those that this project pins anyway."""
-    return Contender(name, (sys.executable, str(PEERS / f"{module}.py")), short)
+class Entry(NamedTuple):
+    """A contender that can be had: ``share``: it gets one event of so many; ``limit_s``: for all of them; ``about``: in words."""
+
+    name: str
+    command: Callable[[], tuple[str, ...]]
+    about: str
+    share: int = 1
+    limit_s: float = 240.0
+
+    def contender(self) -> Contender:
+        """Ready to run; `Broken` if what it needs can't be had."""
+        return Contender(self.name, self.command())
 
 
-CONFLUENT = _ours("confluent-kafka loop", "confluent_loop")
+def _python(module: str, environment: str = "") -> Callable[[], tuple[str, ...]]:
+    """The command of a contender in Python; without an environment of its own its packages are this project's."""
+    return lambda: (python_of(environment) if environment else sys.executable, str(PEERS / f"{module}.py"))
 
 
-def by_name(name):
-    return {"confluent": CONFLUENT}[name]
+def _java(name: str, main_class: str, store: str) -> Callable[[], tuple[str, ...]]:
+    flags = maven.FLINK_FLAGS if name == "flink" else ()
+    return lambda: (*maven.command(name, main_class, *flags), "--store", store)
+
+
+STREAMS, FLINK, CONFLUENT, QUIX, FAUST = "Kafka Streams", "Flink", "confluent-kafka loop", "Quix Streams", "stock Faust + river"
+ENTRIES = (
+    Entry(FLINK, _java("flink", "FlinkJob", "memory"), "2.2.1, DataStream, hashmap state, 2 slots"),
+    Entry(f"{FLINK}, RocksDB", _java("flink", "FlinkJob", "rocksdb"), "the same, incremental checkpoints"),
+    Entry(STREAMS, _java("streams", "StreamsJob", "memory"), "4.1.2, in-memory store with cache and changelog, 2 threads"),
+    Entry(f"{STREAMS}, RocksDB", _java("streams", "StreamsJob", "rocksdb"), "the same in RocksDB"),
+    Entry(CONFLUENT, _python("confluent_loop"), "2.16.1, dict, orjson, a transaction a checkpoint; 1 process"),
+    Entry("Bytewax", _python("bytewax_flow", "bytewax"), "0.21.1, stateful flat map, recovery store; 1 worker", share=10),
+    Entry(QUIX, _python("quix_dataframe", "quix"), "3.28.1, stateful apply, RocksDB and changelog; 1 process", share=10),
+    Entry(FAUST, _python("faust_table"), "0.15.3, river 0.26.1 in a table with changelog; 1 process", share=100),
+)
+BY_NAME = {entry.name: entry for entry in ENTRIES}

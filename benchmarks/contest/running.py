@@ -33,11 +33,10 @@ CHECKPOINT_MS = 5_000  # the engine's own default
 
 @dataclass(frozen=True)
 class Contender:
-    """Who runs: its name in tables, its command, and whether it gets a short topic since a long one would take too long."""
+    """Who runs: its name in tables and its command."""
 
     name: str
     command: tuple[str, ...]
-    short: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,10 +69,10 @@ class Run:
 
     events: int
     events_per_s: float
-    warm_events_per_s: float
+    warm_events_per_s: float | None
     seconds: float
     cpu_s_per_million: float
-    whole_cpu_s_per_million: float
+    whole_cpu_s_per_million: float | None
     rss_most_mb: float
     start_s: float
     complaints: list[str]

@@ -1,0 +1,49 @@
+"""Virtual environments for contenders whose packages don't go with this project's: made once, from locks with hashes.
+
+They lie in the cache folder, each named after its lock's hash, so that another lock makes another environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.errors import Broken
+from engine.local.artifacts import exclusively
+
+LOCKS = Path(__file__).with_name("locks")
+INSTALL_S = 300
+
+
+def python_of(name: str) -> str:
+    """The interpreter of the environment that ``locks/NAME.lock`` describes. `Broken` if it can't be made."""
+    lock = LOCKS / f"{name}.lock"
+    cache = Path(os.environ["TIDEGATE_CACHE_DIR"]).absolute() / "environments"
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    folder = cache / f"{name}-{version}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
+    with exclusively(cache):
+        if not (folder / "complete").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            _make(name, lock, folder)
+            (folder / "complete").touch()
+    return str(folder / "bin" / "python")
+
+
+def _make(name: str, lock: Path, folder: Path) -> None:
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps"]
+    _run(name, [sys.executable, "-m", "venv", str(folder)])
+    _run(name, [*pip, "--only-binary", ":all:", "--require-hashes", "-r", str(lock)])
+
+
+def _run(name: str, command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_S)
+    except subprocess.TimeoutExpired as error:
+        raise Broken(f"{name} can't be installed: it takes more than {INSTALL_S} s") from error
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines() or ["failed"]
+        raise Broken(f"{name} can't be installed: {said[-1][:200]}")

@@ -1,0 +1,137 @@
+"""Contenders in Java: pinned jars from Maven's central repository, compiled with Eclipse's compiler, run on our own Java.
+
+Each has a lock file beside its sources, one jar a line (SHA-256, octets, coordinate), and gets exactly these. The runtime
+is the embedded broker's, which brings no compiler; so one is among the jars. Jars go to the cache folder, classes too, in
+a folder named by the sources' hash. `python -m benchmarks.peers.maven` remakes the locks (needs the network).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from jgo.maven import MavenContext, PythonResolver
+
+from benchmarks.errors import Broken
+from engine.local.artifacts import KAFKA_VERSION, Jar, exclusively, intact
+from engine.local.java import java_command, java_environment
+
+SOURCES = Path(__file__).with_name("java")
+COMPILER = "org.eclipse.jdt.internal.compiler.batch.Main"
+LEVEL = "21"
+TIMEOUT_S, ATTEMPTS = 60, 3
+FLINK, FLINK_CONNECTOR, JACKSON, ECJ = "2.2.1", "5.0.0-2.2", "2.19.0", "3.43.0"
+FLINK_PARTS = (
+    "clients", "core", "core-api", "annotations", "runtime", "streaming-java", "metrics-core", "rpc-core", "rpc-akka-loader",
+    "file-sink-common", "hadoop-fs", "queryable-state-client-java", "connector-datagen", "datastream", "datastream-api",
+    "statebackend-rocksdb", "connector-base",
+)  # fmt: skip
+WANTED = {
+    "compiler": [f"org.eclipse.jdt:ecj:{ECJ}"],
+    "streams": [
+        f"org.apache.kafka:kafka-streams:{KAFKA_VERSION}",
+        f"org.apache.kafka:kafka-clients:{KAFKA_VERSION}",
+        f"com.fasterxml.jackson.core:jackson-core:{JACKSON}",
+        "org.slf4j:slf4j-nop:1.7.36",
+    ],
+    "flink": [
+        *(f"org.apache.flink:flink-{part}:{FLINK}" for part in FLINK_PARTS),
+        f"org.apache.flink:flink-connector-kafka:{FLINK_CONNECTOR}",
+        f"org.apache.kafka:kafka-clients:{KAFKA_VERSION}",
+        f"com.fasterxml.jackson.core:jackson-core:{JACKSON}",
+        "org.slf4j:slf4j-nop:1.7.36",
+    ],
+}
+FLAGS = ("-XX:+UseParallelGC", "-Xms2g", "-Xmx2g", "-XX:-UsePerfData")
+FLINK_FLAGS = tuple(
+    f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in ("java.lang", "java.util", "java.time", "java.nio")
+)
+
+
+def _cache() -> Path:
+    return Path(os.environ["TIDEGATE_CACHE_DIR"]).absolute() / "maven"
+
+
+def pinned(name: str) -> list[Jar]:
+    """The jars of a lock file, in class path order."""
+    lines = [line.split() for line in (SOURCES / f"{name}.lock").read_text(encoding="utf-8").splitlines()]
+    return [Jar(sha256, int(octets), coordinate) for sha256, octets, coordinate in lines]
+
+
+def class_path(name: str) -> str:
+    """The jars of a lock file as Java's class path; downloads what is missing. `Broken` if they can't be had."""
+    repository, jars = _cache() / "repository", pinned(name)
+    with exclusively(_cache()):
+        for jar in jars:
+            if not intact(jar, repository):
+                _fetch(jar, repository)
+    return os.pathsep.join(str(jar.path(repository)) for jar in jars)
+
+
+def _fetch(jar: Jar, repository: Path) -> None:
+    context = MavenContext(resolver=PythonResolver(), repo_cache=repository, timeout=TIMEOUT_S)
+    reason = "its content is not what the lock pins"
+    for _ in range(ATTEMPTS):
+        jar.path(repository).unlink(missing_ok=True)
+        try:
+            context.create_dependency(jar.coordinate).artifact.resolve()
+        except (OSError, RuntimeError) as error:
+            reason = str(error).splitlines()[0][:200]
+        if intact(jar, repository):
+            return
+    raise Broken(f"{jar.filename} can't be had: {reason}")
+
+
+def command(name: str, main_class: str, *flags: str) -> tuple[str, ...]:
+    """The command line of a contender, its classes compiled. `Broken` if they can't be."""
+    jars, compiler = class_path(name), class_path("compiler")
+    sources = [SOURCES / f"{each}.java" for each in _classes(main_class)]
+    folder = _cache() / f"classes-{_digest(name, sources)}"
+    with exclusively(_cache()):
+        if not folder.exists():
+            _compile(sources, compiler, jars, folder)
+    path = os.pathsep.join([str(folder), jars])
+    return tuple(java_command(path, [*FLAGS, *flags], main_class, []))
+
+
+def _classes(main_class: str) -> list[str]:
+    return ["Job", main_class, *(["SenderSerializer"] if main_class == "FlinkJob" else [])]
+
+
+def _digest(name: str, sources: list[Path]) -> str:
+    octets = b"".join(source.read_bytes() for source in [SOURCES / f"{name}.lock", *sources])
+    return hashlib.sha256(octets).hexdigest()[:16]
+
+
+def _compile(sources: list[Path], compiler: str, jars: str, folder: Path) -> None:
+    words = [f"-{LEVEL}", "-nowarn", "-cp", jars]
+    with tempfile.TemporaryDirectory(dir=_cache()) as made:
+        words += ["-d", made, *map(str, sources)]
+        command_line = java_command(compiler, [], COMPILER, words)
+        done = subprocess.run(command_line, env=java_environment(), capture_output=True, text=True, check=False, timeout=300)
+        if done.returncode:
+            raise Broken(f"{sources[1].name} can't be compiled: {' '.join((done.stdout + done.stderr).split())[:500]}")
+        shutil.copytree(made, folder)
+
+
+def relock() -> None:
+    """Resolve all anew and write the locks."""
+    repository = _cache() / "repository"
+    for name, coordinates in WANTED.items():
+        context = MavenContext(resolver=PythonResolver(), repo_cache=repository, timeout=TIMEOUT_S)
+        inputs, transitive = context.resolver.resolve([context.create_dependency(each) for each in coordinates])
+        named = {(each.groupId, each.artifactId): each for each in [*transitive, *inputs]}
+        lines = []
+        for each in sorted(named.values(), key=lambda each: (each.groupId, each.artifactId)):
+            octets = each.artifact.resolve().read_bytes()
+            coordinate = f"{each.groupId}:{each.artifactId}:{each.version}"
+            lines.append(f"{hashlib.sha256(octets).hexdigest()} {len(octets):>8} {coordinate}\n")
+        (SOURCES / f"{name}.lock").write_text("".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    relock()
