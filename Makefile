@@ -9,7 +9,7 @@ UV := uv==0.13.9
 COMPILE = env -u UV_FIND_LINKS -u PIP_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND='make lock' .cache/uv/bin/uv pip compile pyproject.toml \
 	--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --quiet $(ARGS)
 
-.PHONY: help setup demo lint test e2e nightly evaluate closed-loop bench-carryover bench-model bench-pipeline bench-edge bench-wire bench-operator soak flood faults lock docs clean
+.PHONY: help setup demo lint test e2e nightly evaluate closed-loop bench bench-carryover bench-model bench-pipeline bench-edge bench-wire bench-operator soak flood faults lock docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -40,6 +40,9 @@ evaluate: setup ## score the decisions on labelled traces of real mail (ARGS="--
 
 closed-loop: setup ## simulate senders who retry: what a deferral costs them in minutes, and whether anything oscillates
 	@$(BIN)/python -m benchmarks.closed_loop $(ARGS)
+
+bench: setup ## Tidegate side by side with Kafka Streams, Flink, Faust, Quix, Bytewax, a plain loop (half an hour; ARGS="--small": 3 min)
+	@$(BIN)/python benchmarks/contest/bench.py $(ARGS)
 
 bench-carryover: setup ## measure detection on sites left out, at other volumes, from cold, and on busy relays (about 10 min)
 	@$(BIN)/python -m benchmarks.carryover $(ARGS)
@@ -73,6 +76,7 @@ lock: setup ## remake requirements.lock and requirements-edge.lock from pyprojec
 	@.cache/uv/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
 	@$(COMPILE) --extra engine --extra dev --output-file requirements.lock
 	@$(COMPILE) --output-file requirements-edge.lock
+	@for peer in bytewax quix; do $(subst pyproject.toml,benchmarks/peers/locks/$$peer.in,$(COMPILE)) --output-file benchmarks/peers/locks/$$peer.lock; done
 
 docs: setup ## rewrite what is generated in deploy/ from the declarations
 	@$(BIN)/python -m engine.optiontexts deploy

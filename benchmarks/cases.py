@@ -134,6 +134,7 @@ def run_engine(place: Place, folder: Path) -> EngineRun:
 
 
 def run_floors(place: Place) -> dict[str, dict[str, float]]:
+    """The floors on a filled topic (`floors.py`)."""
     arguments = ["--bootstrap", place.bootstrap, "--topic", place.connections, "--partitions", str(PARTITIONS)]
     floors: dict[str, dict[str, float]] = _json_of(place, HERE / "floors.py", arguments)
     return floors

@@ -15,7 +15,7 @@ PEERS = Path(__file__).resolve().parents[1] / "peers"
 
 
 class Entry(NamedTuple):
-    """A contender that can be had: ``share``: it gets one event of so many; ``limit_s``: for all of them; ``about``: in words."""
+    """A contender that can be had. ``share``: it gets one event of so many; ``limit_s``: for all; ``about``: in words."""
 
     name: str
     command: Callable[[], tuple[str, ...]]
@@ -38,15 +38,27 @@ def _java(name: str, main_class: str, store: str) -> Callable[[], tuple[str, ...
     return lambda: (*maven.command(name, main_class, *flags), "--store", store)
 
 
-STREAMS, FLINK, CONFLUENT, QUIX, FAUST = "Kafka Streams", "Flink", "confluent-kafka loop", "Quix Streams", "stock Faust + river"
+STREAMS, FLINK, CONFLUENT, QUIX, FAUST = (
+    "Kafka Streams",
+    "Flink",
+    "confluent-kafka loop",
+    "Quix Streams",
+    "stock Faust + river",
+)
 ENTRIES = (
     Entry(FLINK, _java("flink", "FlinkJob", "memory"), "2.2.1, DataStream, hashmap state, 2 slots"),
     Entry(f"{FLINK}, RocksDB", _java("flink", "FlinkJob", "rocksdb"), "the same, incremental checkpoints"),
-    Entry(STREAMS, _java("streams", "StreamsJob", "memory"), "4.1.2, in-memory store with cache and changelog, 2 threads"),
+    Entry(
+        STREAMS, _java("streams", "StreamsJob", "memory"), "4.1.2, in-memory store with cache and changelog, 2 threads"
+    ),
     Entry(f"{STREAMS}, RocksDB", _java("streams", "StreamsJob", "rocksdb"), "the same in RocksDB"),
     Entry(CONFLUENT, _python("confluent_loop"), "2.16.1, dict, orjson, a transaction a checkpoint; 1 process"),
-    Entry("Bytewax", _python("bytewax_flow", "bytewax"), "0.21.1, stateful flat map, recovery store; 1 worker", share=10),
-    Entry(QUIX, _python("quix_dataframe", "quix"), "3.28.1, stateful apply, RocksDB and changelog; 1 process", share=10),
+    Entry(
+        "Bytewax", _python("bytewax_flow", "bytewax"), "0.21.1, stateful flat map, recovery store; 1 worker", share=10
+    ),
+    Entry(
+        QUIX, _python("quix_dataframe", "quix"), "3.28.1, stateful apply, RocksDB and changelog; 1 process", share=10
+    ),
     Entry(FAUST, _python("faust_table"), "0.15.3, river 0.26.1 in a table with changelog; 1 process", share=100),
 )
 BY_NAME = {entry.name: entry for entry in ENTRIES}

@@ -59,7 +59,11 @@ class Batches:
         keys = self._regulars[draw.integers(0, len(self._regulars), count)]
         messages, stamps = np.ones(count, np.int32), np.full(count, ts_ms)
         past = np.array(PAST_MS)
-        keys[-len(past) :], stamps[-len(past) :], messages[-1] = IPV4_TAG | np.uint64(probe(tick)), ts_ms - past, PROBE_MESSAGES
+        keys[-len(past) :], stamps[-len(past) :], messages[-1] = (
+            IPV4_TAG | np.uint64(probe(tick)),
+            ts_ms - past,
+            PROBE_MESSAGES,
+        )
         drafts = Drafts(
             stamps, keys, np.zeros(count, np.uint64), messages, np.zeros(count, np.uint8),
             draw.integers(0, len(NAMES), count).astype(np.uint8),

@@ -72,8 +72,12 @@ def _one(name: str, start: Start, chosen: Sizes, bootstrap: str, say: Callable[[
     steady = SteadyLoad(int(borne * openload.SHARE_FOR_LATENCY) // STEP * STEP, chosen.latency_s, REGULARS)
     with starting.ground(bootstrap) as place:
         latency = openload.latency(start, place, steady)
-    say(f"{name}: at {steady.rate:,} events/s p50 {latency.p50_ms:.1f}, p99 {latency.p99_ms:.1f} ms {latency.complaints or ''}")
-    backlog = SteadyLoad(int(borne * openload.SHARE_FOR_BACKLOG) // STEP * STEP, openload.BACKLOG_S + CATCH_UP_S, REGULARS)
+    say(
+        f"{name}: at {steady.rate:,} events/s p50 {latency.p50_ms:.1f}, p99 {latency.p99_ms:.1f} ms {latency.complaints or ''}"
+    )
+    backlog = SteadyLoad(
+        int(borne * openload.SHARE_FOR_BACKLOG) // STEP * STEP, openload.BACKLOG_S + CATCH_UP_S, REGULARS
+    )
     with starting.ground(bootstrap) as place:
         caught_s = openload.catch_up(start, place, backlog)
     say(f"{name}: has worked off {openload.BACKLOG_S:.0f} s of {backlog.rate:,} events/s after {caught_s} s")

@@ -29,7 +29,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from hdrh.histogram import HdrHistogram
 
-from benchmarks.cluster import PARTITIONS, Place
+from benchmarks.cluster import Place
 from benchmarks.contest.load import TICK_MS, probe, ticks_of
 
 LOAD = Path(__file__).with_name("load.py")
@@ -109,7 +109,9 @@ def _arguments(place: Place, rates: list[int], level_s: float, regulars: int) ->
 
 
 @asynccontextmanager
-async def _loading(place: Place, rates: list[int], level_s: float, regulars: int) -> AsyncIterator[asyncio.StreamReader]:
+async def _loading(
+    place: Place, rates: list[int], level_s: float, regulars: int
+) -> AsyncIterator[asyncio.StreamReader]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(LOAD), *_arguments(place, rates, level_s, regulars),
         stdout=asyncio.subprocess.PIPE, env=place.environment(),
@@ -128,7 +130,9 @@ async def _loading(place: Place, rates: list[int], level_s: float, regulars: int
 async def _reading(watched: Watched, flow: Flow) -> AsyncIterator[None]:
     """Note arriving decisions as long as the block lasts."""
     first, behind = probe(0), probe(1 << 17)
-    consumer = AIOKafkaConsumer(bootstrap_servers=watched.place.bootstrap, auto_offset_reset="earliest", fetch_max_wait_ms=50)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=watched.place.bootstrap, auto_offset_reset="earliest", fetch_max_wait_ms=50
+    )
     await consumer.start()
 
     async def read() -> None:
@@ -214,9 +218,7 @@ async def _steady(watched: Watched, load: SteadyLoad) -> Flow:
                 flow.levels.append(told)
             else:
                 flow.end = told
-        deadline_s = time.monotonic() + DRAIN_S
-        while len(flow.arrived_ms) < flow.end["probes"] and time.monotonic() < deadline_s:
-            await asyncio.sleep(0.05)
+        await asyncio.sleep(DRAIN_S)
     return flow
 
 
@@ -233,7 +235,14 @@ def latency(start: Start, place: Place, load: SteadyLoad) -> Latency:
     wrong = [f"{missing:,} of {probes:,} probes have no decision"] if missing else []
     wrong += [f"{flow.repeated:,} decisions on probes came twice"] if flow.repeated else []
     return Latency(
-        load.rate, histogram.get_total_count(), p50, p99, p999, histogram.get_max_value() / 1000, flow.levels[0]["late_ms"], wrong
+        load.rate,
+        histogram.get_total_count(),
+        p50,
+        p99,
+        p999,
+        histogram.get_max_value() / 1000,
+        flow.levels[0]["late_ms"],
+        wrong,
     )
 
 

@@ -6,7 +6,7 @@ For each sender (an IPv4 address or an IPv6 /64: the record's key), in the order
   sender's open one; an event of an earlier one is late: counted as such, and nothing else;
 - a closed window's count x goes into an exponentially weighted mean and mean square, m := x / 8 + m * 7 / 8 (the first: x);
 - as soon as an open window's count exceeds mean + 4 sqrt(max(0, square - mean²)) + 10, and 3 windows or more have closed,
-  one decision is published for this sender and window: {"key", "window_ms", "count", "ts"}, ts being that event's.
+  one decision is published for this sender and window: {"key", "window_ms", "messages", "ts"}, ts being that event's.
 
 An eighth is a binary fraction and the order of operations is given, so every language's doubles agree to the last bit.
 No watermark is needed: a sender's lateness is measured against its own windows, so parallelism changes no answer.
@@ -33,7 +33,7 @@ class Decided(NamedTuple):
 
     key: str
     window_ms: int
-    count: int
+    messages: int
     ts: int
 
 

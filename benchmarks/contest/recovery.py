@@ -105,13 +105,16 @@ def run(chosen: Sizes, bootstrap: str, folder: Path, say: Callable[[str], None])
                 continue
             finally:
                 cluster.delete_topics(place, [CONNECTIONS.name, *cluster.OUTPUTS])
-            say(f"{name}, {keys:,} senders: {found.restored_s:.2f} s, empty {found.empty_s:.2f} s {found.complaints or ''}")
+            say(
+                f"{name}, {keys:,} senders: {found.restored_s:.2f} s, empty {found.empty_s:.2f} s {found.complaints or ''}"
+            )
             yield found
 
 
 def _peer(contender: Contender, place: Place, lives: Lives, folder: Path) -> Recovery:
     name = f"peer-{time.time_ns()}"
-    waits, wrong = [], []
+    waits: list[float] = []
+    wrong: list[str] = []
     try:
         for part, right in ((lives.before, lives.right_before), (lives.after, lives.right_after)):
             cluster.fill(place, part, "lz4")
@@ -123,11 +126,13 @@ def _peer(contender: Contender, place: Place, lives: Lives, folder: Path) -> Rec
             wrong += complaints(told, kafka.decided(place.bootstrap, task.decisions), right)
     finally:
         kafka.delete(place.bootstrap, name)
-    return Recovery(contender.name, lives.whole.keys, *waits, [f"{contender.name}: {each}" for each in wrong])
+    return Recovery(
+        contender.name, lives.whole.keys, waits[0], waits[1], [f"{contender.name}: {each}" for each in wrong]
+    )
 
 
 def _engine(place: Place, lives: Lives, folder: Path) -> Recovery:
-    waits = []
+    waits: list[float] = []
     for part in (lives.before, lives.after):
         cluster.fill(place, part, "lz4")
         last = {number: end - 1 for number, end in cluster.ends(place).items()}
@@ -139,7 +144,7 @@ def _engine(place: Place, lives: Lives, folder: Path) -> Recovery:
     events = cluster.saved_counts(place)["events"]
     if events != lives.whole.events:
         wrong.append(f"events in the changelog: {events:,} instead of {lives.whole.events:,}")
-    return Recovery(ENGINE, lives.whole.keys, *waits, [f"{ENGINE}: {each}" for each in wrong])
+    return Recovery(ENGINE, lives.whole.keys, waits[0], waits[1], [f"{ENGINE}: {each}" for each in wrong])
 
 
 def _first_block(worker: Worker) -> Sample:

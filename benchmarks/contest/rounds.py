@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -45,7 +45,17 @@ class CaseResult:
     @property
     def wrong(self) -> list[str]:
         """What was wrong with anyone's answer."""
-        return [f"{self.case.name}: {name}: {each}" for name, runs in self.runs.items() for run in runs for each in run.complaints]
+        return [
+            f"{self.case.name}: {name}: {each}"
+            for name, runs in self.runs.items()
+            for run in runs
+            for each in run.complaints
+        ]
+
+    @classmethod
+    def empty(cls) -> Self:
+        """That of a contest without this part."""
+        return cls(Case("", 0, 0))
 
     @classmethod
     def from_dict(cls, kept: dict[str, Any]) -> Self:
@@ -77,6 +87,12 @@ def prepare(case: Case, bootstrap: str, prefix: str, folder: Path, *, engine: bo
     return Ground(place, traffic, answer(traffic.chunks()), replayed)
 
 
+def _shortened(case: Case, share: int, bootstrap: str, folder: Path) -> Ground:
+    """The same with one event of ``share``."""
+    fewer = replace(case, events=max(1, case.events // share))
+    return prepare(fewer, bootstrap, f"short-{time.time_ns()}-", folder, engine=False)
+
+
 def forget(ground: Ground) -> None:
     """Delete the case's topics."""
     cluster.delete_topics(ground.place, [CONNECTIONS.name, *cluster.OUTPUTS])
@@ -88,10 +104,8 @@ def run_case(case: Case, rounds: int, bootstrap: str, folder: Path, say: Say) ->
     entries = [BY_NAME[name] for name in case.peers]
     ready = _ready(entries, result, say)
     ground = prepare(case, bootstrap, f"contest-{time.time_ns()}-", folder)
-    shorts = {
-        share: prepare(replace(case, events=max(1, case.events // share)), bootstrap, f"short-{time.time_ns()}-", folder, engine=False)
-        for share in {entry.share for entry in entries if entry.share > 1 and entry.name in ready}
-    }  # fmt: skip
+    shares = {entry.share for entry in entries if entry.share > 1 and entry.name in ready}
+    shorts = {share: _shortened(case, share, bootstrap, folder) for share in shares}
     say(f"{case.name}: filled; oracle: {ground.right.decisions.total():,} decisions, replay: {len(ground.replayed):,}")
     for number in range(1, rounds + 1):
         _note(result, ENGINE, _engine(ground, result, folder), number, say)
@@ -118,12 +132,12 @@ def _ready(entries: list[Entry], result: CaseResult, say: Say) -> dict[str, Cont
 def _note(result: CaseResult, name: str, run: Run, number: int, say: Say) -> None:
     result.runs.setdefault(name, []).append(run)
     verdict = "WRONG: " + run.complaints[0] if run.complaints else "right"
-    say(f"{result.case.name} {number}: {name} {run.events_per_s:,.0f}/s, {run.cpu_s_per_million:.2f} CPU s/M, {verdict}")
+    say(
+        f"{result.case.name} {number}: {name} {run.events_per_s:,.0f}/s, {run.cpu_s_per_million:.2f} CPU s/M, {verdict}"
+    )
 
 
-def _peer(
-    entry: Entry, contender: Contender, ground: Ground, result: CaseResult, turn: tuple[int, Path, Say]
-) -> None:
+def _peer(entry: Entry, contender: Contender, ground: Ground, result: CaseResult, turn: tuple[int, Path, Say]) -> None:
     """One run of a peer; one that breaks down is left out from then on."""
     number, folder, say = turn
     if entry.name in result.skipped:
@@ -150,7 +164,15 @@ def _engine(ground: Ground, result: CaseResult, folder: Path) -> Run:
 def of_engine(run: EngineRun, wrong: list[str]) -> Run:
     """A run of the engine like one of the others; it doesn't warm up, and its start isn't in its processor time."""
     return Run(
-        run.events, run.events_per_s, None, run.seconds, run.cpu_s_per_million, None, run.rss_most_mb, run.start_s, wrong
+        run.events,
+        run.events_per_s,
+        None,
+        run.seconds,
+        run.cpu_s_per_million,
+        None,
+        run.rss_most_mb,
+        run.start_s,
+        wrong,
     )
 
 
@@ -161,8 +183,3 @@ def _tool(ground: Ground) -> Run:
     wrong = [] if run.events == events else [f"events: {run.events:,} instead of {events:,}"]
     cpu_s = run.cpu_s_per_million
     return Run(run.events, run.events_per_s, None, run.fetch_s, cpu_s, cpu_s, run.rss_most_mb, 0.0, wrong)
-
-
-def as_dict(result: CaseResult) -> dict[str, Any]:
-    """For the kept result."""
-    return asdict(result)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -113,7 +114,7 @@ class Running:
             time.sleep(LOOK_S)
         return told
 
-    def end(self) -> os.struct_rusage | None:
+    def end(self) -> resource.struct_rusage | None:
         """Wait for its end, and make sure of it; what it has used, if that can be known."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -176,7 +177,11 @@ def measure(contender: Contender, task: Task, right: Answer, limit_s: float, thr
 
 def complaints(told: Mapping[str, Any], decided: Mapping[Any, int], right: Answer) -> list[str]:
     """What is wrong with counts and decisions, a line each."""
-    found = [f"{name}: {told[name]:,} instead of {right.counts[name]:,}" for name in COUNTS if told[name] != right.counts[name]]
+    found = [
+        f"{name}: {told[name]:,} instead of {right.counts[name]:,}"
+        for name in COUNTS
+        if told[name] != right.counts[name]
+    ]
     missing, extra = right.decisions - decided, decided - right.decisions  # type: ignore[operator]
     if missing or extra:
         found.append(f"{missing.total():,} decisions are missing, {extra.total():,} are wrong or there twice")

@@ -78,8 +78,8 @@ class Sizes:
 
 
 SMALL = Sizes(
-    events=80_000, keys=2_000, rounds=1, grid_events=20_000, grid_keys=(500, 10_000), first_rate=5_000, last_rate=6_000,
-    level_s=3.0, latency_s=3.0, recovery_keys=(2_000,), results=None,
+    events=80_000, keys=2_000, rounds=1, grid_events=20_000, grid_keys=(10_000,), first_rate=5_000, last_rate=6_000,
+    level_s=2.0, latency_s=3.0, recovery_keys=(2_000,), results=None,
 )  # fmt: skip
 
 

@@ -58,7 +58,8 @@ class Traffic:
     def _cumulated(self) -> npt.NDArray[np.float64]:
         """Zipf's distribution by rank, cumulated."""
         weights = np.cumsum(np.arange(1, self.keys + 1, dtype=np.float64) ** -ZIPF_EXPONENT)
-        return weights / weights[-1]
+        cumulated: npt.NDArray[np.float64] = weights / weights[-1]
+        return cumulated
 
     @property
     def bursts(self) -> int:

@@ -57,7 +57,12 @@ def flow_of(chosen: Any, tally: Tally, complete: threading.Event) -> Dataflow:
 
     flow = Dataflow("contest")
     source = KafkaSource(
-        [chosen.bootstrap], [chosen.topic], tail=True, starting_offset=OFFSET_BEGINNING, add_config=FETCH, batch_size=BATCH
+        [chosen.bootstrap],
+        [chosen.topic],
+        tail=True,
+        starting_offset=OFFSET_BEGINNING,
+        add_config=FETCH,
+        batch_size=BATCH,
     )
     events = op.flat_map_batch("read", op.input("connections", flow, source), read)
     decided = op.map("record", op.stateful_flat_map("judge", events, judge), record)

@@ -11,8 +11,9 @@ import time
 from typing import Any
 
 import orjson
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from benchmarks.peers.job import State, Tally, arguments, decision, fresh, say_ready, take
 
@@ -61,14 +62,15 @@ class Loop:
         reader.assign([TopicPartition(self._changelog, 0, 0)])
         ended = False
         while not ended:
-            for message in reader.consume(BATCH, 1.0):
+            messages: list[Any] = reader.consume(BATCH, 1.0)
+            for message in messages:
                 ended |= message.error() is not None
                 if message.error() is None:
                     self.senders[message.key()] = orjson.loads(message.value())
         reader.close()
         self._state.init_transactions()
 
-    def apply(self, messages: list[Message]) -> bool:
+    def apply(self, messages: list[Any]) -> bool:
         """Take a batch; whether it was the last one."""
         senders, changed, tally, loads = self.senders, self.changed, self.tally, orjson.loads
         if messages:

@@ -34,7 +34,15 @@ def python_of(name: str) -> str:
 
 
 def _make(name: str, lock: Path, folder: Path) -> None:
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps"]
+    pip = [
+        str(folder / "bin" / "python"),
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--quiet",
+        "--no-deps",
+    ]
     _run(name, [sys.executable, "-m", "venv", str(folder)])
     _run(name, [*pip, "--only-binary", ":all:", "--require-hashes", "-r", str(lock)])
 

@@ -103,7 +103,7 @@ def close(state: State, window_ms: int, tally: Tally) -> None:
 
 def decision(key: str, count: int, ts: int) -> bytes:
     """The record for a decision."""
-    return json.dumps({"key": key, "window_ms": ts - ts % WINDOW_MS, "count": count, "ts": ts}).encode()
+    return json.dumps({"key": key, "window_ms": ts - ts % WINDOW_MS, "messages": count, "ts": ts}).encode()
 
 
 def arguments(about: str | None) -> argparse.Namespace:

@@ -112,7 +112,9 @@ def _compile(sources: list[Path], compiler: str, jars: str, folder: Path) -> Non
     with tempfile.TemporaryDirectory(dir=_cache()) as made:
         words += ["-d", made, *map(str, sources)]
         command_line = java_command(compiler, [], COMPILER, words)
-        done = subprocess.run(command_line, env=java_environment(), capture_output=True, text=True, check=False, timeout=300)
+        done = subprocess.run(
+            command_line, env=java_environment(), capture_output=True, text=True, check=False, timeout=300
+        )
         if done.returncode:
             raise Broken(f"{sources[1].name} can't be compiled: {' '.join((done.stdout + done.stderr).split())[:500]}")
         shutil.copytree(made, folder)

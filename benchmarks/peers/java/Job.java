@@ -126,7 +126,7 @@ final class Job {
     }
 
     static byte[] decision(String key, long count, long ts) {
-        String text = "{\"key\":\"" + key + "\",\"window_ms\":" + (ts - ts % WINDOW_MS) + ",\"count\":" + count + ",\"ts\":" + ts + "}";
+        String text = "{\"key\":\"" + key + "\",\"window_ms\":" + (ts - ts % WINDOW_MS) + ",\"messages\":" + count + ",\"ts\":" + ts + "}";
         return text.getBytes(StandardCharsets.UTF_8);
     }
 

@@ -1,0 +1,77 @@
+"""Tidegate side by side with what a user would take instead: `make bench`, or `python benchmarks/contest/bench.py`.
+
+One broker on this machine; four parts: throughput of everybody on one case (`rounds.py`), of a few on cases that differ in
+one thing each, open load (`openload.py`), coming back (`recovery.py`). Progress goes to standard error, tables to standard
+output, whose last line is one JSON object. Exit status: 0, 1 for a wrong answer, 2 when the engine or the harness broke down;
+a peer that can't be had or breaks down is left out, and it is said why. Half an hour and 4 GB of disk; `--small`: minutes.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import orjson
+
+from benchmarks import machine
+from benchmarks.contest import opened, recovery, rounds, tables
+from benchmarks.contest.figures import Outcome, last_line
+from benchmarks.contest.sizes import KEPT, Sizes, sizes
+from benchmarks.errors import Broken
+from benchmarks.results import keep
+from engine.errors import OperatorError
+from engine.local import EmbeddedBroker
+
+STARTED_S = time.monotonic()
+
+
+def say(text: str) -> None:
+    """A line of progress."""
+    print(f"[{time.monotonic() - STARTED_S:6.1f} s] {text}", file=sys.stderr, flush=True)
+
+
+def run(chosen: Sizes, folder: Path) -> Outcome:
+    """All parts, on a broker of their own whose data is in ``folder``."""
+    outcome = Outcome()
+    with EmbeddedBroker(folder / "broker") as broker:
+        say(f"broker ready at {broker.bootstrap}")
+        if "throughput" in chosen.parts:
+            outcome.cases.append(rounds.run_case(chosen.main_case(), chosen.rounds, broker.bootstrap, folder, say))
+        if "grid" in chosen.parts:
+            outcome.cases += [rounds.run_case(case, 1, broker.bootstrap, folder, say) for case in chosen.grid()]
+        if "open" in chosen.parts:
+            outcome.opened += opened.run(chosen, broker.bootstrap, folder, say)
+        if "recovery" in chosen.parts:
+            outcome.recoveries += recovery.run(chosen, broker.bootstrap, folder, say)
+    return outcome
+
+
+def main() -> int:
+    """The command line; the exit status."""
+    chosen = sizes()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    stamp = machine.stamp()
+    try:
+        with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder:
+            outcome = run(chosen, Path(folder))
+    except (Broken, OperatorError) as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 2
+    answer = {"answer": "wrong" if outcome.wrong else "right"}
+    figures = last_line(outcome) | answer
+    kept = {"machine": stamp, "sizes": chosen.as_dict(), "figures": figures} | outcome.as_dict()
+    print("\n".join(tables.lines(kept)))
+    print("\n".join(f"WRONG {complaint}" for complaint in outcome.wrong) if outcome.wrong else "answers: right")
+    if chosen.results is not None:
+        keep(kept, chosen.results)
+        if chosen.results == KEPT:
+            tables.write()
+    print(orjson.dumps(figures).decode(), flush=True)
+    return 1 if outcome.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""What came of a contest, by name, and where Tidegate loses: the last line's object and the list of losses.
+
+A ratio is Tidegate's rate to another's: of the same round where they read the same topic, of medians where the other read a
+shorter one. A ratio of processor seconds above 1 says that the other needs more of them for the same events.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from benchmarks.contest.contenders import BY_NAME, CONFLUENT, FAUST, FLINK, QUIX, STREAMS
+from benchmarks.contest.opened import Opened
+from benchmarks.contest.recovery import Recovery
+from benchmarks.contest.rounds import ENGINE, TOOL, CaseResult
+from benchmarks.contest.running import Run
+
+SHORT_NAMES = {
+    TOOL: "perf_tool_lz4",
+    FAUST: "stock_faust",
+    QUIX: "quix",
+    STREAMS: "kafka_streams",
+    f"{STREAMS}, RocksDB": "kafka_streams_rocksdb",
+    FLINK: "flink",
+    f"{FLINK}, RocksDB": "flink_rocksdb",
+    CONFLUENT: "confluent_loop",
+    "Bytewax": "bytewax",
+}
+
+
+@dataclass
+class Outcome:
+    """All that a contest measured; the first case is the one that everybody reads."""
+
+    cases: list[CaseResult] = field(default_factory=list)
+    opened: list[Opened] = field(default_factory=list)
+    recoveries: list[Recovery] = field(default_factory=list)
+
+    @property
+    def wrong(self) -> list[str]:
+        """Every wrong answer."""
+        said = [*(each.complaints for each in self.opened), *(each.complaints for each in self.recoveries)]
+        return [line for lines in [*(case.wrong for case in self.cases), *said] for line in lines]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the kept result."""
+        return {
+            "cases": [asdict(case) for case in self.cases],
+            "opened": [each.as_dict() for each in self.opened],
+            "recoveries": [each.as_dict() for each in self.recoveries],
+        }
+
+    @classmethod
+    def from_dict(cls, kept: dict[str, Any]) -> Self:
+        """The same again."""
+        return cls(
+            [CaseResult.from_dict(case) for case in kept["cases"]],
+            [Opened.from_dict(each) for each in kept["opened"]],
+            [Recovery(**each) for each in kept["recoveries"]],
+        )
+
+
+def median(runs: Sequence[Run], name: str) -> float:
+    """The median of one of `Run`'s figures."""
+    return float(statistics.median(getattr(run, name) for run in runs))
+
+
+def ratios(case: CaseResult, other: str) -> list[float]:
+    """Tidegate's rate to another's, round by round; empty if the other has no right run."""
+    mine, theirs = case.runs.get(ENGINE, []), case.runs.get(other, [])
+    if not mine or not theirs or any(run.complaints for run in theirs):
+        return []
+    if len(mine) != len(theirs) or (other in BY_NAME and BY_NAME[other].share > 1):
+        return [median(mine, "events_per_s") / median(theirs, "events_per_s")]
+    return [one.events_per_s / two.events_per_s for one, two in zip(mine, theirs, strict=True)]
+
+
+def cpu_ratio(case: CaseResult, other: str) -> float | None:
+    """Another's processor seconds an event to Tidegate's."""
+    if not ratios(case, other):
+        return None
+    return median(case.runs[other], "cpu_s_per_million") / median(case.runs[ENGINE], "cpu_s_per_million")
+
+
+def last_line(outcome: Outcome) -> dict[str, Any]:
+    """The figures by name; None for what was not measured."""
+    line: dict[str, Any] = {}
+    main = outcome.cases[0] if outcome.cases else CaseResult.empty()
+    if ENGINE in main.runs:
+        line["events_per_s"] = round(median(main.runs[ENGINE], "events_per_s"))
+        line["cpu_s_per_million"] = round(median(main.runs[ENGINE], "cpu_s_per_million"), 3)
+    for name, short in SHORT_NAMES.items():
+        found, cpu = ratios(main, name), cpu_ratio(main, name)
+        line[f"ratio_{short}"] = round(statistics.median(found), 3) if found else None
+        line[f"cpu_ratio_{short}"] = round(cpu, 3) if cpu else None
+    mine = next((each for each in outcome.opened if each.name == ENGINE), None)
+    line["sustainable_events_per_s"] = mine.sustainable if mine else None
+    line["decision_p99_ms"] = round(mine.latency.p99_ms, 1) if mine and mine.latency else None
+    for each in outcome.opened:
+        if each.name in SHORT_NAMES:
+            line[f"sustainable_{SHORT_NAMES[each.name]}"] = each.sustainable
+            line[f"decision_p99_ms_{SHORT_NAMES[each.name]}"] = round(each.latency.p99_ms, 1) if each.latency else None
+    return line
+
+
+def losses(outcome: Outcome) -> list[str]:
+    """Where another is better, a sentence each."""
+    found = [
+        f"{case.case.name}: {name} takes {1 / middle:.2f} times as many events a second"
+        for case in outcome.cases
+        for name in case.runs
+        if name != ENGINE and ratios(case, name) and (middle := statistics.median(ratios(case, name))) < 1
+    ]
+    found += [
+        f"{case.case.name}: {name} needs {share:.2f} of the processor time"
+        for case in outcome.cases
+        for name in case.runs
+        if name != ENGINE and (share := cpu_ratio(case, name)) is not None and share < 1
+    ]
+    return [*found, *_open_losses(outcome.opened), *_recovery_losses(outcome.recoveries)]
+
+
+def _open_losses(opened: Sequence[Opened]) -> list[str]:
+    mine = next((each for each in opened if each.name == ENGINE), None)
+    others = [each for each in opened if each.name != ENGINE and mine is not None]
+    found = [
+        f"open load: {each.name} bears {each.sustainable:,} events/s"
+        for each in others
+        if mine and each.sustainable > mine.sustainable
+    ]
+    return found + [
+        f"open load: {each.name}'s p99 is {each.latency.p99_ms:.0f} ms at {each.latency.rate:,} events/s"
+        for each in others
+        if mine and mine.latency and each.latency and each.latency.p99_ms < mine.latency.p99_ms
+    ]
+
+
+def _recovery_losses(recoveries: Sequence[Recovery]) -> list[str]:
+    mine = {each.keys: each.restored_s for each in recoveries if each.name == ENGINE}
+    return [
+        f"coming back with {each.keys:,} senders: {each.name} needs {each.restored_s:.1f} s, Tidegate {mine[each.keys]:.1f} s"
+        for each in recoveries
+        if each.restored_s < mine.get(each.keys, 0.0)
+    ]

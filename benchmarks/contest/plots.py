@@ -1,0 +1,61 @@
+"""The contest as bars: SVG 1.1, no scripts, no fonts of its own, logarithmic where contenders are far apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from benchmarks.contest.figures import Outcome, median
+from benchmarks.contest.rounds import ENGINE
+
+WIDTH, LEFT, RIGHT, BAR, GAP, TOP, FOOT = 860, 230, 110, 20, 8, 46, 14
+OURS, OTHERS, INK, PAPER = "#1f4e8c", "#9fb0c8", "#222222", "#ffffff"
+FONT = 'font-family="sans-serif" font-size="13"'
+RATES, COSTS, BORNE = "contest-rates.svg", "contest-cpu.svg", "contest-open.svg"
+
+
+def bars(title: str, values: Mapping[str, float], digits: int) -> str:
+    """Horizontal bars, the longest first, on a logarithmic axis that begins a little below the least."""
+    rows = sorted(values.items(), key=lambda row: -row[1])
+    low, high = math.log10(min(values.values()) * 0.7), math.log10(max(values.values()))
+    height = TOP + len(rows) * (BAR + GAP) + FOOT
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" {FONT}>',
+            f'<rect width="{WIDTH}" height="{height}" fill="{PAPER}"/>',
+            f'<text x="12" y="26" font-size="15" font-weight="bold" fill="{INK}">{escape(title)}</text>',
+            *_rows(rows, low, high, digits),
+            "</svg>\n",
+        ]
+    )
+
+
+def _rows(rows: list[tuple[str, float]], low: float, high: float, digits: int) -> Iterator[str]:
+    for number, (name, value) in enumerate(rows):
+        y = TOP + number * (BAR + GAP)
+        length = (math.log10(value) - low) / max(high - low, 1e-9) * (WIDTH - LEFT - RIGHT)
+        colour = OURS if name == ENGINE else OTHERS
+        yield f'<text x="{LEFT - 8}" y="{y + 15}" text-anchor="end" fill="{INK}">{escape(name)}</text>'
+        yield f'<rect x="{LEFT}" y="{y}" width="{length:.1f}" height="{BAR}" fill="{colour}"/>'
+        yield f'<text x="{LEFT + length + 6:.1f}" y="{y + 15}" fill="{INK}">{value:,.{digits}f}</text>'
+
+
+def draw(outcome: Outcome, main: str, folder: Path) -> dict[str, str]:
+    """Write the plots that the outcome has figures for; file names and what they show."""
+    found: dict[str, tuple[str, dict[str, float], int]] = {}
+    case = next((case for case in outcome.cases if case.case.name == main), None)
+    if case is not None:
+        right = {name: runs for name, runs in case.runs.items() if not any(run.complaints for run in runs)}
+        rates = {name: median(runs, "events_per_s") / 1e3 for name, runs in right.items()}
+        costs = {name: median(runs, "cpu_s_per_million") for name, runs in right.items()}
+        found[RATES] = ("Thousand events a second, logarithmic", rates, 1)
+        found[COSTS] = ("CPU seconds a million events, logarithmic: less is better", costs, 2)
+    borne = {each.name: float(each.sustainable) for each in outcome.opened if each.sustainable}
+    if borne:
+        found[BORNE] = ("Events a second borne under open load, logarithmic", borne, 0)
+    folder.mkdir(exist_ok=True)
+    for name, (title, values, digits) in found.items():
+        (folder / name).write_text(bars(title, values, digits), encoding="utf-8")
+    return {name: title for name, (title, _, _) in found.items()}

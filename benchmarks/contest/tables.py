@@ -1,0 +1,195 @@
+"""The contest's tables and plots in the READMEs, from the last result kept: `python benchmarks/contest/tables.py`."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contest import plots
+from benchmarks.contest.contenders import BY_NAME
+from benchmarks.contest.figures import Outcome, losses, median, ratios
+from benchmarks.contest.opened import Opened
+from benchmarks.contest.recovery import Recovery
+from benchmarks.contest.rounds import ENGINE, TOOL, CaseResult
+from benchmarks.contest.running import Run
+from benchmarks.contest.sizes import KEPT
+from benchmarks.pages import Part
+from benchmarks.report import spread
+from benchmarks.results import latest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE, FRONT = ROOT / "benchmarks" / "README.md", ROOT / "README.md"
+PLOTS = ROOT / "benchmarks" / "plots"
+PART, SUMMARY = Part("contest", "benchmarks/contest/tables.py"), Part("contest summary", "benchmarks/contest/tables.py")
+UNMEASURED = (
+    "Not measured: more than one machine, or more cores than this one has; replicated topics; Python contenders in several "
+    "processes (their CPU seconds say what more of them would need); exactly-once output of the JVM engines, which they would "
+    "pay for; sustained load for hours."
+)
+DASH = "–"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """A Markdown table; all columns but the first are numbers."""
+    for line in (head, ["---"] + ["---:"] * (len(head) - 1), *rows):
+        yield f"| {' | '.join(line)} |"
+
+
+def _main_row(case: CaseResult, name: str) -> list[str]:
+    runs = case.runs[name]
+    if any(run.complaints for run in runs):
+        return [name, "**wrong answer**", *([DASH] * 6)]
+    found = ratios(case, name)
+    warm = [run.warm_events_per_s for run in runs if run.warm_events_per_s is not None]
+    return [
+        f"**{name}**" if name == ENGINE else name,
+        f"{runs[0].events:,}",
+        spread([run.events_per_s for run in runs], 1e3, 0 if runs[0].events_per_s > 2e4 else 1),
+        f"{statistics.median(warm) / 1e3:,.0f}" if warm else DASH,
+        DASH if name == ENGINE or not found else spread(found),
+        spread([run.cpu_s_per_million for run in runs]),
+        f"{median(runs, 'rss_most_mb'):,.0f}",
+        f"{median(runs, 'start_s'):.1f}" if name != TOOL else DASH,
+    ]
+
+
+def main_table(case: CaseResult) -> Iterator[str]:
+    """Everybody on one case."""
+    head = [
+        "contender",
+        "events",
+        "thousand events/s",
+        "second half",
+        "Tidegate is times",
+        "CPU s/M",
+        "peak MB",
+        "start, s",
+    ]
+    fastest = sorted(case.runs, key=lambda name: -median(case.runs[name], "events_per_s"))
+    yield from table(head, [_main_row(case, name) for name in fastest])
+    if case.kernels:
+        rates = [each["events_per_s"] for each in case.kernels]
+        yield f"\nFloor: Tidegate's kernels alone, on blocks in memory, one thread: {spread(rates, 1e3, 0)} thousand events/s."
+    for name, why in case.skipped.items():
+        yield f"\nLeft out: {name}: {why}."
+
+
+def _rates(runs: Sequence[Run] | None) -> str:
+    if not runs:
+        return DASH
+    if any(run.complaints for run in runs):
+        return "**wrong**"
+    return f"{median(runs, 'events_per_s') / 1e3:,.0f} / {median(runs, 'cpu_s_per_million'):.2f}"
+
+
+def grid_table(cases: Sequence[CaseResult]) -> Iterator[str]:
+    """The cases that differ in one thing."""
+    names = list(dict.fromkeys(name for case in cases for name in case.runs))
+    head = ["thousand events/s / CPU s/M", *names, "growth of Tidegate's memory, octets/sender"]
+    yield from table(
+        head,
+        [
+            [case.case.name, *(_rates(case.runs.get(name)) for name in names), f"{case.octets_per_key:,.0f}"]
+            for case in cases
+        ],
+    )
+
+
+def _open_row(each: Opened) -> list[str]:
+    found = each.latency
+    figures = [DASH] * 5 if found is None else [
+        f"{found.rate:,}", *(f"{ms:,.1f}" for ms in (found.p50_ms, found.p99_ms, found.p999_ms, found.most_ms))
+    ]  # fmt: skip
+    caught = DASH if each.catch_up_s is None else f"{each.catch_up_s:.1f}"
+    return [each.name, f"{each.sustainable:,}" if each.sustainable else "none of the levels", *figures, caught]
+
+
+def open_table(opened: Sequence[Opened]) -> Iterator[str]:
+    """Under open load."""
+    head = [
+        "open load",
+        "bears, events/s",
+        "latency at",
+        "p50, ms",
+        "p99",
+        "p99.9",
+        "most",
+        "10 s behind: caught up after, s",
+    ]
+    yield from table(head, [_open_row(each) for each in opened])
+
+
+def recovery_table(recoveries: Sequence[Recovery]) -> Iterator[str]:
+    """Coming back."""
+    sizes = sorted({each.keys for each in recoveries})
+    found = {(each.name, each.keys): each for each in recoveries}
+    rows = []
+    for name in dict.fromkeys(each.name for each in recoveries):
+        mine = [found.get((name, keys)) for keys in sizes]
+        empty = statistics.median(each.empty_s for each in mine if each is not None)
+        rows.append([name, f"{empty:.1f}", *(DASH if each is None else f"{each.restored_s:.1f}" for each in mine)])
+    yield from table(["start to first event, s", "empty", *(f"{keys:,} senders" for keys in sizes)], rows)
+
+
+def lines(kept: dict[str, Any]) -> Iterator[str]:
+    """All of a result, Markdown, line by line."""
+    machine, outcome = kept["machine"], Outcome.from_dict(kept)
+    yield (
+        f"{machine['time'][:10]}, commit {machine['commit']}: {machine['cpu']}, {machine['cores']} cores, "
+        f"{machine['memory_gb']:.0f} GB, {machine['kernel']}; Python {machine['python']}, Kafka {machine['kafka']}, Java "
+        f"{machine['java']}; load before the run {machine['load_before']}. "
+        f"Median (least–most) of {kept['sizes']['rounds']} rounds. Answers: {kept['figures']['answer']}."
+    )
+    main = [case for case in outcome.cases if len(case.runs) and case.case.name == _main_name(kept)]
+    grid = [case for case in outcome.cases if case not in main]
+    parts = (
+        main_table(main[0]) if main else (),
+        grid_table(grid) if grid else (),
+        open_table(outcome.opened) if outcome.opened else (),
+        recovery_table(outcome.recoveries) if outcome.recoveries else (),
+    )
+    for part in parts:
+        yield ""
+        yield from part
+    yield "\nLosses: " + ("; ".join(losses(outcome)) or "none") + "."
+    yield f"\n{UNMEASURED}"
+
+
+def _main_name(kept: dict[str, Any]) -> str:
+    return f"{kept['sizes']['keys']:,} senders, lz4"
+
+
+def summary(kept: dict[str, Any]) -> Iterator[str]:
+    """A few rows for the front page."""
+    case = next((case for case in Outcome.from_dict(kept).cases if case.case.name == _main_name(kept)), None)
+    if case is None:
+        return
+    head = ["", "thousand events/s", "CPU s/M", "peak MB"]
+    rows = []
+    for name in sorted(case.runs, key=lambda name: -median(case.runs[name], "events_per_s")):
+        runs = case.runs[name]
+        rate = spread([run.events_per_s for run in runs], 1e3, 0 if runs[0].events_per_s > 2e4 else 1)
+        about = f" ({BY_NAME[name].about})" if name in BY_NAME else ""
+        rows.append(
+            [name + about, rate, f"{median(runs, 'cpu_s_per_million'):.2f}", f"{median(runs, 'rss_most_mb'):,.0f}"]
+        )
+    yield from table(head, rows)
+
+
+def write() -> None:
+    """Bring both pages and the plots up to the last result."""
+    kept = latest(KEPT)
+    if kept is None:
+        page = front = ["No full run has been kept yet: `make bench`."]
+    else:
+        drawn = plots.draw(Outcome.from_dict(kept), _main_name(kept), PLOTS)
+        page = [*lines(kept), "", *(f"![{text}](plots/{name})" for name, text in drawn.items())]
+        front = list(summary(kept))
+    PART.write(PAGE, "\n".join(["", "", *page, "", ""]))
+    SUMMARY.write(FRONT, "\n".join(["", "", *front, "", ""]))
+
+
+if __name__ == "__main__":
+    write()
