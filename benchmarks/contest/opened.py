@@ -76,9 +76,9 @@ def _one(name: str, start: Start, chosen: Sizes, bootstrap: str, say: Callable[[
         f"{name}: at {steady.rate:,} events/s p50 {latency.p50_ms:.1f}, p99 {latency.p99_ms:.1f} ms {latency.complaints or ''}"
     )
     backlog = SteadyLoad(
-        int(borne * openload.SHARE_FOR_BACKLOG) // STEP * STEP, openload.BACKLOG_S + CATCH_UP_S, REGULARS
+        int(borne * openload.SHARE_FOR_BACKLOG) // STEP * STEP, chosen.backlog_s + CATCH_UP_S, REGULARS
     )
     with starting.ground(bootstrap) as place:
-        caught_s = openload.catch_up(start, place, backlog)
-    say(f"{name}: has worked off {openload.BACKLOG_S:.0f} s of {backlog.rate:,} events/s after {caught_s} s")
+        caught_s = openload.catch_up(start, place, backlog, chosen.backlog_s)
+    say(f"{name}: has worked off {chosen.backlog_s:.0f} s of {backlog.rate:,} events/s after {caught_s} s")
     return Opened(name, levels, borne, latency, caught_s, [f"{name}: {each}" for each in latency.complaints])

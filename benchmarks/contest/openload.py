@@ -38,7 +38,7 @@ LOAD_LATE_MS = 250.0
 DRAIN_S = 3.0
 SHARE_FOR_LATENCY, SHARE_FOR_BACKLOG = 0.7, 0.5
 WARM_UP_SHARE = 0.4
-BACKLOG_S, CAUGHT_UP_MS = 10.0, 1000.0
+CAUGHT_UP_MS = 1000.0
 MOST_US = 600_000_000
 
 
@@ -177,13 +177,13 @@ async def _climb(watched: Watched, rates: list[int], level_s: float, regulars: i
                 flow.first_ms = int(told["first_ms"])
             elif "rate" in told:
                 await asyncio.sleep(0.1)
-                found.append(_level(flow, len(found), level_s, told))
+                found.append(judged(flow, len(found), level_s, told))
                 if not found[-1].borne:
                     break
     return found
 
 
-def _level(flow: Flow, number: int, level_s: float, told: dict[str, Any]) -> Level:
+def judged(flow: Flow, number: int, level_s: float, told: dict[str, Any]) -> Level:
     """Judge a level that has just ended."""
     ticks = ticks_of(level_s)
     first, quarter = number * ticks, ticks // 4
@@ -257,14 +257,14 @@ async def _caught_up(watched: Watched, flow: Flow, load: subprocess.Popen[bytes]
     return None
 
 
-def catch_up(start: Start, place: Place, load: SteadyLoad) -> float | None:
-    """Seconds from a contender's start until it has worked off `BACKLOG_S` of load; None: not within the load's time."""
+def catch_up(start: Start, place: Place, load: SteadyLoad, behind_s: float) -> float | None:
+    """Seconds from a contender's start until it has worked off the load of ``behind_s``; None: not within the load's time."""
     command = [sys.executable, str(LOAD), *_arguments(place, [load.rate], load.seconds, load.regulars)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=place.environment()) as process:
         try:
             assert process.stdout is not None
             flow = Flow(first_ms=json.loads(process.stdout.readline())["first_ms"])
-            time.sleep(BACKLOG_S)
+            time.sleep(behind_s)
             started_ms = time.time() * 1000
             with start(place) as watched:
                 caught_ms = asyncio.run(_caught_up(watched, flow, process))

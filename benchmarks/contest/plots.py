@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 from benchmarks.contest.figures import Outcome, median
@@ -42,20 +43,35 @@ def _rows(rows: list[tuple[str, float]], low: float, high: float, digits: int) -
         yield f'<text x="{LEFT + length + 6:.1f}" y="{y + 15}" fill="{INK}">{value:,.{digits}f}</text>'
 
 
-def draw(outcome: Outcome, main: str, folder: Path) -> dict[str, str]:
-    """Write the plots that the outcome has figures for; file names and what they show."""
-    found: dict[str, tuple[str, dict[str, float], int]] = {}
+class Chart(NamedTuple):
+    """One plot: its title, a value for each contender, and how many digits after the point."""
+
+    title: str
+    values: dict[str, float]
+    digits: int
+
+
+def charts(outcome: Outcome, main: str) -> dict[str, Chart]:
+    """The plots that the outcome has figures for, by file name; ``main``: the name of the case that everybody reads."""
+    found = {}
     case = next((case for case in outcome.cases if case.case.name == main), None)
     if case is not None:
         right = {name: runs for name, runs in case.runs.items() if not any(run.complaints for run in runs)}
         rates = {name: median(runs, "events_per_s") / 1e3 for name, runs in right.items()}
         costs = {name: median(runs, "cpu_s_per_million") for name, runs in right.items()}
-        found[RATES] = ("Thousand events a second, logarithmic", rates, 1)
-        found[COSTS] = ("CPU seconds a million events, logarithmic: less is better", costs, 2)
+        found[RATES] = Chart("Thousand events a second, logarithmic", rates, 1)
+        found[COSTS] = Chart("CPU seconds a million events, logarithmic: less is better", costs, 2)
     borne = {each.name: float(each.sustainable) for each in outcome.opened if each.sustainable}
     if borne:
-        found[BORNE] = ("Events a second borne under open load, logarithmic", borne, 0)
+        found[BORNE] = Chart("Events a second borne under open load, logarithmic", borne, 0)
+    return found
+
+
+def draw(outcome: Outcome, main: str, folder: Path) -> list[Path]:
+    """Write the plots; their files."""
     folder.mkdir(exist_ok=True)
-    for name, (title, values, digits) in found.items():
-        (folder / name).write_text(bars(title, values, digits), encoding="utf-8")
-    return {name: title for name, (title, _, _) in found.items()}
+    written = []
+    for name, chart in charts(outcome, main).items():
+        (folder / name).write_text(bars(chart.title, chart.values, chart.digits), encoding="utf-8")
+        written.append(folder / name)
+    return written

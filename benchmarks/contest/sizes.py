@@ -13,8 +13,9 @@ from benchmarks.results import FOLDER
 from benchmarks.workload import CHUNK_EVENTS
 
 KEPT = FOLDER / "contest.ndjson"
-CODECS = ("lz4", "none", "zstd", "gzip", "snappy")
+CODECS = ("none", "zstd")  # besides lz4
 SMALL_CHUNK = 64  # 16 events a batch
+DIFFERENCES = ("keys", "shape", "codec", "batches", "ipv6")
 PARTS = ("throughput", "grid", "open", "recovery")
 
 
@@ -37,7 +38,7 @@ class Case:
 class Sizes:
     """``parts``: what is measured; ``events`` of ``keys`` senders in the main case, read ``rounds`` times in turn by
     ``peers``; ``grid_events``: in each other case, read once; the open load rises from ``first_rate`` (events a second) by
-    ``rise`` every ``level_s`` up to ``last_rate`` at most; ``latency_s``: how long latency is measured for;
+    ``rise`` every ``level_s`` up to ``last_rate`` at most; ``latency_s``: how long latency is measured for; ``backlog_s``: of load that is worked off;
     ``recovery_keys``: senders whose state is restored."""
 
     parts: tuple[str, ...] = PARTS
@@ -47,12 +48,14 @@ class Sizes:
     peers: tuple[str, ...] = tuple(BY_NAME)
     grid_events: int = 2_000_000
     grid_keys: tuple[int, ...] = (10_000, 1_000_000, 10_000_000)
+    differences: tuple[str, ...] = DIFFERENCES
     open_peers: tuple[str, ...] = (FLINK, STREAMS, CONFLUENT)
     first_rate: int = 80_000
     last_rate: int = 1_200_000
     rise: float = 1.15
     level_s: float = 6.0
     latency_s: float = 20.0
+    backlog_s: float = 10.0
     recovery_keys: tuple[int, ...] = (10_000, 200_000, 1_000_000)
     results: Path | None = KEPT
 
@@ -68,18 +71,19 @@ class Sizes:
         """The other cases: each differs from the main one in one thing."""
         beside = tuple(name for name in (FLINK, STREAMS) if name in self.peers)
         base = Case("", self.grid_events, self.keys)
-        cases = [replace(base, name=f"{keys:,} senders", keys=keys) for keys in self.grid_keys]
-        cases = [replace(case, peers=beside) if case.keys <= 1_000_000 else case for case in cases]
-        cases += [replace(base, name=f"shape {shape}", shape=shape, peers=beside) for shape in SHAPES[1:]]
-        cases += [replace(base, name=f"codec {codec}", codec=codec) for codec in CODECS[1:3]]
-        cases.append(replace(base, name="batches of 16 events", chunk=SMALL_CHUNK, events=self.grid_events // 4))
-        cases.append(replace(base, name="IPv6 alone", ipv6_share=1.0))
-        return cases
+        cases = {"keys": [replace(base, name=f"{keys:,} senders", keys=keys) for keys in self.grid_keys]}
+        cases["keys"] = [replace(case, peers=beside) if case.keys <= 1_000_000 else case for case in cases["keys"]]
+        cases["shape"] = [replace(base, name=f"shape {shape}", shape=shape, peers=beside) for shape in SHAPES[1:]]
+        cases["codec"] = [replace(base, name=f"codec {codec}", codec=codec) for codec in CODECS]
+        fewer = self.grid_events // 4
+        cases["batches"] = [replace(base, name="batches of 16 events", chunk=SMALL_CHUNK, events=fewer)]
+        cases["ipv6"] = [replace(base, name="IPv6 alone", ipv6_share=1.0)]
+        return [case for name in self.differences for case in cases[name]]
 
 
 SMALL = Sizes(
     events=80_000, keys=2_000, rounds=1, grid_events=20_000, grid_keys=(10_000,), first_rate=5_000, last_rate=6_000,
-    level_s=2.0, latency_s=3.0, recovery_keys=(2_000,), results=None,
+    level_s=2.0, latency_s=3.0, backlog_s=2.0, open_peers=(STREAMS,), differences=("shape", "batches"), recovery_keys=(2_000,), results=None,
 )  # fmt: skip
 
 
@@ -96,6 +100,7 @@ def sizes(arguments: list[str] | None = None) -> Sizes:
     parser.add_argument("--keys", type=int, help="its senders")
     parser.add_argument("--rounds", type=int, help="how often each contender reads it, in turn")
     parser.add_argument("--grid-events", type=int, help="events of each other case")
+    parser.add_argument("--differences", nargs="*", choices=DIFFERENCES, help="what the other cases differ in")
     parser.add_argument("--grid-keys", type=int, nargs="*", help="numbers of senders, a case each")
     parser.add_argument("--recovery-keys", type=int, nargs="*", help="senders whose state is restored")
     parser.add_argument("--level-s", type=float, help="seconds of each level of the open load")

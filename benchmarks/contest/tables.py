@@ -116,7 +116,7 @@ def open_table(opened: Sequence[Opened]) -> Iterator[str]:
         "p99",
         "p99.9",
         "most",
-        "10 s behind: caught up after, s",
+        "behind: caught up after, s",
     ]
     yield from table(head, [_open_row(each) for each in opened])
 
@@ -178,17 +178,25 @@ def summary(kept: dict[str, Any]) -> Iterator[str]:
     yield from table(head, rows)
 
 
+def between(part: Part, kept: dict[str, Any] | None) -> str:
+    """What stands between a part's marks."""
+    if kept is None:
+        said = ["No full run has been kept yet: `make bench`."]
+    elif part == SUMMARY:
+        said = list(summary(kept))
+    else:
+        drawn = plots.charts(Outcome.from_dict(kept), _main_name(kept))
+        said = [*lines(kept), "", *(f"![{chart.title}](plots/{name})" for name, chart in drawn.items())]
+    return "\n".join(["", "", *said, "", ""])
+
+
 def write() -> None:
     """Bring both pages and the plots up to the last result."""
     kept = latest(KEPT)
-    if kept is None:
-        page = front = ["No full run has been kept yet: `make bench`."]
-    else:
-        drawn = plots.draw(Outcome.from_dict(kept), _main_name(kept), PLOTS)
-        page = [*lines(kept), "", *(f"![{text}](plots/{name})" for name, text in drawn.items())]
-        front = list(summary(kept))
-    PART.write(PAGE, "\n".join(["", "", *page, "", ""]))
-    SUMMARY.write(FRONT, "\n".join(["", "", *front, "", ""]))
+    if kept is not None:
+        plots.draw(Outcome.from_dict(kept), _main_name(kept), PLOTS)
+    PART.write(PAGE, between(PART, kept))
+    SUMMARY.write(FRONT, between(SUMMARY, kept))
 
 
 if __name__ == "__main__":

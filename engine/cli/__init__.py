@@ -53,6 +53,7 @@ COMMANDS = {
     "throttle": Command("engine.cli.ordering:throttle", "Hold a network to a rate by hand."),
     "audit": Command("engine.cli.audit:audit", "Show who exempted, released or throttled what, and why."),
     "decisions": Command("engine.cli.decisions:decisions", "Follow the decisions, in words or as JSON."),
+    "plan": Command("engine.cli.plan:plan", "Say what a load needs: workers, cores, memory, disk."),
     "check": Command("engine.cli.check:check", "Check environment, configuration and cluster."),
 }
 
