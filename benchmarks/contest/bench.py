@@ -8,6 +8,7 @@ a peer that can't be had or breaks down is left out, and it is said why. Half an
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import tempfile
@@ -52,6 +53,7 @@ def run(chosen: Sizes, folder: Path) -> Outcome:
 def main() -> int:
     """The command line; the exit status."""
     chosen = sizes()
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)  # it warns of each topic that is new
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     stamp = machine.stamp()
     try:

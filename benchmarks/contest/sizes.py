@@ -37,9 +37,9 @@ class Case:
 @dataclass(frozen=True)
 class Sizes:
     """``parts``: what is measured; ``events`` of ``keys`` senders in the main case, read ``rounds`` times in turn by
-    ``peers``; ``grid_events``: in each other case, read once; the open load rises from ``first_rate`` (events a second) by
-    ``rise`` every ``level_s`` up to ``last_rate`` at most; ``latency_s``: how long latency is measured for; ``backlog_s``: of load that is worked off;
-    ``recovery_keys``: senders whose state is restored."""
+    ``peers``; ``grid_events``: in each other case, read once; ``differences``: what those differ in; the open load rises
+    from ``first_rate`` (events a second) by ``rise`` every ``level_s`` up to ``last_rate`` at most; ``latency_s``: how long
+    latency is measured for; ``backlog_s``: of load that is worked off; ``recovery_keys``: senders whose state is restored."""
 
     parts: tuple[str, ...] = PARTS
     events: int = 4_000_000
@@ -82,8 +82,8 @@ class Sizes:
 
 
 SMALL = Sizes(
-    events=80_000, keys=2_000, rounds=1, grid_events=20_000, grid_keys=(10_000,), first_rate=5_000, last_rate=6_000,
-    level_s=2.0, latency_s=3.0, backlog_s=2.0, open_peers=(STREAMS,), differences=("shape", "batches"), recovery_keys=(2_000,), results=None,
+    events=80_000, keys=2_000, rounds=1, grid_events=20_000, differences=("shape", "batches"), open_peers=(STREAMS,),
+    first_rate=5_000, last_rate=6_000, level_s=2.0, latency_s=3.0, backlog_s=2.0, recovery_keys=(2_000,), results=None,
 )  # fmt: skip
 
 
