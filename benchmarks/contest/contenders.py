@@ -48,10 +48,8 @@ STREAMS, FLINK, CONFLUENT, QUIX, FAUST = (
 ENTRIES = (
     Entry(FLINK, _java("flink", "FlinkJob", "memory"), "2.2.1, DataStream, hashmap state, 2 slots"),
     Entry(f"{FLINK}, RocksDB", _java("flink", "FlinkJob", "rocksdb"), "the same, incremental checkpoints"),
-    Entry(
-        STREAMS, _java("streams", "StreamsJob", "memory"), "4.1.2, in-memory store with cache and changelog, 2 threads"
-    ),
-    Entry(f"{STREAMS}, RocksDB", _java("streams", "StreamsJob", "rocksdb"), "the same in RocksDB"),
+    Entry(STREAMS, _java("streams", "StreamsJob", "memory"), "4.1.2, in-memory store with changelog, 2 threads"),
+    Entry(f"{STREAMS}, RocksDB", _java("streams", "StreamsJob", "rocksdb"), "the same in RocksDB, with a record cache"),
     Entry(CONFLUENT, _python("confluent_loop"), "2.16.1, dict, orjson, a transaction a checkpoint; 1 process"),
     Entry(
         "Bytewax", _python("bytewax_flow", "bytewax"), "0.21.1, stateful flat map, recovery store; 1 worker", share=10
