@@ -170,6 +170,8 @@ def summary(kept: dict[str, Any]) -> Iterator[str]:
     rows = []
     for name in sorted(case.runs, key=lambda name: -median(case.runs[name], "events_per_s")):
         runs = case.runs[name]
+        if any(run.complaints for run in runs):
+            continue
         rate = spread([run.events_per_s for run in runs], 1e3, 0 if runs[0].events_per_s > 2e4 else 1)
         about = f" ({BY_NAME[name].about})" if name in BY_NAME else ""
         rows.append(

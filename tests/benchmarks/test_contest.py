@@ -5,21 +5,28 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
+from xml.etree import ElementTree
 
 import orjson
 import pytest
 
-from benchmarks.contest import openload
+from benchmarks.contest import openload, plots, tables
+from benchmarks.contest.contenders import FAUST, FLINK, QUIX, STREAMS
+from benchmarks.contest.figures import Outcome, last_line, losses
 from benchmarks.contest.load import TICK_MS, Batches, probe
-from benchmarks.contest.openload import Flow, Level, sustainable
+from benchmarks.contest.opened import Opened
+from benchmarks.contest.openload import Flow, Latency, Level, sustainable
 from benchmarks.contest.oracle import COUNTS, WINDOW_MS, Answer, Decided, answer, key_of_address
-from benchmarks.contest.running import complaints
+from benchmarks.contest.recovery import Recovery
+from benchmarks.contest.rounds import ENGINE, TOOL, CaseResult
+from benchmarks.contest.running import Run, complaints
 from benchmarks.contest.sizes import sizes
 from benchmarks.contest.traffic import SHAPES, START_MS, Traffic
 from benchmarks.peers import job
 from topics.keys import key_of, key_text
 
 EVENTS, KEYS = 20_000, 500
+MACHINE = ("commit", "cpu", "cores", "memory_gb", "kernel", "python", "kafka", "java", "load_before")
 
 
 def events_of(traffic: Traffic) -> list[bytes]:
@@ -160,3 +167,62 @@ def test_sizes_of_the_command_line() -> None:
     assert chosen.recovery_keys == (100, 200)
     assert chosen.results is None
     assert all(case.peers in ((), ("Flink",)) for case in chosen.grid())
+
+
+def run(rate: float, cpu_s: float, complaints: list[str] | None = None) -> Run:
+    return Run(1000, rate, rate * 1.1, 1000 / rate, cpu_s, cpu_s, 100.0, 2.0, complaints or [])
+
+
+def outcome() -> Outcome:
+    """Two cases: on the first, Flink takes twice as many events a second as Tidegate, and Quix answers wrongly."""
+    runs = {
+        ENGINE: [run(1e6, 1.0), run(1.2e6, 1.0)],
+        TOOL: [run(2e6, 0.5), run(2e6, 0.5)],
+        FLINK: [run(2e6, 4.0), run(2.4e6, 4.0)],
+        QUIX: [run(5e9, 0.1, ["keys: 1 instead of 2"])] * 2,
+        FAUST: [run(4e3, 200.0)] * 2,
+    }
+    main, other = sizes([]).main_case(), sizes([]).grid()[0]
+    latency = Latency(100, 10, 1.0, 2.0, 3.0, 4.0, 0.0, [])
+    opened = [
+        Opened(ENGINE, [Level(100, 1.0, 0.0, 0, 0.0, borne=True)], 100, latency, 3.0, []),
+        Opened(STREAMS, [], 0, None, None, []),
+    ]
+    cases = [CaseResult(main, runs, {STREAMS: "no network"}), CaseResult(other, {ENGINE: [run(1e6, 1.0)]})]
+    return Outcome(cases, opened, [Recovery(ENGINE, 10, 2.0, 3.0, []), Recovery(FLINK, 10, 2.0, 2.5, [])])
+
+
+def test_an_outcome_is_kept_whole() -> None:
+    assert Outcome.from_dict(orjson.loads(orjson.dumps(outcome().as_dict()))) == outcome()
+
+
+def test_figures_are_ratios_within_a_round_and_none_where_nothing_was_measured() -> None:
+    line = last_line(outcome())
+    assert line["events_per_s"] == 1_100_000
+    assert (line["ratio_flink"], line["cpu_ratio_flink"]) == (0.5, 4.0)
+    assert line["ratio_perf_tool_lz4"] == 0.55
+    assert line["ratio_stock_faust"] == 275.0
+    assert line["ratio_quix"] is line["ratio_kafka_streams"] is None
+    assert (line["sustainable_events_per_s"], line["decision_p99_ms"]) == (100, 2.0)
+    assert last_line(Outcome())["ratio_flink"] is None
+
+
+def test_losses_and_wrong_answers_are_told() -> None:
+    told = losses(outcome())
+    assert any("Flink takes 2.00 times as many events a second" in each for each in told)
+    assert any("Flink needs 2.5 s, Tidegate 3.0 s" in each for each in told)
+    assert not any(FAUST in each for each in told)
+    assert outcome().wrong == [f"{sizes([]).main_case().name}: {QUIX}: keys: 1 instead of 2"] * 2
+
+
+def test_pages_show_everybody_and_no_rate_of_a_wrong_answer() -> None:
+    kept = {"machine": dict.fromkeys(MACHINE, 1) | {"time": "2026-01-01T00:00:00Z"}, "sizes": sizes([]).as_dict()}
+    kept |= {"figures": {"answer": "wrong"}} | outcome().as_dict()
+    page, front = ("\n".join(drawn) for drawn in (tables.lines(kept), tables.summary(kept)))
+    assert f"| {QUIX} | **wrong answer** |" in page
+    assert f"Left out: {STREAMS}: no network." in page
+    assert "| **Tidegate** |" in page
+    assert QUIX not in front
+    charts = plots.charts(outcome(), sizes([]).main_case().name)
+    assert QUIX not in charts[plots.RATES].values
+    assert ElementTree.fromstring(plots.bars("a < b", charts[plots.RATES].values, 1)).tag.endswith("svg")
