@@ -67,17 +67,14 @@ def _one(name: str, start: Start, chosen: Sizes, bootstrap: str, say: Callable[[
         levels = openload.climb(start, place, rates(chosen), chosen.level_s, REGULARS)
     borne = openload.sustainable(levels)
     say(f"{name}: bears {borne:,} events/s; then {levels[-1]}")
-    if not borne:
-        return Opened(name, levels, 0, None, None, [])
-    steady = SteadyLoad(int(borne * openload.SHARE_FOR_LATENCY) // STEP * STEP, chosen.latency_s, REGULARS)
+    rate = borne or chosen.first_rate
+    steady = SteadyLoad(int(rate * openload.SHARE_FOR_LATENCY) // STEP * STEP, chosen.latency_s, REGULARS)
     with starting.ground(bootstrap) as place:
         latency = openload.latency(start, place, steady)
     say(
         f"{name}: at {steady.rate:,} events/s p50 {latency.p50_ms:.1f}, p99 {latency.p99_ms:.1f} ms {latency.complaints or ''}"
     )
-    backlog = SteadyLoad(
-        int(borne * openload.SHARE_FOR_BACKLOG) // STEP * STEP, chosen.backlog_s + CATCH_UP_S, REGULARS
-    )
+    backlog = SteadyLoad(int(rate * openload.SHARE_FOR_BACKLOG) // STEP * STEP, chosen.backlog_s + CATCH_UP_S, REGULARS)
     with starting.ground(bootstrap) as place:
         caught_s = openload.catch_up(start, place, backlog, chosen.backlog_s)
     say(f"{name}: has worked off {chosen.backlog_s:.0f} s of {backlog.rate:,} events/s after {caught_s} s")

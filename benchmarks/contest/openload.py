@@ -2,7 +2,7 @@
 
 - **Sustainable rate**: the load rises level by level, in one run of the contender, so that a Java has compiled itself by
   the time that it counts. A level is borne if its probes are all decided and their latency doesn't grow within it: the median
-  of its last quarter is at most `GROWTH_MS` above that of its second. A contender 15 % too slow falls behind by six times that.
+  of its last quarter is at most `GROWTH_MS` above that of its second. A contender 15 % too slow falls behind by six times that in 6 s.
 - **Latency** at 70 % of that rate: p50, p99, p99.9 and the most, the first part left out; every probe must be decided, once.
 - **Catching up**: half of that rate goes on for a while before the contender is started; how long until a probe is decided
   within a second of its event.
@@ -30,12 +30,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from hdrh.histogram import HdrHistogram
 
 from benchmarks.cluster import Place
-from benchmarks.contest.load import TICK_MS, probe, ticks_of
+from benchmarks.contest.load import MOST_PROBES, TICK_MS, probe, ticks_of
 
 LOAD = Path(__file__).with_name("load.py")
 GROWTH_MS = 150.0
 LOAD_LATE_MS = 250.0
-DRAIN_S = 3.0
+FAILURES = 2  # levels in a row that end the search: one may be a pause of the machine
+DRAIN_S = 20.0
 SHARE_FOR_LATENCY, SHARE_FOR_BACKLOG = 0.7, 0.5
 WARM_UP_SHARE = 0.4
 CAUGHT_UP_MS = 1000.0
@@ -89,13 +90,15 @@ Start = Callable[[Place], AbstractContextManager[Watched]]
 @dataclass
 class Flow:
     """What came of a load: when its first batch was due, what it said, when each probe's decision arrived (Unix ms), how
-    often it was decided."""
+    many came a second time; ``complete``: as many probes as ``wanted`` are decided."""
 
     first_ms: int = 0
     levels: list[dict[str, float]] = field(default_factory=list)
     end: dict[str, float] = field(default_factory=dict)
     arrived_ms: dict[int, float] = field(default_factory=dict)
     repeated: int = 0
+    wanted: int = MOST_PROBES
+    complete: asyncio.Event = field(default_factory=asyncio.Event)
 
     def latencies(self, first: int, behind: int) -> list[float]:
         """Of the probes of ticks ``first`` to before ``behind``, those decided, in ms."""
@@ -129,7 +132,7 @@ async def _loading(
 @asynccontextmanager
 async def _reading(watched: Watched, flow: Flow) -> AsyncIterator[None]:
     """Note arriving decisions as long as the block lasts."""
-    first, behind = probe(0), probe(1 << 17)
+    first, behind = probe(0), probe(MOST_PROBES)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=watched.place.bootstrap, auto_offset_reset="earliest", fetch_max_wait_ms=50
     )
@@ -145,6 +148,8 @@ async def _reading(watched: Watched, flow: Flow) -> AsyncIterator[None]:
                     tick = number - first
                     flow.repeated += tick in flow.arrived_ms
                     flow.arrived_ms.setdefault(tick, now_ms)
+            if len(flow.arrived_ms) >= flow.wanted:
+                flow.complete.set()
 
     consumer.assign([TopicPartition(watched.decisions, number) for number in range(watched.partitions)])
     task = asyncio.create_task(read())
@@ -178,7 +183,7 @@ async def _climb(watched: Watched, rates: list[int], level_s: float, regulars: i
             elif "rate" in told:
                 await asyncio.sleep(0.1)
                 found.append(judged(flow, len(found), level_s, told))
-                if not found[-1].borne:
+                if not any(level.borne for level in found[-FAILURES:]) and len(found) >= FAILURES:
                     break
     return found
 
@@ -198,7 +203,7 @@ def judged(flow: Flow, number: int, level_s: float, told: dict[str, Any]) -> Lev
 
 
 def climb(start: Start, place: Place, rates: list[int], level_s: float, regulars: int) -> list[Level]:
-    """The levels of a rising load, up to the first that isn't borne."""
+    """The levels of a rising load, up to the second in a row that isn't borne."""
     with start(place) as watched:
         return asyncio.run(_climb(watched, rates, level_s, regulars))
 
@@ -218,7 +223,9 @@ async def _steady(watched: Watched, load: SteadyLoad) -> Flow:
                 flow.levels.append(told)
             else:
                 flow.end = told
-        await asyncio.sleep(DRAIN_S)
+        flow.wanted = int(flow.end["probes"])
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(flow.complete.wait(), DRAIN_S)
     return flow
 
 
