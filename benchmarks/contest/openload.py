@@ -2,12 +2,13 @@
 
 - **Sustainable rate**: the load rises level by level, in one run of the contender, so that a Java has compiled itself by
   the time that it counts. A level is borne if its probes are all decided and their latency doesn't grow within it: the median
-  of its last quarter is at most `GROWTH_MS` above that of its second. A contender 15 % too slow falls behind by six times that in 6 s.
+  of its last quarter is at most `GROWTH_MS` above that of its second; one that is 15 % too slow falls behind by 390 ms between the
+  two. The second level in a row that isn't borne ends the search.
 - **Latency** at 70 % of that rate: p50, p99, p99.9 and the most, the first part left out; every probe must be decided, once.
 - **Catching up**: half of that rate goes on for a while before the contender is started; how long until a probe is decided
   within a second of its event.
 
-Broker, load and contender share the machine's cores. If the load itself falls behind, that ends the search, and it says so.
+Broker, load and contender share the machine's cores. A level that the load itself is too slow for isn't borne.
 """
 
 from __future__ import annotations
