@@ -2,8 +2,8 @@
 
 - **Sustainable rate**: the load rises level by level, in one run of the contender, so that a Java has compiled itself by
   the time that it counts. A level is borne if its probes are all decided and their latency doesn't grow within it: the median
-  of its last quarter is at most `GROWTH_MS` above that of its second; one that is 15 % too slow falls behind by 390 ms between the
-  two. The second level in a row that isn't borne ends the search.
+  of its last quarter is at most `GROWTH_MS` above that of its second; who is 15 % too slow falls behind by 390 ms
+  from one to the other. The second level in a row that isn't borne ends the search.
 - **Latency** at 70 % of that rate: p50, p99, p99.9 and the most, the first part left out; every probe must be decided, once.
 - **Catching up**: half of that rate goes on for a while before the contender is started; how long until a probe is decided
   within a second of its event.
@@ -45,11 +45,11 @@ MOST_US = 600_000_000
 
 
 class Level(NamedTuple):
-    """One level of a rising load: ``p50_ms`` of its last quarter, ``growth_ms`` against its second."""
+    """One level of a rising load: ``p50_ms`` of its last quarter, ``growth_ms`` against its second; None: none decided."""
 
     rate: int
-    p50_ms: float
-    growth_ms: float
+    p50_ms: float | None
+    growth_ms: float | None
     undecided: int
     load_late_ms: float
     borne: bool
@@ -196,10 +196,12 @@ def judged(flow: Flow, number: int, level_s: float, told: dict[str, Any]) -> Lev
     early = flow.latencies(first + quarter, first + 2 * quarter)
     late = flow.latencies(first + 3 * quarter, first + ticks - ticks // 20)
     undecided = (ticks - ticks // 20 - 3 * quarter) - len(late)
-    p50_ms = statistics.median(late) if late else float("inf")
-    growth_ms = p50_ms - statistics.median(early) if early and late else float("inf")
+    p50_ms = statistics.median(late) if late else None
+    growth_ms = p50_ms - statistics.median(early) if early and p50_ms is not None else None
     allowed = (ticks - 3 * quarter) // 2  # those of the last moments, if decisions take about a second
-    borne = growth_ms <= GROWTH_MS and undecided <= allowed and told["late_ms"] <= LOAD_LATE_MS
+    borne = (
+        growth_ms is not None and growth_ms <= GROWTH_MS and undecided <= allowed and told["late_ms"] <= LOAD_LATE_MS
+    )
     return Level(int(told["rate"]), p50_ms, growth_ms, undecided, told["late_ms"], borne)
 
 
