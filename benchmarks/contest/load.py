@@ -80,6 +80,8 @@ async def load(place: Place, rates: Sequence[int], level_s: float, regulars: int
     batches.lines(0, 0, len(PAST_MS))  # compiled, or loaded from the cache, before time counts
     producer = EventProducer(place.connections, PARTITIONS, "lz4", place.settings().kafka.client_options())
     await producer.start()
+    await producer.send(b'{"ts":%d,"ip":"192.0.2.1"}\n' % int(time.time() * 1000))  # its kernels too
+    await producer.settled()
     first_ms = int((time.time() + LEAD_S) * 1000)
     say(first_ms=first_ms)
     tick = 0
