@@ -52,6 +52,7 @@ class Place:
             "TIDEGATE_TOPICS_RETENTION_MS": str(UNLIMITED),
             "TIDEGATE_WORKER_APP_ID": app_id,
             "TIDEGATE_LOG_LEVEL": "warning",
+            "TIDEGATE_WORKER_HTTP": "",
             "TIDEGATE_MODEL_LEARNING_DAYS": "0",  # so that there are decisions to compare
             **more,
         }

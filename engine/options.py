@@ -153,6 +153,11 @@ class Worker:
     session_timeout_s: int = option(6, "a worker silent for so long loses its partitions to others", low=6, high=300)
     status_file: str = option("", "file that a JSON snapshot of the worker's counters is written to; empty: none")
     status_interval_ms: int = option(500, "how often that is", low=50, high=600_000)
+    http: str = option(
+        "127.0.0.1:10090",
+        "where page, status and metrics are, HOST:PORT, several with commas; empty: nowhere",
+        wanted=rules.internet_listeners,
+    )
     standby_replicas: int = option(
         1, "other workers that keep a copy of each partition's state, for a quick take-over", low=0, high=8
     )

@@ -1,7 +1,7 @@
 """The options' documentation, written from their declarations: a commented example file and a table.
 
-``make docs`` (``python -m engine.optiontexts deploy``) writes both into `deploy/`; a test holds them against the
-declarations.
+``make docs`` (``python -m engine.optiontexts deploy``) writes both into `deploy/`, and the metrics' beside them; a test
+holds them against the declarations.
 """
 
 from __future__ import annotations
@@ -114,10 +114,13 @@ def _unwanted(option: Option) -> int | str:
 
 
 def main() -> None:
-    """Write both files into the folder that the command line names."""
+    """Write all files into the folder that the command line names."""
+    from engine.metrictexts import FILE, metrics_text  # noqa: PLC0415 (needs the engine, which options don't)
+
     folder = Path(sys.argv[1])
     (folder / EXAMPLE).write_text(example_text(), encoding="utf-8")
     (folder / TABLE).write_text(table_text(), encoding="utf-8")
+    (folder / FILE).write_text(metrics_text(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -66,6 +66,7 @@ def _environment(settings: Settings) -> dict[str, str]:
     """What a process needs to have the same settings, where they differ from its own defaults."""
     return {
         "TIDEGATE_KAFKA_BOOTSTRAP": settings.kafka.bootstrap,
+        "TIDEGATE_WORKER_HTTP": "",  # a worker of one's own may have the place
         "TIDEGATE_TOPICS_PREFIX": settings.topics.prefix,
         "TIDEGATE_TOPICS_PARTITIONS": str(settings.topics.partitions),
         "TIDEGATE_TOPICS_RETENTION_MS": str(settings.topics.retention_ms),

@@ -24,6 +24,7 @@ from engine.edge.networks import network_of
 from engine.edge.rows import Row, read_decision
 from engine.edge.servers import now_ms
 from engine.edge.table import Table
+from engine.exposition import Histogram
 from topics.contracts import DECISIONS, EDGES, EXEMPTIONS
 from topics.decisions import RELEASE_HEADER, BadDecision
 from topics.exemptions import CLIENT, EXEMPT, HELO, REMOVAL_HEADER, BadExemption, Override, decode_record
@@ -49,13 +50,16 @@ class Following(NamedTuple):
 
 
 class Follower:
-    """Feeds ``table``. ``positions``: the next offsets to read, by "topic partition"."""
+    """Feeds ``table``. ``positions``: the next offsets to read, by "topic partition"; ``latency``: seconds from event to here,
+    of decisions that came while this edge was there to hear them."""
 
     def __init__(self, table: Table, options: Following) -> None:
         self.positions: dict[str, int] = {}
         self.heard_ms = 0
         self.lag = 0
         self.unreadable = 0
+        self.latency = Histogram()
+        self._live: dict[str, int] = {}
         self._table, self._options = table, options
         self._decisions, self._exemptions, self._edges = (
             options.prefix + topic.name for topic in (DECISIONS, EXEMPTIONS, EDGES)
@@ -112,6 +116,7 @@ class Follower:
         if any(self.positions.get(_name(tp), 0) > ends[tp] for tp in tps if tp.topic != self._edges):
             self._table.clear()  # the topic was made anew
             self.positions = {}
+        self._live = {_name(tp): end for tp, end in ends.items()}
         for tp in tps:
             start = ends[tp] if tp.topic == self._edges else max(first[tp], self.positions.get(_name(tp), 0))
             consumer.seek(tp, start)
@@ -163,6 +168,8 @@ class Follower:
         found = read_decision(record.key or b"", record.value, dict(record.headers).get(RELEASE_HEADER))
         if isinstance(found, Row):
             self._table.put(found, at_ms)
+            if record.offset >= self._live.get(_name(TopicPartition(record.topic, record.partition)), 0):
+                self.latency.observe((at_ms - found.issued_ms) / 1000)
         else:
             self._table.release(found)
 

@@ -26,11 +26,13 @@ def write_whole(path: Path, octets: bytes) -> None:
 
 
 class StateFolder:
-    """``path`` is made if it isn't there. `OperatorError` if another process has it."""
+    """``path`` is made if it isn't there. `OperatorError` if another process has it. ``saved_ms``: what the snapshot on disk is
+    as of, 0 without one."""
 
     def __init__(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self.saved_ms = 0
         self._lock = (path / "lock").open("ab")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,6 +53,7 @@ class StateFolder:
             logger.warning("the snapshot is not used: it is older than edge.stale_after_s")
             return None
         restore(table, header, columns)
+        self.saved_ms = header.heard_ms
         return header
 
     async def save(self, table: Table, positions: dict[str, int], heard_ms: int) -> None:
@@ -64,3 +67,5 @@ class StateFolder:
             await asyncio.to_thread(write_whole, self._snapshot, head + b"".join(chunks))
         except OSError as error:
             logger.warning("no snapshot was written: %s", error)
+        else:
+            self.saved_ms = heard_ms

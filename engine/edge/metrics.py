@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 from engine.edge.delivery import Delivery
 from engine.edge.desk import Desk
 from engine.edge.following import Follower
+from engine.edge.keeping import StateFolder
 from engine.edge.servers import Clients
 from engine.edge.spool import Spool
+from engine.exposition import COUNTER, GAUGE, HISTOGRAM, Declared, Sample, exposition
 
 NEVER = -1
+PREFIX = "tidegate_edge_"
 
 
 class Parts(NamedTuple):
@@ -22,62 +25,94 @@ class Parts(NamedTuple):
     clients: Clients
     spool: Spool
     delivery: Delivery
+    folder: StateFolder
 
 
-class Figure(NamedTuple):
-    """``kind``: counter or gauge; ``labels``: as Prometheus writes them, braces included, or ""."""
-
-    name: str
-    kind: str
-    meaning: str
-    value: float
-    labels: str = ""
+def _declared(name: str, kind: str, meaning: str, *labels: str) -> Declared:
+    return Declared(PREFIX + name, kind, meaning, labels)
 
 
-def figures(parts: Parts, now_ms: int) -> Iterator[Figure]:
+ANSWERS = _declared("answers", COUNTER, "Answers given to mail servers, by why.", "why")
+SHADOWED = _declared("shadowed", COUNTER, "Answers that would have been deferrals, in shadow mode.")
+MALFORMED = _declared("malformed", COUNTER, "Requests that broke their protocol.")
+DECISIONS = _declared("decisions", GAUGE, "Decisions held in memory, released ones that are remembered among them.")
+EXEMPTIONS = _declared("exemptions", GAUGE, "Exemptions held in memory.")
+REFUSED = _declared("decisions_refused", COUNTER, "Decisions and exemptions left out for want of room.")
+IGNORED = _declared("decisions_ignored", COUNTER, "Decisions that were not newer than what is held.")
+UNREADABLE = _declared("records_unreadable", COUNTER, "Records on the topics that are followed which can't be read.")
+LAG = _declared("lag_records", GAUGE, "Records on the topics that are followed and not read yet.")
+AGE = _declared("age_seconds", GAUGE, "Seconds since everything on the topics had been read; -1: never.")
+FRESH = _declared("fresh", GAUGE, "1 while decisions are trusted, 0 when nobody is throttled for want of news.")
+LATENCY = _declared(
+    "decision_latency_seconds",
+    HISTOGRAM,
+    "Seconds from an event to the moment at which this edge goes by the throttle that it led to.",
+)
+SNAPSHOT_AGE = _declared(
+    "snapshot_age_seconds", GAUGE, "Seconds since what the snapshot on disk is as of; -1: there is none."
+)
+EDGES = _declared("edges", GAUGE, "Edges alive, which share the rates.")
+CLIENTS = _declared("clients", GAUGE, "Clients connected.")
+CLIENTS_REFUSED = _declared("clients_refused", COUNTER, "Clients turned away beyond the limit.")
+CLIENTS_CUT_OFF = _declared("clients_cut_off", COUNTER, "Clients cut off because they were too slow.")
+OPEN = _declared("connections_open", GAUGE, "Connections of senders that have not ended.")
+DELIVERED = _declared("events_delivered", COUNTER, "Connection events that are in Kafka.")
+LOST = _declared("events_lost", COUNTER, "Connection events lost: no room, no disk, or no event.")
+SPOOL_BATCHES = _declared("spool_batches", GAUGE, "Batches of events that wait on disk for Kafka.")
+SPOOL_BYTES = _declared("spool_bytes", GAUGE, "Bytes of events on disk.")
+SPOOL_DROPPED = _declared("spool_batches_dropped", COUNTER, "Batches dropped: beyond the limit, or damaged.")
+
+
+def figures(parts: Parts, now_ms: int) -> Iterator[Sample]:
     """All of them, those of one name together."""
-    desk, follower, clients, spool, delivery = parts
+    desk, follower, clients, spool, delivery, folder = parts
     table = desk.table
     for why, count in desk.answered.items():
-        yield Figure("answers_total", "counter", "answers by why", count, f'{{why="{why}"}}')
-    yield Figure("shadowed_total", "counter", "would have been deferred, in shadow mode", desk.shadowed)
-    yield Figure("malformed_total", "counter", "requests that broke their protocol", desk.malformed)
-    yield Figure("decisions", "gauge", "decisions held", len(table))
-    yield Figure("exemptions", "gauge", "exemptions held", len(table.exemptions))
-    yield Figure("decisions_refused_total", "counter", "for want of room", table.refused)
-    yield Figure("decisions_ignored_total", "counter", "not newer than what is held", table.ignored)
-    yield Figure("records_unreadable_total", "counter", "on the topics that are followed", follower.unreadable)
-    yield Figure("lag_records", "gauge", "on the topics and not read", follower.lag)
-    age_s = (now_ms - follower.heard_ms) / 1000 if follower.heard_ms else NEVER
-    yield Figure("age_seconds", "gauge", "since everything was read, -1: never", age_s)
-    yield Figure("fresh", "gauge", "1: decisions are trusted", int(now_ms <= table.trusted_until_ms))
-    yield Figure("edges", "gauge", "edges alive, which share the rates", table.edges)
-    yield Figure("clients", "gauge", "connected", len(clients.wires))
-    yield Figure("clients_refused_total", "counter", "beyond the limit", clients.refused)
-    yield Figure("clients_cut_off_total", "counter", "too slow", clients.cut_off)
-    yield Figure("connections_open", "gauge", "connections that have not ended", len(desk.connections))
-    yield Figure("events_delivered_total", "counter", "in Kafka", delivery.delivered)
-    lost = desk.connections.dropped + delivery.unspooled + delivery.unsendable
-    yield Figure("events_lost_total", "counter", "no room, no disk, or no event", lost)
-    yield Figure("spool_batches", "gauge", "batches of events that wait for Kafka", len(spool))
-    yield Figure("spool_bytes", "gauge", "on disk", spool.octets)
-    yield Figure("spool_batches_dropped_total", "counter", "beyond the limit, or damaged", spool.dropped_batches)
+        yield Sample(ANSWERS, count, (why,))
+    yield Sample(SHADOWED, desk.shadowed)
+    yield Sample(MALFORMED, desk.malformed)
+    yield Sample(DECISIONS, len(table))
+    yield Sample(EXEMPTIONS, len(table.exemptions))
+    yield Sample(REFUSED, table.refused)
+    yield Sample(IGNORED, table.ignored)
+    yield Sample(UNREADABLE, follower.unreadable)
+    yield Sample(LAG, follower.lag)
+    yield Sample(AGE, _since_s(follower.heard_ms, now_ms))
+    yield Sample(FRESH, int(now_ms <= table.trusted_until_ms))
+    yield Sample(LATENCY, follower.latency)
+    yield Sample(SNAPSHOT_AGE, _since_s(folder.saved_ms, now_ms))
+    yield Sample(EDGES, table.edges)
+    yield Sample(CLIENTS, len(clients.wires))
+    yield Sample(CLIENTS_REFUSED, clients.refused)
+    yield Sample(CLIENTS_CUT_OFF, clients.cut_off)
+    yield Sample(OPEN, len(desk.connections))
+    yield Sample(DELIVERED, delivery.delivered)
+    yield Sample(LOST, desk.connections.dropped + delivery.unspooled + delivery.unsendable)
+    yield Sample(SPOOL_BATCHES, len(spool))
+    yield Sample(SPOOL_BYTES, spool.octets)
+    yield Sample(SPOOL_DROPPED, spool.dropped_batches)
 
 
-def prometheus(parts: Parts, now_ms: int) -> str:
+METRICS = tuple(value for value in globals().values() if isinstance(value, Declared))
+
+
+def _since_s(moment_ms: int, now_ms: int) -> float:
+    return (now_ms - moment_ms) / 1000 if moment_ms else NEVER
+
+
+def prometheus(parts: Parts, now_ms: int) -> bytes:
     """The text format."""
-    lines, last = [], ""
-    for figure in figures(parts, now_ms):
-        name = f"tidegate_edge_{figure.name}"
-        if name != last:
-            lines += [f"# HELP {name} {figure.meaning}", f"# TYPE {name} {figure.kind}"]
-            last = name
-        lines.append(f"{name}{figure.labels} {figure.value}")
-    return "\n".join(lines) + "\n"
+    return exposition(figures(parts, now_ms))
+
+
+HEALTH = (DECISIONS, EXEMPTIONS, LAG, AGE, EDGES, SPOOL_BATCHES)
 
 
 def health(parts: Parts, now_ms: int) -> dict[str, Any]:
     """What matters when something is wrong."""
-    wanted = ("decisions", "exemptions", "lag_records", "age_seconds", "edges", "spool_batches")
-    found = {figure.name: figure.value for figure in figures(parts, now_ms) if figure.name in wanted}
+    found = {
+        sample.metric.name.removeprefix(PREFIX): sample.value
+        for sample in figures(parts, now_ms)
+        if sample.metric in HEALTH
+    }
     return {"fresh": now_ms <= parts.desk.table.trusted_until_ms, "shadow": parts.desk.shadow, **found}

@@ -22,7 +22,7 @@ _TAG = re.compile(r"AS([1-9]\d{0,8})")
 
 class Row(NamedTuple):
     """One decision. ``status``: the last part of 4.7.x; ``tag``: the number behind AS; ``until_ms``: Unix time;
-    ``rate_per_ms``, ``burst``: the token bucket, in messages."""
+    ``rate_per_ms``, ``burst``: the token bucket, in messages; ``issued_ms``: event time of what led to it."""
 
     network: Network
     until_ms: int
@@ -31,6 +31,7 @@ class Row(NamedTuple):
     status: int
     tag: int
     source: Source
+    issued_ms: int = 0
 
 
 class Release(NamedTuple):
@@ -61,6 +62,7 @@ def row_of(decision: Decision) -> Row:
         int(status[1]),
         int(tag[1]),
         decision.source,
+        decision.issued,
     )
 
 

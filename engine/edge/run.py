@@ -93,7 +93,7 @@ class Edge:
             spool,
             Sending(name, settings.topics.prefix, options.batch_ms / 1000, options.heartbeat_ms / 1000, client_options),
         )
-        self.parts = Parts(self.desk, self.follower, self.clients, spool, self.delivery)
+        self.parts = Parts(self.desk, self.follower, self.clients, spool, self.delivery, self.folder)
         header = self.folder.load(table, now_ms() - stale_after_ms)
         if header is not None:
             self.follower.resume(header.positions, header.heard_ms)

@@ -8,6 +8,7 @@ its group, never on the first block.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import faust
 import uvloop
+from aiokafka.errors import IllegalStateError
 from faust.types import TP
 from mode import get_logger
 
@@ -28,6 +30,8 @@ from engine.stream.shards import Shards
 from engine.stream.status import StatusWriter
 from engine.stream.transport import Transport
 from engine.warm import warm
+from engine.web.server import Site
+from engine.web.views import Views
 from topics.contracts import CONNECTIONS, DEAD_LETTERS, DECISIONS, EXEMPTIONS, STATE
 
 logger = get_logger(__name__)
@@ -82,7 +86,8 @@ class Tidegate(faust.App):
         exemptions = prefix + EXEMPTIONS.name
         self.engine = Engine(self.shards, self.publisher, composer(settings), self._first_offset, exemptions)
         self.overrides = OverrideReader(exemptions, self.client_options, self.engine)
-        self.status = StatusWriter(self.engine, settings)
+        self.status = StatusWriter(self.engine, settings, self.end_offset)
+        self.site = Site(Views(self.engine, self.end_offset), settings.worker.http)
 
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)
@@ -102,9 +107,11 @@ class Tidegate(faust.App):
         self.add_future(self.overrides.run())
         self.add_future(self.shards.run())
         self.add_future(self.status.run())
+        await self.site.start()
 
     async def on_stop(self) -> None:
         """Make everything applied durable and commit it, stop the stream, then what it publishes with."""
+        await self.site.stop()
         await self.shards.close(self.shards.assigned())
         if self._consumer is not None:
             await self._consumer.commit()
@@ -115,6 +122,16 @@ class Tidegate(faust.App):
     async def _first_offset(self, partition: int) -> int:
         tp = TP(self.settings.topics.prefix + CONNECTIONS.name, partition)
         return int((await self.consumer.earliest_offsets(tp))[tp])
+
+    def end_offset(self, partition: int) -> int | None:
+        """Where the connections of a partition end, as the last fetch has told; None if it isn't known."""
+        if self._consumer is not None:
+            with contextlib.suppress(IllegalStateError):
+                end: int | None = self._consumer.highwater(
+                    TP(self.settings.topics.prefix + CONNECTIONS.name, partition)
+                )
+                return end
+        return None
 
     def fail(self, error: BaseException) -> None:
         """End the worker because of ``error``; the first one is kept."""

@@ -8,13 +8,15 @@ decision isn't on its way.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from mode import get_logger
 
+from engine.exposition import Histogram
 from engine.policy.book import KEPT_MS, Book
 from engine.policy.compose import Composer
 from engine.policy.gate import Gate
@@ -28,7 +30,7 @@ from engine.stream.unpacking import Unpacked
 from topics.columns.scan import EventColumns
 from topics.columns.slow import Poison, settle
 from topics.contracts import EXEMPTIONS
-from topics.decisions import RELEASE, THROTTLE, Decision, Source
+from topics.decisions import OVERRIDE, THROTTLE, Decision, Source
 
 logger = get_logger(__name__)
 
@@ -39,17 +41,35 @@ class Missing(Exception):
 
 @dataclass(slots=True)
 class Flow:
-    """What this process has done since it started (state counts what was ever applied)."""
+    """What this process has done since it started (state counts what was ever applied). ``duplicates``: records that came
+    again, already applied; ``reasons``: throttles by reason; ``latency``: seconds from an event to the throttle it led to."""
 
     blocks: int = 0
     records: int = 0
+    duplicates: int = 0
     slow: int = 0
     deleted: int = 0
-    throttles: int = 0
     releases: int = 0
     withheld: int = 0
     withdrawn: int = 0
     busy_s: float = 0.0
+    reasons: Counter[str] = field(default_factory=Counter)
+    latency: Histogram = field(default_factory=Histogram)
+
+    @property
+    def throttles(self) -> int:
+        """Of all reasons."""
+        return self.reasons.total()
+
+    def note(self, decision: Decision) -> None:
+        """Count a decision that is on its way."""
+        if decision.verdict == THROTTLE:
+            self.reasons[decision.reason] += 1
+            if decision.reason == OVERRIDE:
+                return
+            self.latency.observe(time.time() - decision.issued / 1000)
+        else:
+            self.releases += 1
 
 
 def tell_guard(partition: Partition, trips: int, tripped_ms: int | None) -> None:
@@ -114,9 +134,8 @@ class Engine:
         withheld, withdrawn, started_s = gate.withheld, gate.withdrawn, time.perf_counter()
         for decision in decisions:
             self.flow.busy_s += time.perf_counter() - started_s
-            self.flow.throttles += decision.verdict == THROTTLE
-            self.flow.releases += decision.verdict == RELEASE
             await self.publisher.publish(decision)
+            self.flow.note(decision)
             started_s = time.perf_counter()
         self.flow.busy_s += time.perf_counter() - started_s
         self.flow.withheld += gate.withheld - withheld
@@ -128,7 +147,10 @@ class Engine:
         if shard is None:
             return
         async with shard.applying:
-            if shard.closing or block.last_offset <= shard.partition.applied_offset:
+            if shard.closing:
+                return
+            if block.last_offset <= shard.partition.applied_offset:
+                self.flow.duplicates += reading.count
                 return
             await self._account_for_gap(block, shard.partition.applied_offset + 1)
             try:
@@ -163,6 +185,9 @@ class Engine:
         poison = [found for found in settled.poison if columns.offset[found.event] > applied]
         unreadable = np.flatnonzero((unpacked.batches["sound"] == 0) & (unpacked.batches["last_offset"] > applied))
         partition.pass_over(block.last_offset, len(poison) + int(unpacked.batches["records"][unreadable].sum()))
+        if block.first_offset <= applied:
+            self.flow.duplicates += int(np.count_nonzero(columns.offset[:count] <= applied))
+        shard.stamp_ms = int(block.batches["most_ms"].max())
         self.flow.blocks += 1
         self.flow.records += count
         self.flow.slow += settled.slow

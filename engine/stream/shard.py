@@ -25,13 +25,16 @@ SHOW_S = 1.0
 
 @dataclass(slots=True)
 class Timing:
-    """What checkpoints and the restoration cost, for the status: seconds, rows."""
+    """What checkpoints and the restoration cost, for the status: seconds, rows, octets (of the latest one, uncompressed).
+    ``restored_share``: of the changelog that the restoration has read."""
 
+    restored_share: float = 0.0
     restored_rows: int = 0
     restore_s: float = 0.0
     checkpoints: int = 0
     checkpoint_rows: int = 0
     checkpoint_s: float = 0.0
+    checkpoint_octets: int = 0
 
 
 class Spoiled(Exception):
@@ -41,6 +44,9 @@ class Spoiled(Exception):
 class Shard:
     """The owner of ``replica``'s partition, and what writes its changelog. ``settled`` waits for published decisions.
 
+    ``stamp_ms``: greatest record timestamp of the last block, 0 before it; ``durable_at_s``: since when (monotonic clock)
+    everything applied was durable for the last time; ``opened``: SITE[1] as it was when the partition was taken over.
+
     ``spoiled``: a cut was taken and not written (its rows would be missing from the next one), or a block was applied and
     not all of its decisions were queued. No checkpoint may follow then: the next owner starts at the last finished one."""
 
@@ -49,6 +55,9 @@ class Shard:
         self.durable_offset = -1
         self.closing = False
         self.spoiled = False
+        self.stamp_ms = 0
+        self.durable_at_s = time.monotonic()
+        self.opened = replica.partition.state.site.copy()
         self.applying = asyncio.Lock()  # held from the first event of a block to the last of its decisions in the queue
         self._replica = replica
         self._writer = writer
@@ -69,7 +78,7 @@ class Shard:
 
         def show(progress: Progress) -> None:
             nonlocal shown_s
-            self.timing.restored_rows = progress.rows
+            self.timing.restored_rows, self.timing.restored_share = progress.rows, progress.share
             if time.monotonic() - shown_s > SHOW_S:
                 shown_s = time.monotonic()
                 logger.info("partition %d: %s", self.partition.number, progress)
@@ -79,6 +88,9 @@ class Shard:
         self._epoch = self._replica.restoration.epoch + 1
         await self._writer.write(take_cut(self.partition, self._epoch))  # fenced meanwhile: what was read may be torn
         self.durable_offset = self.partition.applied_offset
+        self.durable_at_s = time.monotonic()
+        self.opened = self.partition.state.site.copy()
+        self.timing.restored_share = 1.0
         self.timing.restore_s = time.monotonic() - started_s
         logger.info(
             "partition %d: ready in %.2f s with %d keys, %d rows read; source offset %d",
@@ -105,14 +117,16 @@ class Shard:
                 if self.spoiled:
                     raise Spoiled(f"partition {self.partition.number}: an earlier failure bars checkpoints")
                 cut = take_cut(self.partition, self._epoch)
+                cut_s = time.monotonic()
             try:
                 await self._settled()
                 await self._writer.write(cut)
             except BaseException:
                 self.spoiled = True
                 raise
-            self.durable_offset = cut.applied_offset
+            self.durable_offset, self.durable_at_s = cut.applied_offset, cut_s
             self.timing.checkpoints += 1
+            self.timing.checkpoint_octets = sum(len(section.octets) for section in cut.sections)
             self.timing.checkpoint_rows += cut.rows
             self.timing.checkpoint_s += time.monotonic() - started_s
 

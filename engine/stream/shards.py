@@ -41,6 +41,7 @@ class Shards:
         self._on_failure = on_failure
         self._opening: dict[int, asyncio.Task[Shard]] = {}
         self._ready: dict[int, Shard] = {}
+        self._restoring: dict[int, Shard] = {}
         self._replicas: dict[int, Replica] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -66,6 +67,10 @@ class Shards:
             return None if ready.closing else ready
         opening = self._opening.get(partition)
         return None if opening is None else await asyncio.shield(opening)
+
+    def restoring(self) -> dict[int, Shard]:
+        """The shards that are being opened."""
+        return dict(self._restoring)
 
     def assigned(self) -> list[TP]:
         """The source partitions whose shards are ready."""
@@ -149,7 +154,7 @@ class Shards:
         writer = ChangelogWriter(self._state, number, settings.worker.app_id, settings.kafka.client_options())
         replica = self._replica(number)
         del self._replicas[number]
-        shard = Shard(replica, writer, self._settled)
+        shard = self._restoring[number] = Shard(replica, writer, self._settled)
         try:
             await shard.open()
         except asyncio.CancelledError:
@@ -158,6 +163,9 @@ class Shards:
         except Exception as error:
             self._on_failure(error)
             raise
+        finally:
+            if self._restoring.get(number) is shard:
+                del self._restoring[number]
         self._ready[number] = shard
         return shard
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -77,6 +78,15 @@ class OneShard:
 
     async def shard(self, partition: int) -> Shard | None:
         return self.only
+
+    def __iter__(self) -> Iterator[Shard]:
+        return iter([self.only] if self.only else [])
+
+    def restoring(self) -> dict[int, Shard]:
+        return {}
+
+    def standbys(self) -> list[Any]:
+        return []
 
 
 class Bench:

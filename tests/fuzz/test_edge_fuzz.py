@@ -121,7 +121,7 @@ TEXTS = st.text(max_size=30) | st.sampled_from(["192.0.2.7", "192.0.2.8", "2001:
     | st.builds(lambda ips: b'{"ips":["' + b'","'.join(ips) + b'"]}', st.lists(st.binary(max_size=9))),
 )
 def test_any_http_request(method: str, path: str, query: dict[str, str], body: bytes) -> None:
-    pages = Pages(golden_desk(), lambda now_ms: {"fresh": True}, lambda now_ms: "")
+    pages = Pages(golden_desk(), lambda now_ms: {"fresh": True}, lambda now_ms: b"")
     assert pages.answer(Question(method, path, query, body), NOW_MS).status in {200, 400, 404, 405}
 
 

@@ -18,7 +18,7 @@ def asked(line: str) -> Question:
 
 
 def answered() -> Iterator[str]:
-    pages = Pages(golden_desk(), lambda now_ms: {"fresh": False}, lambda now_ms: f"at {now_ms}\n")
+    pages = Pages(golden_desk(), lambda now_ms: {"fresh": False}, lambda now_ms: b"at %d\n" % now_ms)
     for line in PAGES.read_text().splitlines():
         if line.startswith("> "):
             response = pages.answer(asked(line), NOW_MS)

@@ -29,6 +29,7 @@ def environment(bootstrap: str, prefix: str, partitions: int, **more: object) ->
         "WORKER_ROWS_PER_PARTITION": 1 << 16,
         "WORKER_CHECKPOINT_INTERVAL_MS": 200,
         "WORKER_STATUS_INTERVAL_MS": 50,
+        "WORKER_HTTP": "",
         "MODEL_LEARNING_DAYS": 0,
         **more,
     }

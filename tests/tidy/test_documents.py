@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.metrictexts import FILE, metrics_text
 from engine.optiontexts import EXAMPLE, TABLE, example_text, table_text
 from tests.tidy.tree import none_of
 
@@ -20,8 +21,8 @@ def pins(lines: list[str]) -> dict[str, str]:
     return dict(line.split("==", 1) for line in lines)
 
 
-@pytest.mark.parametrize(("name", "text"), [(EXAMPLE, example_text()), (TABLE, table_text())])
-def test_the_options_documents_are_those_of_the_declarations(root: Path, name: str, text: str) -> None:
+@pytest.mark.parametrize(("name", "text"), [(EXAMPLE, example_text()), (TABLE, table_text()), (FILE, metrics_text())])
+def test_the_generated_documents_are_those_of_the_declarations(root: Path, name: str, text: str) -> None:
     assert (root / "deploy" / name).read_text(encoding="utf-8") == text, "run `make docs`"
 
 

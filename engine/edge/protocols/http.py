@@ -50,7 +50,7 @@ def _json(status: int, value: object) -> Response:
 class Pages:
     """``health``: figures of whoever follows Kafka, with "fresh"; ``metrics``: the text for Prometheus; both given the time."""
 
-    def __init__(self, desk: Desk, health: Callable[[int], dict[str, Any]], metrics: Callable[[int], str]) -> None:
+    def __init__(self, desk: Desk, health: Callable[[int], dict[str, Any]], metrics: Callable[[int], bytes]) -> None:
         self._desk, self._health, self._metrics = desk, health, metrics
 
     def answer(self, question: Question, now_ms: int) -> Response:
@@ -65,7 +65,7 @@ class Pages:
             health = self._health(now_ms)
             return _json(200 if health["fresh"] else 503, health)
         if question.path == "/metrics":
-            return Response(200, TEXT, self._metrics(now_ms).encode())
+            return Response(200, TEXT, self._metrics(now_ms))
         return _json(404, {"error": "no such path"})
 
     def _one(self, ip: str, query: Mapping[str, str], now_ms: int) -> Response:

@@ -1,0 +1,41 @@
+"""What is not well with a worker, in sentences that say what to do: for health checks, `tidegate status` and the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+LAG_S = 60.0
+CHECKPOINT_AGE_S = 120.0
+FILL = 0.99
+BUDGET_SHARE = 1.0
+
+
+def complaints_of(status: dict[str, Any]) -> list[str]:
+    """A sentence for each thing; none if all is well. ``status``: of `engine.stream.status.status_of`."""
+    found = (
+        [] if status["partitions"] or status["restoring"] else ["it has no partition: is its group complete, or idle?"]
+    )
+    for number, restoring in status["restoring"].items():
+        found.append(f"partition {number} is being restored, {restoring['share']:.0%} of its changelog is read")
+    for number, partition in status["partitions"].items():
+        found += [f"partition {number} {said}" for said in _of_partition(partition)]
+    return found
+
+
+def _of_partition(partition: dict[str, Any]) -> list[str]:
+    found = []
+    if partition["lag_s"] > LAG_S:
+        found.append(f"is {partition['lag_s']:,.0f} s and {partition['lag']:,} events behind: add workers")
+    if partition["checkpoint_age_s"] > CHECKPOINT_AGE_S:
+        found.append(
+            f"had its last checkpoint {partition['checkpoint_age_s']:,.0f} s ago: does the cluster take writes?"
+        )
+    if partition["keys"] >= FILL * partition["capacity"]:
+        found.append("has a full table: raise worker.rows_per_partition")
+    established = partition["established"]
+    if established["share"] > BUDGET_SHARE * established["budget"]:
+        found.append(
+            f"has deferred {established['share']:.2%} of known senders' mail, more than the {established['budget']:.2%} of its "
+            "budget: lower model.sensitivity"
+        )
+    return found

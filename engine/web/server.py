@@ -1,0 +1,91 @@
+"""The worker's HTTP server: aiohttp in the worker's own loop, between two blocks.
+
+Nothing here may hold the loop: a request's work is bounded, and at most `MOST_REQUESTS` are at work, others hear 503. A place
+that is taken by another process is told in the log, and the worker works without a page: mail matters more.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Awaitable, Callable
+
+import orjson
+from aiohttp import web
+
+from engine.edge.servers import places
+from engine.errors import OperatorError
+from engine.exposition import exposition
+from engine.stream.metrics import samples
+from engine.web.views import Views
+
+logger = logging.getLogger(__name__)
+MOST_REQUESTS = 32
+MOST_OCTETS = 65_536
+IDLE_S = 75.0
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def json_response(value: object, status: int = 200) -> web.Response:
+    """A JSON answer."""
+    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
+
+
+class Site:
+    """The server of one worker; ``views``: what its pages say."""
+
+    def __init__(self, views: Views, listen: str) -> None:
+        self._views, self._listen = views, listen
+        self._at_work = 0
+        app = web.Application(client_max_size=MOST_OCTETS)
+        pages = {"/metrics": self._metrics, "/health": self._health, "/v1/status": self._status}
+        app.add_routes([web.get(path, self._bounded(page)) for path, page in pages.items()])
+        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=IDLE_S)
+
+    async def start(self) -> None:
+        """Listen, where that is possible."""
+        await self._runner.setup()
+        for place in places(self._listen):
+            try:
+                await web.TCPSite(self._runner, place.host, place.port).start()
+            except OSError as error:
+                if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
+                    raise
+                logger.warning(
+                    "no page, status or metrics at %s:%d: %s; name another place in worker.http, or none",
+                    *(place.host, place.port, error.strerror),
+                )
+        for host, port, *_ in self._runner.addresses:
+            logger.info("page, status and metrics at http://%s:%d", f"[{host}]" if ":" in host else host, port)
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        await self._runner.cleanup()
+
+    def _bounded(self, page: Page) -> Page:
+        """The page, if not too many requests are at work; the asker's mistakes as an answer."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            if self._at_work >= MOST_REQUESTS:
+                return json_response({"error": "too many requests at once"}, 503)
+            self._at_work += 1
+            try:
+                return await page(request)
+            except OperatorError as error:
+                return json_response({"error": str(error)}, 400)
+            finally:
+                self._at_work -= 1
+
+        return answer
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        body = exposition(samples(self._views.status(), self._views.latency))
+        return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
+
+    async def _status(self, request: web.Request) -> web.Response:
+        return json_response(self._views.status())
+
+    async def _health(self, request: web.Request) -> web.Response:
+        complaints = self._views.complaints()
+        return json_response({"well": not complaints, "complaints": complaints}, 503 if complaints else 200)
