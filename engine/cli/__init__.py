@@ -39,6 +39,8 @@ COMMANDS = {
     "worker": Command("engine.cli.worker:worker", "Run a worker: events in, throttle decisions out."),
     "edge": Command("engine.cli.edge:edge", "Answer mail servers from the decisions; report connections."),
     "filter": Command("engine.cli.filtering:filter_", "Be OpenSMTPD's filter in front of an edge."),
+    "top": Command("engine.cli.top:top", "Watch a worker live: rates, partitions, who is throttled and why."),
+    "status": Command("engine.cli.status:status", "Say how a worker is, for people and scripts."),
     "topics": Command("engine.cli.topics:topics", "Show, create and check the topics on a cluster."),
     "produce": Command("engine.cli.produce:produce", "Send events from a file into Kafka."),
     "import": Command("engine.cli.importing:import_", "Turn Postfix, Exim or CSV logs into events."),

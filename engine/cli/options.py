@@ -35,6 +35,13 @@ def bootstrap_option(command: Command) -> Command:
     )(command)
 
 
+def url_option(command: Command) -> Command:
+    """Adds ``--url``, parameter ``url: str | None``: where a worker's HTTP is asked."""
+    return click.option(
+        "--url", metavar="URL", help="Where the worker answers.  [default: the first place of worker.http]"
+    )(command)
+
+
 def settings_from(ctx: click.Context, **overrides: object) -> Settings:
     """The settings in force, and the log set to their level. ``overrides``: what the command's own options say, by section
     and name (``kafka_bootstrap="localhost:9092"``); None means that nothing was said. Raises `OperatorError`."""

@@ -100,3 +100,13 @@ def test_a_taken_place_costs_a_worker_its_page_alone(broker: EmbeddedBroker, pre
             worker.wait_for(1, 0)
             assert worker.stop() == 0
     assert f"no page, status or metrics at 127.0.0.1:{port}" in (tmp_path / "worker.log").read_text()
+
+
+def test_status_and_top_ask_it(site: tuple[Asked, dict[str, str]]) -> None:
+    asked, env = site
+    told = tidegate("status", "--json", env=env)
+    assert told.returncode == 0, told.stderr.decode()
+    assert orjson.loads(told.stdout)["events"] == 2 * EVENTS
+    shown = tidegate("top", "--once", "--url", asked.url, env=env)
+    assert shown.returncode == 0, shown.stderr.decode()
+    assert b"senders" in shown.stdout
