@@ -9,15 +9,19 @@ import time
 
 import numpy as np
 
+from engine.policy.movers import movers
 from engine.policy.partition import Partition
 from engine.policy.restoration import Restoration
 from engine.policy.snapshot import take_cut
+from engine.policy.standing import row_of, standing
 from engine.policy.sweep import sweep
 from engine.policy.throttle import Policy
 from topics.columns.batches import BATCH, empty_records, find_batches, read_events, read_records, unpack
 from topics.columns.batchwrite import ColumnBatch, field
 from topics.columns.scan import empty_columns, scan_lines
+from topics.keys import key_of
 
+EVENT_KEY = key_of("192.0.2.1")
 EVENT = b'{"ts":1700000000000,"ip":"192.0.2.1"}'
 
 
@@ -30,6 +34,8 @@ def warm() -> float:
     partition = Partition(Policy(1.0, 0, 0, 1), 1024)
     view, arena, batches = _unpacked(octets)
     partition.apply(columns, 0, read_events(view, arena, batches, 0, columns))
+    movers(partition, 1)
+    standing(partition, row_of(partition, EVENT_KEY), 0)
     sweep(partition.state)
     partition.state.gone[0], partition.state.cursor["gone"] = 1, 1
     cut = take_cut(partition, 1)

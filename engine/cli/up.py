@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,17 +17,21 @@ from engine.cli.options import bootstrap_option, settings_from
 @click.option(
     "--port", type=click.IntRange(0, 65535), help="Port of the broker; 0 for a free one.  [default: local.port]"
 )
+@click.option("--http", metavar="HOST:PORT", help="Where the page is.  [default: worker.http]")
 @click.option("--status-file", metavar="FILE", help="Write a JSON snapshot of the worker's counters there.")
 @click.pass_context
-def up(
-    ctx: click.Context, bootstrap: str | None, data_dir: str | None, port: int | None, status_file: str | None
-) -> None:
-    """Run a broker and a worker on this machine, creating the topics, until Ctrl-C.
+def up(ctx: click.Context, /, bootstrap: str | None, **chosen: Any) -> None:
+    """Run a broker and a worker with its page on this machine, creating the topics, until Ctrl-C.
 
     With --bootstrap (or kafka.bootstrap) that cluster is used and no broker started.
     """
     settings = settings_from(
-        ctx, kafka_bootstrap=bootstrap, local_data_dir=data_dir, local_port=port, worker_status_file=status_file
+        ctx,
+        kafka_bootstrap=bootstrap,
+        local_data_dir=chosen["data_dir"],
+        local_port=chosen["port"],
+        worker_http=chosen["http"],
+        worker_status_file=chosen["status_file"],
     )
     from engine.stream.run import check_topics, run_worker
 

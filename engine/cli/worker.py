@@ -12,14 +12,15 @@ NO_CLUSTER = "no Kafka given: say --bootstrap HOST:PORT, or run `tidegate up`, w
 
 @click.command(epilog="Example:  tidegate worker --bootstrap kafka1:9092")
 @bootstrap_option
+@click.option("--http", metavar="HOST:PORT", help="Where page, status and metrics are.  [default: worker.http]")
 @click.option("--status-file", metavar="FILE", help="Write a JSON snapshot of the counters there, twice a second.")
 @click.pass_context
-def worker(ctx: click.Context, bootstrap: str | None, status_file: str | None) -> None:
+def worker(ctx: click.Context, bootstrap: str | None, http: str | None, status_file: str | None) -> None:
     """Run a worker: events in, throttle decisions out, until SIGINT or SIGTERM.
 
     The topics must exist (`tidegate topics --create`). Start more workers with the same worker.app_id to share the load.
     """
-    settings = settings_from(ctx, kafka_bootstrap=bootstrap, worker_status_file=status_file)
+    settings = settings_from(ctx, kafka_bootstrap=bootstrap, worker_http=http, worker_status_file=status_file)
     if not settings.kafka.bootstrap:
         raise OperatorError(NO_CLUSTER)
     from engine.stream.run import check_topics, run_worker

@@ -87,7 +87,8 @@ class Tidegate(faust.App):
         self.engine = Engine(self.shards, self.publisher, composer(settings), self._first_offset, exemptions)
         self.overrides = OverrideReader(exemptions, self.client_options, self.engine)
         self.status = StatusWriter(self.engine, settings, self.end_offset)
-        self.site = Site(Views(self.engine, self.end_offset), settings.worker.http)
+        self.views = Views(settings, self.engine, self.end_offset)
+        self.site = Site(self.views, settings.worker.http)
 
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)
@@ -107,6 +108,13 @@ class Tidegate(faust.App):
         self.add_future(self.overrides.run())
         self.add_future(self.shards.run())
         self.add_future(self.status.run())
+        if self.settings.worker.http:
+            await self._serve()
+
+    async def _serve(self) -> None:
+        """The page, and what it has to keep in mind for it."""
+        self.add_future(self.views.pulse.run())
+        self.add_future(self.views.board.run())
         await self.site.start()
 
     async def on_stop(self) -> None:

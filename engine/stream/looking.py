@@ -57,12 +57,12 @@ async def connection_events(settings: Settings, number: int) -> AsyncIterator[tu
         while (position := await consumer.position(tp)) < end:
             for fetched in (await consumer.getmany(tp, timeout_ms=1000)).values():
                 for record in fetched:
-                    yield _ready(record.value, workspace), (position - first) / (end - first)
+                    yield ready_events(record.value, workspace), (position - first) / (end - first)
     finally:
         await consumer.stop()
 
 
-def _ready(block: Block, workspace: Workspace) -> EventColumns:
+def ready_events(block: Block, workspace: Workspace) -> EventColumns:
     """The events of a block; what is none is passed over."""
     unpacked, columns = workspace.unpack(block)
     count = read_events(unpacked.octets, unpacked.arena, unpacked.batches, block.first_offset, columns)

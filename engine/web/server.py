@@ -2,6 +2,8 @@
 
 Nothing here may hold the loop: a request's work is bounded, and at most `MOST_REQUESTS` are at work, others hear 503. A place
 that is taken by another process is told in the log, and the worker works without a page: mail matters more.
+
+The page is three files of this package and needs nothing from elsewhere; its content policy forbids that, too.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Awaitable, Callable
+from importlib.resources import files
 
 import orjson
 from aiohttp import web
@@ -17,29 +20,62 @@ from engine.edge.servers import places
 from engine.errors import OperatorError
 from engine.exposition import exposition
 from engine.stream.metrics import samples
-from engine.web.views import Views
+from engine.web.views import SHOWN, Views
 
 logger = logging.getLogger(__name__)
 MOST_REQUESTS = 32
 MOST_OCTETS = 65_536
 IDLE_S = 75.0
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+SVG = "image/svg+xml"
+FILES = {
+    "/": ("page.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
 Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def json_response(value: object, status: int = 200) -> web.Response:
     """A JSON answer."""
-    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
+    body = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
+    return web.Response(body=body, status=status, content_type="application/json", headers=HEADERS)
+
+
+def _file(name: str, kind: str) -> Page:
+    body = (files("engine.web") / "page" / name).read_bytes()
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=body, content_type=kind, charset="utf-8", headers=HEADERS)
+
+    return answer
 
 
 class Site:
     """The server of one worker; ``views``: what its pages say."""
 
     def __init__(self, views: Views, listen: str) -> None:
-        self._views, self._listen = views, listen
+        self.views, self._listen = views, listen
         self._at_work = 0
         app = web.Application(client_max_size=MOST_OCTETS)
-        pages = {"/metrics": self._metrics, "/health": self._health, "/v1/status": self._status}
+        pages = {
+            "/metrics": self._metrics,
+            "/health": self._health,
+            "/v1/status": self._status,
+            "/v1/overview": self._overview,
+            "/v1/decisions": self._decisions,
+            "/v1/movers": self._movers,
+            "/v1/overrides": self._overrides,
+            "/v1/senders/{address}": self._sender,
+            "/v1/senders/{address}/plot.svg": self._plot,
+            **{path: _file(*found) for path, found in FILES.items()},
+        }
         app.add_routes([web.get(path, self._bounded(page)) for path, page in pages.items()])
         self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=IDLE_S)
 
@@ -80,12 +116,34 @@ class Site:
         return answer
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        body = exposition(samples(self._views.status(), self._views.latency))
+        body = exposition(samples(self.views.status(), self.views.latency))
         return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
 
     async def _status(self, request: web.Request) -> web.Response:
-        return json_response(self._views.status())
+        return json_response(self.views.status())
 
     async def _health(self, request: web.Request) -> web.Response:
-        complaints = self._views.complaints()
+        complaints = self.views.complaints()
         return json_response({"well": not complaints, "complaints": complaints}, 503 if complaints else 200)
+
+    async def _overview(self, request: web.Request) -> web.Response:
+        return json_response(await self.views.overview())
+
+    async def _decisions(self, request: web.Request) -> web.Response:
+        most = request.query.get("limit", str(SHOWN))
+        if not (most.isascii() and most.isdigit() and len(most) < 6):
+            raise OperatorError(f"limit = {most!r}: give a whole number")
+        return json_response(self.views.decisions(request.query.get("search", ""), int(most)))
+
+    async def _movers(self, request: web.Request) -> web.Response:
+        return json_response(await self.views.movers())
+
+    async def _overrides(self, request: web.Request) -> web.Response:
+        return json_response(self.views.overrides())
+
+    async def _sender(self, request: web.Request) -> web.Response:
+        return json_response(await self.views.sender(request.match_info["address"]))
+
+    async def _plot(self, request: web.Request) -> web.Response:
+        svg = await self.views.plot(request.match_info["address"])
+        return web.Response(text=svg, content_type=SVG, headers=HEADERS)

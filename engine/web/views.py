@@ -1,20 +1,54 @@
-"""What the worker's pages say, made of the engine as it stands between two blocks."""
+"""What the worker's pages say, made of the engine as it stands between two blocks. Each answer's work is bounded.
+
+Looking through all rows for the top movers is done in a thread, at most every `MOVERS_S` and only while somebody asks; reading
+a sender's past off its topic is done for one asker at a time, and kept for `PLOT_S`.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from itertools import islice
 from typing import Any
 
+from engine.analysis import picture
+from engine.analysis.explanation import explain
+from engine.config import Settings
+from engine.errors import OperatorError
 from engine.exposition import Histogram
+from engine.models.constants import HOUR_MS
+from engine.policy.movers import Mover, movers
 from engine.stream.engine import Engine
+from engine.stream.shard import Shard
 from engine.stream.status import EndOffset, status_of
+from engine.web.board import Board, Held, Said
 from engine.web.complaints import complaints_of
+from engine.web.history import past_of, timeline_of
+from engine.web.pulse import Pulse
+from topics.decisions import Decision
+from topics.keys import IPV4_TAG, key_of, key_text, network_text
+from topics.partitioner import partition_of
+from topics.words import in_words
+
+MOVERS_S = 5.0
+PLOT_S = 15.0
+MOST_PLOTS = 32
+MOST_MOVERS = 15
+SHOWN, MOST_SHOWN = 50, 500
+COUNT_S = 2.0
 
 
 class Views:
     """One worker, as its pages see it."""
 
-    def __init__(self, engine: Engine, end_offset: EndOffset) -> None:
-        self._engine, self._end_offset = engine, end_offset
+    def __init__(self, settings: Settings, engine: Engine, end_offset: EndOffset) -> None:
+        self.board = Board(settings.topics.prefix, settings.kafka.client_options())
+        self.pulse = Pulse(engine)
+        self._settings, self._engine, self._end_offset = settings, engine, end_offset
+        self._movers: tuple[float, list[dict[str, Any]]] = (0.0, [])
+        self._live: tuple[float, int] = (0.0, 0)
+        self._looking, self._reading = asyncio.Lock(), asyncio.Lock()
+        self._plots: dict[int, tuple[float, str]] = {}
 
     @property
     def latency(self) -> Histogram:
@@ -28,3 +62,142 @@ class Views:
     def complaints(self) -> list[str]:
         """What is not well, a sentence each."""
         return complaints_of(self.status())
+
+    async def overview(self) -> dict[str, Any]:
+        """All that the first page shows."""
+        status = self.status()
+        return {
+            "status": status,
+            "complaints": complaints_of(status),
+            "pulse": [*self.pulse.samples, self.pulse.now()],
+            "live": self._live_count(),
+            "caught_up": self.board.caught_up,
+            "decisions": self.decisions("", SHOWN),
+            "movers": await self.movers(),
+            "edges": {"heard": sum(1 for at_ms in self.board.beats.values() if at_ms), "silent": self._silent()},
+        }
+
+    def decisions(self, wanted: str, most: int) -> list[dict[str, Any]]:
+        """Throttles in force, the one said last first, whose network or reason has ``wanted`` in it."""
+        live = self.board.live(int(time.time() * 1000), wanted.strip().lower())
+        return [_told(found) for found in islice(live, min(most, MOST_SHOWN))]
+
+    def overrides(self) -> dict[str, Any]:
+        """Overrides in force, and what was said of overrides, the last first."""
+        board = self.board
+        return {
+            "overrides": [_said(found) for found in islice(reversed(board.overrides.values()), MOST_SHOWN)],
+            "history": [_said(found) for found in islice(reversed(board.said), MOST_SHOWN)],
+        }
+
+    async def movers(self) -> list[dict[str, Any]]:
+        """Those whose last hour is the furthest above their own most, over this worker's partitions."""
+        async with self._looking:
+            if time.monotonic() - self._movers[0] > MOVERS_S:
+                partitions = [shard.partition for shard in self._engine.shards]
+                looked = await asyncio.to_thread(lambda: [movers(one, MOST_MOVERS) for one in partitions])
+                found = sorted((one for part in looked for one in part), key=lambda one: one.expected - one.messages)
+                self._movers = (time.monotonic(), [_moved(one) for one in found[:MOST_MOVERS]])
+        return self._movers[1]
+
+    async def sender(self, address: str) -> dict[str, Any]:
+        """Why it is throttled or not, as `tidegate explain` has it, with each decision in words. `OperatorError`."""
+        key = _key(address)
+        found = explain(
+            self._shard(key).partition, key, self._now_ms(key), self._decisions(key), self._engine.composer.config
+        )
+        return {
+            **found.as_json(),
+            "address": key_text(key).removesuffix("/64"),
+            "told": [
+                {"issued": made.issued, "verdict": made.verdict, "words": in_words(made)} for made in found.decisions
+            ],
+        }
+
+    async def plot(self, address: str) -> str:
+        """The last day's picture as SVG. `OperatorError`."""
+        key = _key(address)
+        self._shard(key)
+        async with self._reading:
+            made_s, svg = self._plots.get(key, (0.0, ""))
+            if time.monotonic() - made_s > PLOT_S:
+                svg = await self._draw(key)
+                while len(self._plots) >= MOST_PLOTS:
+                    del self._plots[next(iter(self._plots))]
+                self._plots[key] = (time.monotonic(), svg)
+        return svg
+
+    async def _draw(self, key: int) -> str:
+        partition, now_ms = self._shard(key).partition, self._now_ms(key)
+        past = await past_of(self._settings, partition.number, key, now_ms)
+        if not len(past.ts_ms):
+            hours = (now_ms - past.since_ms) / HOUR_MS
+            raise OperatorError(
+                f"{network_text(key)} has sent nothing in the {hours:,.1f} hours that the page looks back"
+            )
+        timeline = await asyncio.to_thread(timeline_of, partition, key, past, self._decisions(key), now_ms)
+        frame = picture.frame_of(timeline, max(past.since_ms, int(past.ts_ms[0]) - HOUR_MS), now_ms)
+        return await asyncio.to_thread(picture.svg, timeline, timeline.telling_scale(), frame)
+
+    def _now_ms(self, key: int) -> int:
+        return max(int(time.time() * 1000), int(self._shard(key).partition.state.site["clock_ms"][0]))
+
+    def _shard(self, key: int) -> Shard:
+        number = partition_of(key_text(key).encode(), self._settings.topics.partitions)
+        for shard in self._engine.shards:
+            if shard.partition.number == number:
+                return shard
+        raise OperatorError(
+            f"{network_text(key)} belongs to partition {number}, which another worker has (or restores): ask that one, "
+            "or `tidegate explain`"
+        )
+
+    def _decisions(self, key: int) -> list[Decision]:
+        lengths = range(8, 33) if key >= IPV4_TAG else range(16, 65)
+        return self.board.about({network_text(key, length) for length in lengths})
+
+    def _live_count(self) -> int:
+        now_s = time.monotonic()
+        if now_s - self._live[0] > COUNT_S:
+            self.board.forget(int(time.time() * 1000))
+            self._live = (now_s, len(self.board.throttles))
+        return self._live[1]
+
+    def _silent(self) -> dict[str, float]:
+        return self.board.silent(3 * self._settings.edge.heartbeat_ms)
+
+
+def _key(address: str) -> int:
+    try:
+        return key_of(address.strip().removesuffix("/32").removesuffix("/64"))
+    except ValueError as error:
+        raise OperatorError(f"{error}: give an IPv4 or IPv6 address") from None
+
+
+def _told(found: Held) -> dict[str, Any]:
+    made = found.decision()
+    return {
+        "network": made.network,
+        "issued": made.issued,
+        "until": made.until,
+        "reason": made.reason,
+        "rate_per_h": round(60 * made.rate_per_min, 2),
+        "tag": made.reply.get("tag", ""),
+        "words": in_words(made).partition(": ")[2],
+    }
+
+
+def _said(found: Said) -> dict[str, Any]:
+    known = ("kind", "action", "until", "reason", "by", "owner", "rate_per_min")
+    told = {name: found.fields[name] for name in known if name in found.fields}
+    return {"network": found.network, "at": found.at_ms, "ended": found.ended, **told}
+
+
+def _moved(found: Mover) -> dict[str, Any]:
+    return {
+        "address": key_text(found.key).removesuffix("/64"),
+        "messages": round(found.messages, 1),
+        "expected": round(found.expected, 1),
+        "active_days": found.active_days,
+        "until": found.throttled_until_ms,
+    }

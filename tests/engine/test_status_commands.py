@@ -1,4 +1,4 @@
-"""`tidegate status` and `tidegate top` ask a worker: exit statuses for scripts, words for people, one line if nobody is there."""
+"""`tidegate status` and `tidegate top` ask a worker: exit statuses for scripts, words for people, one line without one."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Answers:
 def worker(status: dict[str, Any]) -> Iterator[Answers]:
     answers = Answers()
     answers.pages["/v1/status"] = status
-    thread = threading.Thread(target=answers.server.serve_forever, daemon=True)
+    thread = threading.Thread(target=answers.server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield answers
     answers.server.shutdown()
@@ -118,16 +118,18 @@ def test_rates_are_of_the_time_between() -> None:
     [
         (None, "127.0.0.1:10090", Place("127.0.0.1", 10090)),
         (None, "[::1]:99,127.0.0.1:5", Place("::1", 99)),
-        ("http://10.0.0.1:8080/", "", Place("10.0.0.1", 8080)),
+        ("http://mx.example.org:8080/", "", Place("mx.example.org", 8080)),
     ],
 )
 def test_a_worker_is_where_it_is_said_to_be(url: str | None, http: str, place: Place) -> None:
     assert place_of(load_settings(None, {}, {"worker.http": http}), url) == place
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:80", "https://127.0.0.1:1", "http://x", "http://x:99999", "ftp://x:1"])
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:80", "https://localhost:1", "http://localhost", "http://localhost:99999", "ftp://localhost:1"]
+)
 def test_other_addresses_are_refused_with_an_example(url: str) -> None:
-    with pytest.raises(OperatorError, match=r"give it as http://127\.0\.0\.1:10090"):
+    with pytest.raises(OperatorError, match=r"give it as http"):
         place_of(load_settings(None, {}, {}), url)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 import urllib.error
@@ -9,14 +10,20 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 import pytest
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
 
 from engine.local import EmbeddedBroker
 from engine.stream.metrics import METRICS
+from tests.system.browsing import browser, colours, complaints, screen, settle
 from tests.system.edges import free_port
-from tests.system.workers import WAIT_S, WorkerProcess, environment, tidegate
+from tests.system.workers import WAIT_S, WorkerProcess, environment, tidegate, until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
@@ -110,3 +117,128 @@ def test_status_and_top_ask_it(site: tuple[Asked, dict[str, str]]) -> None:
     shown = tidegate("top", "--once", "--url", asked.url, env=env)
     assert shown.returncode == 0, shown.stderr.decode()
     assert b"senders" in shown.stdout
+
+
+def test_the_page_asks_for_nothing_from_elsewhere(site: tuple[Asked, dict[str, str]]) -> None:
+    asked, _ = site
+    with urllib.request.urlopen(asked.url, timeout=WAIT_S) as response:
+        assert response.headers["Content-Security-Policy"].startswith("default-src 'self'")
+        text = response.read().decode()
+    for name in ("/page.css", "/page.js"):
+        text += asked.get(name)[1].decode()
+    assert re.findall(r"https?://(?!www\.w3\.org/2000/svg)", text) == []
+
+
+def test_decisions_are_told_with_their_reason_in_words(site: tuple[Asked, dict[str, str]]) -> None:
+    asked, _ = site
+    until(lambda: bool(asked.json("/v1/overview")["caught_up"]), "a board that has read everything")
+    found = asked.json("/v1/overview")
+    (burst,) = [one for one in found["decisions"] if one["network"] == f"{BURST_IP}/32"]
+    assert burst["reason"] == "probation"
+    assert "messages in" in burst["words"]
+    assert found["live"] == len(found["decisions"]) > 0
+    assert asked.json(f"/v1/decisions?search={BURST_IP}") == [burst]
+    assert asked.json("/v1/decisions?search=198.51.100.8") == []
+    assert asked.json("/v1/movers")[0]["address"] == BURST_IP
+    assert asked.json("/v1/overrides") == {"overrides": [], "history": []}
+
+
+def test_a_sender_is_explained_as_the_command_explains_it(site: tuple[Asked, dict[str, str]]) -> None:
+    asked, env = site
+    page = asked.json(f"/v1/senders/{BURST_IP}")
+    told = tidegate("explain", BURST_IP, "--json", env=env)
+    assert told.returncode == 0, told.stderr.decode()
+    command = orjson.loads(told.stdout)
+    same = ("network", "throttled", "past", "allowed", "until", "reason", "decisions", "config")
+    assert {name: page[name] for name in same} == {name: command[name] for name in same}
+    assert page["release"].startswith("ends by itself at")
+    assert len(page["told"]) == len(page["decisions"])
+
+
+def test_a_senders_picture_shows_its_day(site: tuple[Asked, dict[str, str]]) -> None:
+    asked, _ = site
+    status, svg = asked.get(f"/v1/senders/{BURST_IP}/plot.svg")
+    assert status == 200
+    assert f"{EVENTS:,} messages, 1 throttled spell".encode() in svg
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/v1/senders/nobody", "give an IPv4 or IPv6 address"),
+        ("/v1/senders/203.0.113.99/plot.svg", "203.0.113.99/32 has sent nothing in the 24.0 hours"),
+        ("/v1/decisions?limit=all", "limit = 'all': give a whole number"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_to_give(site: tuple[Asked, dict[str, str]], path: str, said: str) -> None:
+    asked, _ = site
+    status, body = asked.get(path)
+    assert status == 400
+    assert said in orjson.loads(body)["error"]
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    with browser(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
+def test_a_reader_finds_a_sender_and_sees_its_picture(
+    site: tuple[Asked, dict[str, str]], driver: Chrome, tmp_path: Path
+) -> None:
+    asked, _ = site
+    driver.get(asked.url)
+    settle(driver, "home")
+    assert driver.find_element(By.CSS_SELECTOR, "#decisions .who").text == BURST_IP
+    for scheme in ("light", "dark"):
+        colours(driver, scheme)
+        driver.save_screenshot(str(tmp_path / f"home-{scheme}.png"))
+    driver.switch_to.active_element.send_keys("/")
+    driver.find_element(By.ID, "address").send_keys(BURST_IP, Keys.ENTER)
+    settle(driver, BURST_IP)
+    assert driver.find_element(By.ID, "verdict").text.startswith("Throttled until")
+    assert "Ends by itself" in driver.find_element(By.ID, "release").text
+    drawn = "const plot = document.getElementById('plot'); return plot.complete && plot.naturalWidth"
+    WebDriverWait(driver, WAIT_S).until(lambda _: driver.execute_script(drawn))
+    for scheme in ("light", "dark"):
+        colours(driver, scheme)
+        driver.save_screenshot(str(tmp_path / f"sender-{scheme}.png"))
+    loaded = driver.execute_script("return performance.getEntriesByType('resource').map((one) => one.name)")
+    assert [name for name in loaded if not name.startswith((asked.url, "data:"))] == []
+    assert complaints(driver) == []
+
+
+def test_it_can_be_used_by_keys_alone(site: tuple[Asked, dict[str, str]], driver: Chrome) -> None:
+    asked, _ = site
+    driver.get(f"{asked.url}/#/")
+    settle(driver, "home")
+    driver.find_element(By.TAG_NAME, "body").send_keys("j")
+    focused = driver.switch_to.active_element
+    assert focused.text == BURST_IP
+    focused.send_keys(Keys.ENTER)
+    settle(driver, BURST_IP)
+    driver.switch_to.active_element.send_keys(Keys.ESCAPE)
+    settle(driver, "home")
+    assert driver.find_element(By.ID, "home").is_displayed()
+
+
+def test_on_a_small_screen_nothing_hangs_over(
+    site: tuple[Asked, dict[str, str]], driver: Chrome, tmp_path: Path
+) -> None:
+    asked, _ = site
+    screen(driver, 360, 740)
+    for where, ready in (("#/", "home"), (f"#/sender/{BURST_IP}", BURST_IP)):
+        driver.get(f"{asked.url}/{where}")
+        settle(driver, ready)
+        for scheme in ("light", "dark"):
+            colours(driver, scheme)
+            driver.save_screenshot(str(tmp_path / f"small-{ready}-{scheme}.png"))
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= 360
+
+
+def test_what_a_page_shows_is_text_whatever_it_says(site: tuple[Asked, dict[str, str]], driver: Chrome) -> None:
+    asked, _ = site
+    driver.get(f"{asked.url}/#/sender/{quote('<img src=x onerror=alert(1)>', safe='')}")
+    settle(driver, "<img src=x onerror=alert(1)>")
+    assert driver.find_element(By.ID, "network").text == "<img src=x onerror=alert(1)>"
+    assert "give an IPv4 or IPv6 address" in driver.find_element(By.ID, "sender-error").text

@@ -13,7 +13,7 @@ CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 SCAFFOLDING = re.compile(
     r"\b(TODO|FIXME|XXX|HACK|WIP)\b"
-    r"|\b(?i:placeholders?|for now(?!,? \w* ?in\b)|work in progress|not yet implemented)\b"
+    r"|\b(?i:placeholders?(?!=\W)|for now(?!,? \w* ?in\b)|work in progress|not yet implemented)\b"
     r"|\b(?i:stub(?:bed)? out|quick fix|temporary hack)\b"
     r"|\b(?i:phase|step|round|stage|milestone) \d"
 )

@@ -1,0 +1,312 @@
+// Asks the worker every two seconds while somebody looks, and shows what it says. Text is only ever set as text, never as markup.
+"use strict";
+
+const EVERY_MS = 2000;
+const at = (id) => document.getElementById(id);
+const whole = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
+const short = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
+const percent = new Intl.NumberFormat(undefined, { style: "percent", maximumFractionDigits: 1 });
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+const moment = (ms) => (Math.abs(Date.now() - ms) < 43200000 ? clock : day).format(ms);
+
+function make(tag, name, text) {
+  const node = document.createElement(tag);
+  if (name) node.className = name;
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+function amount(value) {
+  return value === null || value === undefined ? "none" : value >= 100 ? whole.format(value) : short.format(value);
+}
+
+function told(list, nodes, nothing) {
+  list.replaceChildren(...(nodes.length ? nodes : [make("li", "nothing", nothing)]));
+}
+
+async function get(path) {
+  const response = await fetch(path, { headers: { Accept: "application/json" } });
+  const said = await response.json();
+  if (!response.ok) throw new Error(said.error || response.statusText);
+  return said;
+}
+
+// The address of a network that is one sender's, "" for a wider one.
+function sole(network) {
+  const [address, length] = network.split("/");
+  return !length || length === (address.includes(":") ? "64" : "32") ? address : "";
+}
+
+function who(network) {
+  const address = sole(network);
+  if (!address) return make("span", "who", network);
+  const link = make("a", "who", address.includes(":") && network.includes("/") ? network : address);
+  link.href = `#/sender/${encodeURIComponent(address)}`;
+  return link;
+}
+
+function entry(first, when, why, reason) {
+  const item = make("li");
+  const name = make("span");
+  name.append(first);
+  if (reason) name.append(make("span", "tag", reason));
+  item.append(name, make("span", "when", when), make("span", "why", why));
+  return item;
+}
+
+// ---- the first page
+
+function rateOf(pulse) {
+  const last = pulse[pulse.length - 1];
+  const before = pulse.findLast((sample) => last[0] - sample[0] >= 1500) || pulse[0];
+  const seconds = Math.max((last[0] - before[0]) / 1000, 0.001);
+  return pulse.length > 1 ? (last[1] - before[1]) / seconds : 0;
+}
+
+function spark(pulse) {
+  const rates = pulse.slice(1).map((sample, i) => (sample[1] - pulse[i][1]) / Math.max((sample[0] - pulse[i][0]) / 1000, 0.001));
+  if (rates.length > 1) rates.pop(); // the youngest spans too little to tell
+  const most = Math.max(...rates, 1);
+  const points = rates.map((rate, i) => `${((240 * i) / Math.max(rates.length - 1, 1)).toFixed(1)},${(42 - (38 * rate) / most).toFixed(1)}`);
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  path.setAttribute("d", points.length > 1 ? `M0,44 L${points.join(" L")} L240,44` : "M0,44");
+  at("spark").replaceChildren(path);
+}
+
+function tile(id, text, state) {
+  at(id).textContent = text;
+  at(id).parentElement.classList.toggle("warn", state === "warn");
+  at(id).parentElement.classList.toggle("bad", state === "bad");
+}
+
+function sum(list, of) {
+  return list.reduce((total, one) => total + of(one), 0);
+}
+
+function showTiles(found) {
+  const { status, pulse } = found;
+  const partitions = Object.values(status.partitions);
+  const behind = Math.max(0, ...partitions.map((one) => one.lag_s));
+  const messages = sum(partitions, (one) => one.established.messages);
+  const deferred = sum(partitions, (one) => one.established.deferred);
+  const used = messages ? deferred / messages / partitions[0].established.budget : 0;
+  const minute = pulse.find((sample) => sample[0] > pulse[pulse.length - 1][0] - 60000) || pulse[0];
+  tile("rate", whole.format(rateOf(pulse)));
+  tile("throttles", whole.format(pulse[pulse.length - 1][2] - minute[2]));
+  tile("live", whole.format(found.live) + (found.caught_up ? "" : "…"));
+  tile("behind", behind < 1 ? "no" : `${whole.format(behind)} s`, behind > 60 ? "bad" : behind > 10 ? "warn" : "");
+  tile("budget", percent.format(used), used > 1 ? "bad" : used > 0.8 ? "warn" : "");
+  tile("keys", whole.format(status.keys));
+  spark(pulse);
+}
+
+function showDecisions(decisions) {
+  const list = at("decisions");
+  const focused = list.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  const nodes = decisions.map((one) => entry(who(one.network), `until ${moment(one.until)}`, one.words, one.reason));
+  told(list, nodes, at("filter").value ? "None of those in force is like that." : "Nobody is throttled.");
+  if (focused) list.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+}
+
+function showMovers(movers) {
+  const nodes = movers.map((one) => {
+    const stage = one.active_days ? `its own most was ${amount(one.expected)}` : `new here, where newcomers send up to ${amount(one.expected)}`;
+    return entry(who(one.address), `${amount(one.messages)} messages`, stage, one.until ? "throttled" : "");
+  });
+  told(at("movers"), nodes, "Everybody is within what they usually send.");
+}
+
+function row(cells) {
+  const line = make("tr");
+  line.append(...cells.map((cell) => (cell instanceof Node ? cell : make("td", "", cell))));
+  return line;
+}
+
+function showEngine(found) {
+  const { status, complaints, edges } = found;
+  const rows = Object.entries(status.partitions).sort((a, b) => a[0] - b[0]).map(([number, one]) => row([
+    number, one.lag === null ? "?" : whole.format(one.lag), short.format(one.lag_s), whole.format(one.keys),
+    percent.format(one.keys / one.capacity), whole.format(one.throttled),
+    percent.format(one.established.share / one.established.budget), one.decides ? one.threshold.toFixed(2) : "learns",
+    `${short.format(one.checkpoint_age_s)} s`]));
+  for (const [number, one] of Object.entries(status.restoring)) rows.push(row([number, `being restored: ${percent.format(one.share)}`]));
+  at("partitions").replaceChildren(...rows);
+  const silent = Object.entries(edges.silent).map(([name, seconds]) => `edge ${name} was last heard ${whole.format(seconds)} s ago`);
+  const late = status.since_start.decision_s.p99;
+  at("facts").textContent = [
+    `worker ${status.pid} on ${status.host}`, `configuration ${status.config.slice(0, 19)}`,
+    `${whole.format(status.events)} events counted in all`, `${edges.heard} edges heard`, ...silent,
+    late === null ? "no decision since it started" : `99 % of decisions within ${late} s of the event`].join(" · ");
+  const well = !complaints.length && !silent.length;
+  at("pill").textContent = well ? "well" : complaints.length + silent.length === 1 ? "one complaint" : `${complaints.length + silent.length} complaints`;
+  at("pill").className = `pill ${well ? "good" : "bad"}`;
+  at("complaints").hidden = well;
+  at("complaints").replaceChildren(...[...complaints, ...silent].map((said) => make("li", "", said)));
+}
+
+function override(one) {
+  const until = one.until ? `until ${moment(one.until)}` : "for good";
+  const what = one.ended ? "ended" : `${one.action || one.kind || "exempt"} ${until}`;
+  return entry(who(one.network), moment(one.at), [what, one.reason, one.by && `by ${one.by}`].filter(Boolean).join(" · "));
+}
+
+let wanted = "";
+
+async function refreshHome() {
+  const found = await get("/v1/overview");
+  showTiles(found);
+  showMovers(found.movers);
+  showEngine(found);
+  showDecisions(wanted ? await get(`/v1/decisions?search=${encodeURIComponent(wanted)}`) : found.decisions);
+  const overrides = await get("/v1/overrides");
+  told(at("overrides"), overrides.overrides.map(override), "None: everybody is judged by what they send.");
+  told(at("override-history"), overrides.history.map(override), "Nothing was said so far.");
+}
+
+// ---- a sender's page
+
+let drawn = "";
+
+function showCounts(counts) {
+  at("counts").replaceChildren(...counts.map((one) => {
+    const share = one.limit ? one.observed / one.limit : 0;
+    const meter = make("span", one.exceeded ? "meter over" : "meter");
+    const fill = make("span");
+    fill.style.width = `${Math.min(100, 100 * share)}%`;
+    meter.append(fill);
+    const cell = make("td", "meters");
+    cell.append(meter);
+    cell.title = percent.format(share);
+    return row([one.scale, make("td", one.exceeded ? "over" : "", amount(one.observed)), amount(one.expected), amount(one.limit), cell]);
+  }));
+}
+
+const STAGES = {
+  newcomer: "a newcomer, measured against what newcomers to this site do",
+  probation: "on probation: few active days, measured against them and a floor",
+  known: "known, measured against its own most on an active day",
+};
+
+function showPast(past) {
+  at("past").textContent = past ? [
+    STAGES[past.stage], `${past.active_days} active days since ${moment(past.first_seen_ms)}`, `last seen ${moment(past.last_seen_ms)}`,
+    `${whole.format(past.accepted)} messages accepted, ${whole.format(past.rejected)} refused`,
+    `${short.format(past.typical_per_h)} in a usual busiest hour`].join(" · ") : "The state doesn't know this sender.";
+}
+
+async function draw(address) {
+  if (drawn === address) return;
+  drawn = address;
+  at("plot").removeAttribute("src");
+  at("plot-said").textContent = "Drawing the last day…";
+  try {
+    const response = await fetch(`/v1/senders/${encodeURIComponent(address)}/plot.svg`);
+    if (!response.ok) throw new Error((await response.json()).error);
+    await response.arrayBuffer();
+    if (asked() !== address) return;
+    at("plot").src = `/v1/senders/${encodeURIComponent(address)}/plot.svg`;
+    at("plot").alt = `what ${address} sent in the last day, what was expected, its limit, and when it was throttled`;
+    at("plot-said").textContent = "Expectation and limit are those that hold now; tidegate plot replays them exactly.";
+  } catch (error) {
+    at("plot-said").textContent = error.message;
+  }
+}
+
+async function refreshSender(address) {
+  let found;
+  try {
+    found = await get(`/v1/senders/${encodeURIComponent(address)}`);
+  } catch (error) {
+    if (asked() !== address) return;
+    at("network").textContent = address;
+    at("sender-error").textContent = error.message;
+    at("sender-error").hidden = false;
+    at("known").hidden = true;
+    at("verdict").textContent = at("release").textContent = "";
+    return;
+  }
+  if (asked() !== address) return;
+  at("sender-error").hidden = true;
+  at("known").hidden = false;
+  at("network").textContent = found.network;
+  const rate = found.allowed ? `${amount(60 * found.allowed.rate_per_min)} messages an hour may pass, ${amount(found.allowed.burst)} at once` : "";
+  at("verdict").className = `verdict ${found.throttled ? "held" : "free"}`;
+  at("verdict").textContent = found.throttled ? `Throttled until ${moment(found.until)} (${found.reason || "by the state"}): ${rate}` : "Not throttled";
+  at("release").textContent = `${found.release[0].toUpperCase()}${found.release.slice(1)}.`;
+  showCounts(found.counts);
+  showPast(found.past);
+  told(at("told"), found.told.toReversed().map((one) => entry(make("span", "who", one.verdict), moment(one.issued), one.words)), "None that is still known.");
+  await draw(address);
+}
+
+// ---- one page or the other
+
+function asked() {
+  const match = location.hash.match(/^#\/sender\/(.+)$/);
+  return match ? decodeURIComponent(match[1]) : "";
+}
+
+let timer = 0;
+let latest = 0;
+
+async function refresh() {
+  clearTimeout(timer);
+  const address = asked();
+  const mine = ++latest;
+  try {
+    if (document.visibilityState === "visible") await (address ? refreshSender(address) : refreshHome());
+    if (mine === latest) document.documentElement.dataset.ready = address || "home";
+  } catch (error) {
+    at("pill").textContent = "no answer";
+    at("pill").className = "pill bad";
+  }
+  if (mine === latest) timer = setTimeout(refresh, EVERY_MS);
+}
+
+function turn() {
+  const address = asked();
+  delete document.documentElement.dataset.ready;
+  drawn = "";
+  at("home").hidden = Boolean(address);
+  at("sender").hidden = !address;
+  document.title = address ? `${address} – Tidegate` : "Tidegate";
+  if (address) at("main").focus({ preventScroll: true });
+  scrollTo(0, 0);
+  refresh();
+}
+
+function step(by) {
+  const links = [...at("decisions").querySelectorAll("a")];
+  const now = links.indexOf(document.activeElement);
+  links[Math.min(links.length - 1, Math.max(0, now < 0 ? 0 : now + by))]?.focus();
+}
+
+at("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const address = at("address").value.trim();
+  if (address) location.hash = `#/sender/${encodeURIComponent(address)}`;
+  at("address").blur();
+});
+at("filter").addEventListener("input", () => {
+  wanted = at("filter").value.trim();
+  refresh();
+});
+at("theme").addEventListener("click", () => {
+  const dark = document.documentElement.dataset.theme ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  document.documentElement.dataset.theme = dark ? "light" : "dark";
+  try { localStorage.setItem("theme", document.documentElement.dataset.theme); } catch { /* a browser that keeps nothing */ }
+});
+document.addEventListener("keydown", (event) => {
+  const typing = event.target instanceof HTMLInputElement;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "Escape") typing ? event.target.blur() : (location.hash = "#/");
+  else if (typing) return;
+  else if (event.key === "/") { event.preventDefault(); at("address").focus(); at("address").select(); }
+  else if (event.key === "j" && !asked()) step(1);
+  else if (event.key === "k" && !asked()) step(-1);
+});
+addEventListener("hashchange", turn);
+document.addEventListener("visibilitychange", refresh);
+try { const theme = localStorage.getItem("theme"); if (theme) document.documentElement.dataset.theme = theme; } catch { /* the same */ }
+turn();
