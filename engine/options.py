@@ -27,7 +27,8 @@ T = TypeVar("T")
 class Rule:
     """How an option's value is checked. ``low``, ``high``: inclusive bounds; ``choices``: all that is allowed; ``wanted``: says
     what the value should be, nothing if it is fine; ``secret``: never printed; ``decides``: changes decisions; ``later``: is
-    younger than decisions that are kept, so at its default it leaves their hash as it was."""
+    younger than decisions that are kept, so at its default it leaves their hash as it was; ``reloads``: a running worker takes
+    another value when it reads its configuration again."""
 
     text: str
     low: float | None = None
@@ -37,6 +38,7 @@ class Rule:
     secret: bool = False
     decides: bool = False
     later: bool = False
+    reloads: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +185,14 @@ class Model:
         "off only watches",
         wanted=rules.sensitivity,
         decides=True,
+        reloads=True,
     )
     wide_pools: str = option(
         "live",
         "crowds of newcomers in one /16 (IPv6: /48): throttle them, only count what would be throttled, or neither",
         choices=("live", "shadow", "off"),
         decides=True,
+        reloads=True,
     )
     learning_days: int = option(
         7,
@@ -197,6 +201,7 @@ class Model:
         low=0,
         high=366,
         decides=True,
+        reloads=True,
     )
 
     guard: str = option(
@@ -246,13 +251,20 @@ class Reply:
         "Server busy. Please try again later from [{ip}].",
         "what the sender's postmaster will read; {retry_s} is when one more message may pass",
         wanted=rules.reply_text,
+        reloads=True,
     )
     status_volume: str = option(
-        "4.7.500", "enhanced status for a known sender above its own volume", wanted=rules.status
+        "4.7.500", "enhanced status for a known sender above its own volume", wanted=rules.status, reloads=True
     )
-    status_probation: str = option("4.7.501", "enhanced status for a newcomer above its share", wanted=rules.status)
-    status_pool: str = option("4.7.502", "enhanced status for a newcomer in a crowd of them", wanted=rules.status)
-    status_override: str = option("4.7.503", "enhanced status for what is throttled by hand", wanted=rules.status)
+    status_probation: str = option(
+        "4.7.501", "enhanced status for a newcomer above its share", wanted=rules.status, reloads=True
+    )
+    status_pool: str = option(
+        "4.7.502", "enhanced status for a newcomer in a crowd of them", wanted=rules.status, reloads=True
+    )
+    status_override: str = option(
+        "4.7.503", "enhanced status for what is throttled by hand", wanted=rules.status, reloads=True
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,8 @@ checks without starting anything.
 Two more variables: `TIDEGATE_CONFIG` (above), and `TIDEGATE_CACHE_DIR`, the folder for what can be made again (compiled
 kernels, Kafka's jars) and for the embedded broker; default `~/.cache/tidegate`.
 
-Options marked * change decisions: their hash stands in every decision as `config`.
+Options marked * change decisions: their hash stands in every decision as `config`. Those marked † are taken by a running worker
+when it is told to read its configuration again (`tidegate reload`, or SIGHUP); others need a restart.
 """
 
 EXAMPLE_RELAYS = f"""\
@@ -45,7 +46,7 @@ EXAMPLE_RELAYS = f"""\
 """
 
 TABLE_RELAYS = f"""\
-## [relays] *
+## [relays] * †
 
 Relays that send for many, such as a mail service's: name = networks, in the file alone. For example:
 
@@ -82,7 +83,7 @@ def table_text() -> str:
             "|---|---|---|---|",
         ]
         for option in _of(section):
-            mark = " *" if option.rule.decides else ""
+            mark = (" *" if option.rule.decides else "") + (" †" if option.rule.reloads else "")
             lines.append(f"| `{option.name}`{mark} | `{_literal(option)}` | {_allowed(option)} | {option.rule.text} |")
         parts.append("\n".join(lines) + "\n")
     return "\n".join([*parts, TABLE_RELAYS])

@@ -41,6 +41,8 @@ COMMANDS = {
     "filter": Command("engine.cli.filtering:filter_", "Be OpenSMTPD's filter in front of an edge."),
     "top": Command("engine.cli.top:top", "Watch a worker live: rates, partitions, who is throttled and why."),
     "status": Command("engine.cli.status:status", "Say how a worker is, for people and scripts."),
+    "config": Command("engine.cli.config:config", "Show the configuration in force, and its hash."),
+    "reload": Command("engine.cli.reload:reload", "Have a worker take other thresholds and relays, without a restart."),
     "topics": Command("engine.cli.topics:topics", "Show, create and check the topics on a cluster."),
     "produce": Command("engine.cli.produce:produce", "Send events from a file into Kafka."),
     "import": Command("engine.cli.importing:import_", "Turn Postfix, Exim or CSV logs into events."),

@@ -45,10 +45,15 @@ def url_option(command: Command) -> Command:
 def settings_from(ctx: click.Context, **overrides: object) -> Settings:
     """The settings in force, and the log set to their level. ``overrides``: what the command's own options say, by section
     and name (``kafka_bootstrap="localhost:9092"``); None means that nothing was said. Raises `OperatorError`."""
+    settings = reader_from(ctx, **overrides)()
+    logging.basicConfig(level=settings.log.level.upper(), format=LOG_FORMAT, force=True)
+    return settings
+
+
+def reader_from(ctx: click.Context, **overrides: object) -> Callable[[], Settings]:
+    """What reads the settings again, as `settings_from` does."""
     invocation = ctx.find_object(Invocation) or Invocation()
     paths = {name.replace("_", ".", 1): value for name, value in overrides.items()}
     if invocation.verbose:
         paths["log.level"] = "debug"
-    settings = load_settings(invocation.config, os.environ, paths)
-    logging.basicConfig(level=settings.log.level.upper(), format=LOG_FORMAT, force=True)
-    return settings
+    return lambda: load_settings(invocation.config, os.environ, paths)

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from engine.cli.options import bootstrap_option, settings_from
+from engine.cli.options import bootstrap_option, reader_from, settings_from
+from engine.config import Settings
 
 
 @click.command(epilog="Example:  tidegate up --data-dir /var/lib/tidegate --port 9092")
@@ -25,28 +26,31 @@ def up(ctx: click.Context, /, bootstrap: str | None, **chosen: Any) -> None:
 
     With --bootstrap (or kafka.bootstrap) that cluster is used and no broker started.
     """
-    settings = settings_from(
-        ctx,
-        kafka_bootstrap=bootstrap,
-        local_data_dir=chosen["data_dir"],
-        local_port=chosen["port"],
-        worker_http=chosen["http"],
-        worker_status_file=chosen["status_file"],
-    )
+    said = {
+        "kafka_bootstrap": bootstrap,
+        "local_data_dir": chosen["data_dir"],
+        "local_port": chosen["port"],
+        "worker_http": chosen["http"],
+        "worker_status_file": chosen["status_file"],
+    }
+    settings, read = settings_from(ctx, **said), reader_from(ctx, **said)
     from engine.stream.run import check_topics, run_worker
 
     if settings.kafka.bootstrap:
         check_topics(settings, create=True)
-        run_worker(settings)
+        run_worker(settings, read)
         return
     from engine.local import EmbeddedBroker
 
     local = settings.local
     with EmbeddedBroker(Path(local.data_dir), port=local.port or None, heap_mb=local.heap_mb) as broker:
         click.echo(f"Kafka at {broker.bootstrap}, data in {local.data_dir}; Ctrl-C stops both", err=True)
-        settings = dataclasses.replace(settings, kafka=dataclasses.replace(settings.kafka, bootstrap=broker.bootstrap))
-        check_topics(settings, create=True)
+
+        def on_broker(settings: Settings) -> Settings:
+            return dataclasses.replace(settings, kafka=dataclasses.replace(settings.kafka, bootstrap=broker.bootstrap))
+
+        check_topics(on_broker(settings), create=True)
         try:
-            run_worker(settings)
+            run_worker(on_broker(settings), lambda: on_broker(read()))
         finally:
             broker.check()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from engine.cli.options import bootstrap_option, settings_from
+from engine.cli.options import bootstrap_option, reader_from, settings_from
 from engine.errors import OperatorError
 
 NO_CLUSTER = "no Kafka given: say --bootstrap HOST:PORT, or run `tidegate up`, which brings its own"
@@ -20,10 +20,11 @@ def worker(ctx: click.Context, bootstrap: str | None, http: str | None, status_f
 
     The topics must exist (`tidegate topics --create`). Start more workers with the same worker.app_id to share the load.
     """
-    settings = settings_from(ctx, kafka_bootstrap=bootstrap, worker_http=http, worker_status_file=status_file)
+    said = {"kafka_bootstrap": bootstrap, "worker_http": http, "worker_status_file": status_file}
+    settings = settings_from(ctx, **said)
     if not settings.kafka.bootstrap:
         raise OperatorError(NO_CLUSTER)
     from engine.stream.run import check_topics, run_worker
 
     check_topics(settings, create=False)
-    run_worker(settings)
+    run_worker(settings, reader_from(ctx, **said))

@@ -44,7 +44,7 @@ class Gate:
     def __init__(self, book: Book, partition: Partition, composer: Composer, topic: str) -> None:
         self.book, self.partition = book, partition
         self.withheld = self.withdrawn = 0
-        self._composer, self._topic = composer, topic
+        self.composer, self._topic = composer, topic
         self._told = np.zeros(0, IN_FORCE)  # said at once, of overrides that haven't begun by the partition's clock
 
     def apply(self, columns: EventColumns, first: int, last: int) -> Iterator[Said]:
@@ -92,7 +92,7 @@ class Gate:
         return int(site["clock_ms"]) if site["first_ms"] >= 0 else -1
 
     def _source(self, offset: int) -> Source:
-        return Source(self._composer.topic, self.partition.number, offset)
+        return Source(self.composer.topic, self.partition.number, offset)
 
     def _times_ms(self, columns: EventColumns, first: int, last: int) -> npt.NDArray[np.int64]:
         """Each event's time, as the detector takes it; -1 for what it passes over."""
@@ -113,17 +113,17 @@ class Gate:
         number = self.partition.number
         covering = self.book.covering(int(verdict["key"]), int(verdict["prefix"]), clock_ms) if self.book else None
         if covering is None:
-            return self._composer.decision(verdict, number)
+            return self.composer.decision(verdict, number)
         network = network_text(int(verdict["key"]), int(verdict["prefix"]))
         released = verdict["kind"] == RELEASE
         self.withheld += not released
         if covering.kind == THROTTLE and covering.network == network:
             return None
         if released:
-            return self._composer.decision(verdict, number)
+            return self.composer.decision(verdict, number)
         source = self._source(int(verdict["offset"]))
         term_ms = int(verdict["issued_ms"]), int(verdict["until_ms"])
-        return self._composer.withdrawal(network, term_ms, source, covering)
+        return self.composer.withdrawal(network, term_ms, source, covering)
 
     def _turn(self, before_ms: int, clock_ms: int, source: Source) -> Iterator[Decision]:
         """What is to be said when the clock passes moments of the book, but for what was said at once and still stands."""
@@ -153,10 +153,10 @@ class Gate:
             network, by = network_text(key, prefix), around.covering(key, prefix, 0)
             if by is not None and network not in throttles:
                 self.withdrawn += 1
-                yield self._composer.withdrawal(network, (clock_ms, until_ms), source, by)
+                yield self.composer.withdrawal(network, (clock_ms, until_ms), source, by)
         for override in overrides:
             if self._is_ours(override):
-                yield self._composer.by_hand(override, Source(self._topic, 0, override.offset))
+                yield self.composer.by_hand(override, Source(self._topic, 0, override.offset))
 
     def _is_ours(self, override: Override) -> bool:
         """Whether it is a throttle by hand, and this partition is the one to say so."""
@@ -170,7 +170,7 @@ class Gate:
 
     def _taken_back(self, override: Override, clock_ms: int) -> Decision:
         term_ms = clock_ms, override.until or clock_ms
-        return self._composer.withdrawal(override.network, term_ms, Source(self._topic, 0, override.offset), override)
+        return self.composer.withdrawal(override.network, term_ms, Source(self._topic, 0, override.offset), override)
 
 
 def in_force(partition: Partition, clock_ms: int) -> npt.NDArray[Any]:

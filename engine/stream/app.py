@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from engine.models.layout import BYTES_A_ROW, table_bytes
 from engine.stream.engine import Engine
 from engine.stream.overriding import OverrideReader
 from engine.stream.publisher import Publisher
+from engine.stream.reloading import Reloader
 from engine.stream.shards import Shards
 from engine.stream.status import StatusWriter
 from engine.stream.transport import Transport
@@ -55,7 +57,7 @@ class Tidegate(faust.App):
     """The engine as a Faust app under ``settings``. ``failure``: what ended it, None while all is well; ``stop_soon``: how
     it is to be ended then, a crash of the app unless whoever runs it says otherwise."""
 
-    def __init__(self, settings: Settings, **options: Any) -> None:
+    def __init__(self, settings: Settings, read: Callable[[], Settings], **options: Any) -> None:
         worker = settings.worker
         self.settings = settings
         self.client_options = settings.kafka.client_options()
@@ -87,7 +89,8 @@ class Tidegate(faust.App):
         self.engine = Engine(self.shards, self.publisher, composer(settings), self._first_offset, exemptions)
         self.overrides = OverrideReader(exemptions, self.client_options, self.engine)
         self.status = StatusWriter(self.engine, settings, self.end_offset)
-        self.views = Views(settings, self.engine, self.end_offset)
+        self.reloader = Reloader(settings, self.engine, read)
+        self.views = Views(self.reloader, self.engine, self.end_offset)
         self.site = Site(self.views, settings.worker.http)
 
     def _new_transport(self) -> Transport:
@@ -108,6 +111,7 @@ class Tidegate(faust.App):
         self.add_future(self.overrides.run())
         self.add_future(self.shards.run())
         self.add_future(self.status.run())
+        self.loop.add_signal_handler(signal.SIGHUP, lambda: self.loop.create_task(self.reloader.reload()))
         if self.settings.worker.http:
             await self._serve()
 
@@ -148,9 +152,9 @@ class Tidegate(faust.App):
             self.loop.create_task(self.stop_soon(error))
 
 
-def create_app(settings: Settings) -> Tidegate:
-    """The app with its agent."""
-    app = Tidegate(settings)
+def create_app(settings: Settings, read: Callable[[], Settings] | None = None) -> Tidegate:
+    """The app with its agent. ``read``: reads the settings again, when it is told to; without, they are what they are."""
+    app = Tidegate(settings, read or (lambda: settings))
     connections = app.topic(settings.topics.prefix + CONNECTIONS.name, schema=BlockSchema())
 
     @app.agent(connections, name="detect")
@@ -171,6 +175,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(name)
     chosen = os.environ.get("TIDEGATE_CONFIG")
     uvloop.install()
-    app = create_app(load_settings(Path(chosen) if chosen else None, os.environ, {}))
+
+    def read() -> Settings:
+        return load_settings(Path(chosen) if chosen else None, os.environ, {})
+
+    app = create_app(read(), read)
     globals()["app"] = app
     return app

@@ -123,6 +123,12 @@ class Engine:
                 decisions = gate.anew() if new else gate.at_once(networks)
             await self._publish(gate, decisions)
 
+    def compose_with(self, composer: Composer) -> None:
+        """Make decisions under another configuration from now on. No shard may be applying a block."""
+        self.composer = composer
+        for gate in self._gates.values():
+            gate.composer = composer
+
     def _gate(self, shard: Shard) -> Gate:
         gate = self._gates.get(shard)
         if gate is None:

@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 
 import faust
 import uvloop
@@ -51,8 +52,8 @@ def check_topics(settings: Settings, *, create: bool) -> None:
         logger.info("%s", finding.text)
 
 
-def run_worker(settings: Settings) -> None:
-    """Run until stopped. The topics must have been checked."""
+def run_worker(settings: Settings, read: Callable[[], Settings]) -> None:
+    """Run until stopped. The topics must have been checked. ``read``: reads the settings again."""
     engines_own(settings, "a worker")
     if settings.log.level != "debug":
         for name in QUIET:
@@ -61,7 +62,7 @@ def run_worker(settings: Settings) -> None:
             logging.CRITICAL
         )  # tells again, in its way, of failures that have been told
     uvloop.install()
-    app = create_app(settings)
+    app = create_app(settings, read)
     asyncio.set_event_loop(asyncio.new_event_loop())
     worker = faust.Worker(
         app,

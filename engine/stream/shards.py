@@ -7,6 +7,7 @@ warm. Replicas that an assignment doesn't name are dropped.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from mode import get_logger
 
 from engine import assembly
 from engine.config import Settings
+from engine.policy.partition import Partition
 from engine.stream.changelog import ChangelogWriter
 from engine.stream.replicas import Replica
 from engine.stream.shard import Shard
@@ -126,6 +128,24 @@ class Shards:
                     self._begin(self._watch(shard.checkpoint()))
                     await asyncio.sleep(0)
 
+    async def turn(self, settings: Settings, also: Callable[[], None]) -> dict[int, int]:
+        """Go on under other settings, and do ``also``, at one moment between two blocks of every shard; the offset behind which
+        they hold, by partition. A checkpoint of each follows at once."""
+        async with contextlib.AsyncExitStack() as held:
+            shards = list(self)
+            for shard in shards:
+                await held.enter_async_context(shard.applying)
+            self._settings = settings
+            also()
+            kept = [shard.partition for shard in (*shards, *self._restoring.values())]
+            for partition in [*kept, *(replica.partition for replica in self._replicas.values())]:
+                partition.policy = assembly.policy(settings, partition.number)
+            offsets = {shard.partition.number: shard.partition.applied_offset for shard in shards}
+        for shard in shards:
+            if not shard.closing:
+                self._begin(self._watch(shard.checkpoint()))
+        return offsets
+
     def _numbers(self, tps: Iterable[TP]) -> list[int]:
         return [tp.partition for tp in tps if tp.topic == self._source]
 
@@ -137,9 +157,13 @@ class Shards:
     def _replica(self, number: int) -> Replica:
         """The partition's replica, a cold one if there is none."""
         if number not in self._replicas:
-            empty = partial(assembly.partition, self._settings, number)
-            self._replicas[number] = Replica(empty, self._state, self._settings.kafka.client_options())
+            self._replicas[number] = Replica(
+                partial(self._empty, number), self._state, self._settings.kafka.client_options()
+            )
         return self._replicas[number]
+
+    def _empty(self, number: int) -> Partition:
+        return assembly.partition(self._settings, number)
 
     async def _watch(self, work: Awaitable[None]) -> None:
         try:

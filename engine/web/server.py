@@ -68,6 +68,7 @@ class Site:
             "/metrics": self._metrics,
             "/health": self._health,
             "/v1/status": self._status,
+            "/v1/config": self._config,
             "/v1/overview": self._overview,
             "/v1/decisions": self._decisions,
             "/v1/movers": self._movers,
@@ -125,6 +126,9 @@ class Site:
     async def _health(self, request: web.Request) -> web.Response:
         complaints = self.views.complaints()
         return json_response({"well": not complaints, "complaints": complaints}, 503 if complaints else 200)
+
+    async def _config(self, request: web.Request) -> web.Response:
+        return json_response(self.views.config())
 
     async def _overview(self, request: web.Request) -> web.Response:
         return json_response(await self.views.overview())

@@ -7,18 +7,22 @@ a sender's past off its topic is done for one asker at a time, and kept for `PLO
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import time
+from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
 from engine.analysis import picture
 from engine.analysis.explanation import explain
-from engine.config import Settings
+from engine.effective import effective
 from engine.errors import OperatorError
 from engine.exposition import Histogram
 from engine.models.constants import HOUR_MS
 from engine.policy.movers import Mover, movers
 from engine.stream.engine import Engine
+from engine.stream.reloading import Reloader
 from engine.stream.shard import Shard
 from engine.stream.status import EndOffset, status_of
 from engine.web.board import Board, Held, Said
@@ -41,10 +45,12 @@ COUNT_S = 2.0
 class Views:
     """One worker, as its pages see it."""
 
-    def __init__(self, settings: Settings, engine: Engine, end_offset: EndOffset) -> None:
+    def __init__(self, reloader: Reloader, engine: Engine, end_offset: EndOffset) -> None:
+        settings = reloader.settings
         self.board = Board(settings.topics.prefix, settings.kafka.client_options())
         self.pulse = Pulse(engine)
-        self._settings, self._engine, self._end_offset = settings, engine, end_offset
+        self._reloader, self._settings = reloader, settings
+        self._engine, self._end_offset = engine, end_offset
         self._movers: tuple[float, list[dict[str, Any]]] = (0.0, [])
         self._live: tuple[float, int] = (0.0, 0)
         self._looking, self._reading = asyncio.Lock(), asyncio.Lock()
@@ -58,6 +64,17 @@ class Views:
     def status(self) -> dict[str, Any]:
         """As `engine.stream.status` makes it."""
         return status_of(self._engine, self._end_offset)
+
+    def config(self) -> dict[str, Any]:
+        """The configuration in force, and what came of the last reload."""
+        last = self._reloader.last
+        return {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "config": self._engine.composer.config,
+            "options": effective(self._reloader.settings),
+            "reload": last and asdict(last),
+        }
 
     def complaints(self) -> list[str]:
         """What is not well, a sentence each."""

@@ -118,7 +118,7 @@ def test_rates_are_of_the_time_between() -> None:
     [
         (None, "127.0.0.1:10090", Place("127.0.0.1", 10090)),
         (None, "[::1]:99,127.0.0.1:5", Place("::1", 99)),
-        ("http://mx.example.org:8080/", "", Place("mx.example.org", 8080)),
+        ("http://mx.example:8080/", "", Place("mx.example", 8080)),
     ],
 )
 def test_a_worker_is_where_it_is_said_to_be(url: str | None, http: str, place: Place) -> None:
