@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.announced import announced
+from engine.declaring import Option
 from engine.errors import OperatorError
-from engine.options import OPTIONS, SECTIONS, Option, Settings
+from engine.options import OPTIONS, SECTIONS, Settings
 
 __all__ = ["Settings", "load_settings"]
 
@@ -164,6 +165,9 @@ def _complete(values: dict[str, dict[str, Any]], environ: Mapping[str, str]) -> 
             f"kafka.security_protocol = {kafka['security_protocol']} goes with kafka.sasl_username and kafka.sasl_password "
             "both given for SASL_PLAINTEXT and SASL_SSL, and with neither otherwise"
         )
+    notify = values["notify"]
+    if notify["mail_to"] and not (notify["mail_from"] and notify["smtp"]):
+        raise OperatorError("notify.mail_to goes with notify.mail_from and notify.smtp: give both")
     if kafka["ssl_cafile"] and not Path(kafka["ssl_cafile"]).is_file():
         raise OperatorError(f"kafka.ssl_cafile = {kafka['ssl_cafile']!r}: there is no such file")
     worker["rows_per_partition"] = 1 << (worker["rows_per_partition"] - 1).bit_length()

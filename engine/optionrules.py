@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from ipaddress import ip_network
 from string import Formatter
 
 Networks = Mapping[str, tuple[str, ...]]  # announced relays: networks by name
@@ -14,6 +15,7 @@ REPLY_FIELDS = frozenset({"ip", "network", "retry_s"})
 REPLY_LENGTH = 200
 LONGEST_REPLY = 450
 SENSITIVITIES = {"off": 0.5, "low": 0.1, "normal": 0.5, "high": 1.0}  # budgets in percent; off watches as normal would
+CONDITIONS = frozenset({"breaker", "budget", "watch", "lag", "edge"})
 LEAST_BUDGET, MOST_BUDGET = 0.005, 10.0
 
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
@@ -21,6 +23,8 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{0,180}")
 _PIPELINE = re.compile(r"gaussian|half-space-trees|\w+(\.\w+)*:\w+", re.ASCII)
 _UNIX = re.compile(r"unix:/[!-+\--~]{1,106}")  # printable, no comma; the kernel takes 107 octets
 _ZONE = re.compile(r"([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?)(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?)*")
+_WEB = re.compile(r"https?://[^\s/]+(/\S*)?")
+_MAIL = re.compile(r"[!-?A-~]{1,64}@[A-Za-z0-9.-]{1,255}")
 _STATUS = re.compile(r"4\.7\.[56]\d\d")
 
 
@@ -52,6 +56,32 @@ def listeners(value: str) -> str:
     if all(_listens_on(part.strip()) or _UNIX.fullmatch(part.strip()) for part in value.split(",") if value):
         return ""
     return "HOST:PORT or unix:/PATH, several with commas between them"
+
+
+def conditions(value: str) -> str:
+    """Some of what can be told of."""
+    return "" if {one.strip() for one in value.split(",")} <= CONDITIONS else f"some of {', '.join(sorted(CONDITIONS))}"
+
+
+def networks(value: str) -> str:
+    """Nothing, or networks as CIDR."""
+    try:
+        for part in filter(None, value.split(",")):
+            ip_network(part.strip())
+    except ValueError:
+        return "networks such as 192.0.2.0/24, several with commas between them"
+    return ""
+
+
+def web_address(value: str) -> str:
+    """Nothing, or an http or https address."""
+    return "" if not value or _WEB.fullmatch(value) else "an http or https address"
+
+
+def mail_addresses(value: str) -> str:
+    """Nothing, or mail addresses."""
+    parts = [part.strip() for part in value.split(",")] if value else []
+    return "" if all(_MAIL.fullmatch(part) for part in parts) else "mail addresses, several with commas between them"
 
 
 def internet_listeners(value: str) -> str:

@@ -14,57 +14,13 @@ import dataclasses
 import hashlib
 import json
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from engine import optionrules as rules
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """How an option's value is checked. ``low``, ``high``: inclusive bounds; ``choices``: all that is allowed; ``wanted``: says
-    what the value should be, nothing if it is fine; ``secret``: never printed; ``decides``: changes decisions; ``later``: is
-    younger than decisions that are kept, so at its default it leaves their hash as it was; ``reloads``: a running worker takes
-    another value when it reads its configuration again."""
-
-    text: str
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[str, ...] = ()
-    wanted: Callable[[Any], str] | None = None
-    secret: bool = False
-    decides: bool = False
-    later: bool = False
-    reloads: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One declared option. ``kind``: int, float or str."""
-
-    section: str
-    name: str
-    kind: type
-    default: int | float | str
-    rule: Rule
-
-    @property
-    def path(self) -> str:
-        """Section and name, as messages say them."""
-        return f"{self.section}.{self.name}"
-
-    @property
-    def variable(self) -> str:
-        """The environment variable that sets it."""
-        return f"TIDEGATE_{self.section}_{self.name}".upper()
-
-
-def option(default: T, text: str, **rule: Any) -> T:
-    """Declare a section's field with its `Rule`."""
-    return field(default=default, repr=not rule.get("secret"), metadata={"rule": Rule(text, **rule)})
+from engine.declaring import Option, option
+from engine.notifyoptions import Notify
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +306,7 @@ class Settings:
     river: River = River()
     reply: Reply = Reply()
     edge: Edge = Edge()
+    notify: Notify = Notify()  # noqa: RUF009 (frozen, as all sections are)
     local: Local = Local()
     log: Log = Log()
     relays: rules.Networks = field(default_factory=dict)
@@ -366,7 +323,7 @@ class Settings:
 
 SECTIONS: dict[str, type] = {
     "kafka": Kafka, "topics": Topics, "worker": Worker, "model": Model, "river": River, "reply": Reply, "edge": Edge,
-    "local": Local, "log": Log
+    "notify": Notify, "local": Local, "log": Log
 }  # fmt: skip
 KINDS = {"int": int, "float": float, "str": str}
 

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from engine.announced import EXAMPLE as RELAYS
-from engine.options import OPTIONS, SECTIONS, Option
+from engine.declaring import Option
+from engine.options import OPTIONS, SECTIONS
 
 EXAMPLE, TABLE = "tidegate.example.toml", "CONFIGURATION.md"
 

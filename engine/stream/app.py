@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from mode import get_logger
 from engine.assembly import composer
 from engine.config import Settings, load_settings
 from engine.models.layout import BYTES_A_ROW, table_bytes
+from engine.notify.notifier import Notifier
 from engine.stream.engine import Engine
 from engine.stream.overriding import OverrideReader
 from engine.stream.publisher import Publisher
@@ -92,6 +94,8 @@ class Tidegate(faust.App):
         self.reloader = Reloader(settings, self.engine, read)
         self.views = Views(self.reloader, self.engine, self.end_offset)
         self.site = Site(self.views, settings.worker.http)
+        self.notifier = Notifier(settings.notify, f"{socket.gethostname()} {os.getpid()}", self.views.conditions)
+        self.views.outcomes = self.notifier.outcomes
 
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)
@@ -112,14 +116,13 @@ class Tidegate(faust.App):
         self.add_future(self.shards.run())
         self.add_future(self.status.run())
         self.loop.add_signal_handler(signal.SIGHUP, lambda: self.loop.create_task(self.reloader.reload()))
+        if self.settings.worker.http or self.notifier.needed:
+            self.add_future(self.views.board.run())
+        if self.notifier.needed:
+            self.add_future(self.notifier.run())
         if self.settings.worker.http:
-            await self._serve()
-
-    async def _serve(self) -> None:
-        """The page, and what it has to keep in mind for it."""
-        self.add_future(self.views.pulse.run())
-        self.add_future(self.views.board.run())
-        await self.site.start()
+            self.add_future(self.views.pulse.run())
+            await self.site.start()
 
     async def on_stop(self) -> None:
         """Make everything applied durable and commit it, stop the stream, then what it publishes with."""

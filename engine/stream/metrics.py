@@ -6,7 +6,7 @@ partitions move; `tidegate status` has what was ever counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -36,6 +36,8 @@ RELEASES = _declared("releases", COUNTER, "Throttles that ended and were publish
 LATENCY = _declared(
     "decision_latency_seconds", HISTOGRAM, "Seconds from an event's time to the throttle that it led to, on its way."
 )
+
+NOTICES = _declared("notifications", COUNTER, "Notifications by channel and what became of them.", "channel", "outcome")
 
 EVENTS = _of_partition("events", COUNTER, "Connection events applied and counted, each once.")
 LATE = _of_partition(
@@ -120,8 +122,8 @@ REASONS = ("volume", "probation", "pool", "override")
 METRICS = tuple(value for value in globals().values() if isinstance(value, Declared))
 
 
-def samples(status: dict[str, Any], latency: Histogram) -> Iterator[Sample]:
-    """All figures of a worker."""
+def samples(status: dict[str, Any], latency: Histogram, outcomes: Mapping[tuple[str, str], int]) -> Iterator[Sample]:
+    """All figures of a worker. ``outcomes``: notifications by channel and what became of them."""
     since = status["since_start"]
     yield Sample(INFO, 1, (version("tidegate"), status["config"]))
     yield Sample(PARTITIONS, len(status["partitions"]))
@@ -130,6 +132,8 @@ def samples(status: dict[str, Any], latency: Histogram) -> Iterator[Sample]:
     for reason in sorted({*REASONS, *since["reasons"]}):
         yield Sample(THROTTLES, since["reasons"].get(reason, 0), (reason,))
     yield Sample(LATENCY, latency)
+    for labels, count in outcomes.items():
+        yield Sample(NOTICES, count, labels)
     for number, found in status["partitions"].items():
         yield from _of_one(found, (number,))
     for number, found in status["restoring"].items():

@@ -12,8 +12,9 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Any
 
 import orjson
@@ -22,6 +23,7 @@ from aiokafka.errors import KafkaError
 
 from topics.contracts import DECISIONS, EDGES, EXEMPTIONS
 from topics.decisions import RELEASE_HEADER, THROTTLE, BadDecision, Decision, decode_decision
+from topics.words import in_words
 
 logger = logging.getLogger(__name__)
 MOST_AT_ONCE = 100
@@ -70,16 +72,19 @@ def held(value: bytes) -> Held:
 
 
 class Board:
-    """``prefix``: of the topics. ``throttles``: by network, the one said last at the end; ``past``: decisions and releases as
-    they came; ``beats``: when each edge was heard last, ms, 0 once it said goodbye; ``caught_up``: all has been read."""
+    """``prefix``: of the topics; ``watch``: networks whose throttles are kept an eye on. ``throttles``: by network, the one
+    said last at the end; ``past``: decisions and releases as they came; ``beats``: when each edge was heard last, ms, 0 once
+    it said goodbye; ``caught_up``: all has been read."""
 
-    def __init__(self, prefix: str, options: Mapping[str, Any]) -> None:
+    def __init__(self, prefix: str, options: Mapping[str, Any], watch: Sequence[str] = ()) -> None:
         self.throttles: dict[str, Held] = {}
         self.past: deque[Held] = deque(maxlen=MOST_PAST)
         self.overrides: dict[str, Said] = {}
         self.said: deque[Said] = deque(maxlen=MOST_PAST)
         self.beats: dict[str, int] = {}
         self.caught_up = False
+        self._watch = [ip_network(network) for network in watch]
+        self._watched: dict[str, Held] = {}
         self._options = options
         self._decisions, self._exemptions, self._edges = (
             prefix + topic.name for topic in (DECISIONS, EXEMPTIONS, EDGES)
@@ -137,6 +142,7 @@ class Board:
             value = record.value or dict(record.headers).get(RELEASE_HEADER)
             if value is None:
                 self.throttles.pop(name, None)
+                self._watched.pop(name, None)
             else:
                 self._decide(held(value))
         elif record.topic == self._exemptions:
@@ -153,6 +159,9 @@ class Board:
             return
         self.past.append(new)
         self.throttles.pop(new.network, None)
+        self._watched.pop(new.network, None)
+        if self._watch and new.verdict == THROTTLE and self._is_watched(new.network):
+            self._watched[new.network] = new
         if new.verdict == THROTTLE:
             self.throttles[new.network] = new
             while len(self.throttles) > MOST_HELD:
@@ -169,6 +178,15 @@ class Board:
         for found in reversed(self.throttles.values()):
             if found.until > at_ms and (wanted in found.network or wanted == found.reason):
                 yield found
+
+    def _is_watched(self, network: str) -> bool:
+        around = ip_network(network)
+        return any(around.version == one.version and around.overlaps(one) for one in self._watch)
+
+    def watched(self, at_ms: int) -> dict[str, str]:
+        """The throttles in force on watched networks: why, in words, by network."""
+        self._watched = {network: found for network, found in self._watched.items() if found.until > at_ms}
+        return {network: in_words(found.decision()) for network, found in self._watched.items()}
 
     def forget(self, at_ms: int) -> None:
         """Drop the throttles that have lapsed."""

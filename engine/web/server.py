@@ -117,7 +117,7 @@ class Site:
         return answer
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        body = exposition(samples(self.views.status(), self.views.latency))
+        body = exposition(samples(self.views.status(), self.views.latency, self.views.outcomes))
         return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
 
     async def _status(self, request: web.Request) -> web.Response:

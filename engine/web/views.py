@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -20,6 +21,7 @@ from engine.effective import effective
 from engine.errors import OperatorError
 from engine.exposition import Histogram
 from engine.models.constants import HOUR_MS
+from engine.notify.conditions import Condition, Limits, conditions
 from engine.policy.movers import Mover, movers
 from engine.stream.engine import Engine
 from engine.stream.reloading import Reloader
@@ -47,8 +49,10 @@ class Views:
 
     def __init__(self, reloader: Reloader, engine: Engine, end_offset: EndOffset) -> None:
         settings = reloader.settings
-        self.board = Board(settings.topics.prefix, settings.kafka.client_options())
+        watch = [one.strip() for one in settings.notify.watch.split(",") if one.strip()]
+        self.board = Board(settings.topics.prefix, settings.kafka.client_options(), watch)
         self.pulse = Pulse(engine)
+        self.outcomes: Mapping[tuple[str, str], int] = {}
         self._reloader, self._settings = reloader, settings
         self._engine, self._end_offset = engine, end_offset
         self._movers: tuple[float, list[dict[str, Any]]] = (0.0, [])
@@ -79,6 +83,13 @@ class Views:
     def complaints(self) -> list[str]:
         """What is not well, a sentence each."""
         return complaints_of(self.status())
+
+    def conditions(self) -> Iterator[Condition]:
+        """What an operator may want to be told of."""
+        options = self._settings.notify
+        limits = Limits(options.lag_s, options.budget_percent / 100)
+        watched = self.board.watched(int(time.time() * 1000)) if self.board.caught_up else {}
+        return conditions(self.status(), self._silent(), watched, limits)
 
     async def overview(self) -> dict[str, Any]:
         """All that the first page shows."""

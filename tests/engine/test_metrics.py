@@ -92,7 +92,7 @@ def test_each_metric_says_in_one_sentence_what_it_means(metric: Declared) -> Non
 async def test_a_workers_figures_are_those_of_its_state() -> None:
     bench = await bench_after(3000)
     status = status_of(bench.engine, lambda number: 3100)
-    octets = exposition(samples(status, bench.engine.flow.latency))
+    octets = exposition(samples(status, bench.engine.flow.latency, {}))
     found, site = read(octets), bench.partition.state.site[0]
     assert found["tidegate_events_total", ("2",)] == site["events"] > 2000
     assert found["tidegate_events_late_total", ("2",)] == site["late"]
@@ -104,7 +104,9 @@ async def test_a_workers_figures_are_those_of_its_state() -> None:
     assert thrown == found["tidegate_decision_latency_seconds_count", ()] == bench.engine.flow.throttles > 0
     assert thrown + found["tidegate_releases_total", ()] == len(bench.published)
     missing = {metric.name for metric in WORKER} - {name.removesuffix("_total") for name in names(octets)}
-    assert missing == {"tidegate_standby_keys"}, "a worker without standbys has no figures of them"
+    assert missing == {"tidegate_standby_keys", "tidegate_notifications"}, (
+        "no standbys, nobody told: no figures of them"
+    )
 
 
 async def test_counters_begin_when_a_partition_is_taken_over() -> None:
@@ -119,7 +121,7 @@ async def test_counters_begin_when_a_partition_is_taken_over() -> None:
     assert only["since_taken"]["events"] == status["events"] - before > 0
     assert set(only["since_taken"]) == set(COUNTS)
     assert only["lag"] is None
-    assert "tidegate_consumer_lag_events" not in names(exposition(samples(status, bench.engine.flow.latency)))
+    assert "tidegate_consumer_lag_events" not in names(exposition(samples(status, bench.engine.flow.latency, {})))
 
 
 async def test_what_comes_again_is_counted_as_duplicate() -> None:

@@ -75,6 +75,7 @@ def test_the_dashboard_shows_every_figure_that_matters(root: Path) -> None:
     left_out = {metric.name for metric in (*WORKER, *EDGE)} - {re.sub(r"_(total|bucket)$", "", name) for name in shown}
     assert left_out == {
         "tidegate_worker_info",
+        "tidegate_notifications",
         "tidegate_partitions",
         "tidegate_blocks",
         "tidegate_records",

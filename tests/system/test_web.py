@@ -87,7 +87,7 @@ def test_metrics_are_those_of_what_was_read(site: tuple[Asked, dict[str, str]]) 
     assert sum(value for name, value in found.items() if name.startswith("tidegate_consumer_lag_events")) == 0
     assert sum(value for name, value in found.items() if name.startswith("tidegate_throttles_total")) > 0
     shown = {name.partition("{")[0].removesuffix("_bucket") for name in found}
-    assert {metric.exposed for metric in METRICS} - shown == {"tidegate_standby_keys"}
+    assert {metric.exposed for metric in METRICS} - shown == {"tidegate_standby_keys", "tidegate_notifications_total"}
 
 
 def test_a_worker_that_is_well_says_so(site: tuple[Asked, dict[str, str]]) -> None:

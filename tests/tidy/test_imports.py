@@ -43,8 +43,11 @@ BORDERS = (
     Border(
         "engine.imports", only=("topics", "engine.errors", "engine.imports"), but=frozenset({"engine.imports.sink"})
     ),  # to Kafka
-    Border("engine.options", only=("engine.optionrules",)),
-    Border("engine.config", only=("engine.announced", "engine.errors", "engine.options")),
+    Border("engine.options", only=("engine.optionrules", "engine.declaring", "engine.notifyoptions")),
+    Border("engine.notifyoptions", only=("engine.optionrules", "engine.declaring")),
+    Border("engine.declaring", only=("engine.declaring",)),
+    Border("engine.notify", never=("engine.stream", "engine.web")),
+    Border("engine.config", only=("engine.announced", "engine.declaring", "engine.errors", "engine.options")),
     Border("engine.announced", only=("topics.keys", "engine.errors", "engine.optionrules")),
     Border("engine.edge", never=("engine.models", "engine.policy", "engine.stream", *COMPILED)),
     Border(
