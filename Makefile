@@ -9,7 +9,7 @@ UV := uv==0.13.9
 COMPILE = env -u UV_FIND_LINKS -u PIP_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND='make lock' .cache/uv/bin/uv pip compile pyproject.toml \
 	--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --quiet $(ARGS)
 
-.PHONY: help setup demo lint test e2e nightly evaluate closed-loop bench bench-carryover bench-model bench-pipeline bench-edge bench-wire bench-operator soak flood faults lock docs clean
+.PHONY: help setup demo lint test e2e nightly evaluate closed-loop bench bench-carryover bench-model bench-pipeline bench-edge bench-wire bench-operator bench-watching soak flood faults lock docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -61,6 +61,9 @@ bench-wire: setup ## measure from an event in Kafka to the 451 that a real Postf
 
 bench-operator: setup ## measure how soon a release or an exemption holds at three edges with a million decisions (five minutes)
 	@$(BIN)/python -m benchmarks.operators $(ARGS)
+
+bench-watching: setup ## measure what a worker's metrics and page cost (about 5 min; ARGS="--small")
+	@$(BIN)/python -m benchmarks.watching $(ARGS)
 
 soak: setup ## ten minutes of idle, busy, slow and mad clients at an edge (ARGS="--seconds 60": shorter)
 	@$(BIN)/python -m benchmarks.soak $(ARGS)
