@@ -13,9 +13,9 @@ from rich.text import Text
 
 from engine.cli.options import settings_from, url_option
 from engine.web.asking import Place, ask, place_of
-from engine.web.complaints import complaints_of
 
 FIRST_S = 0.5
+SHOWN = 12
 
 
 class Rates(NamedTuple):
@@ -46,22 +46,42 @@ def top(ctx: click.Context, url: str | None, interval: float, once: bool) -> Non
     before = ask(place, "/v1/status")[1]
     time.sleep(FIRST_S)
     if once:
-        console.print(picture(place, before, ask(place, "/v1/status")[1]))
+        console.print(picture(place, before, ask(place, "/v1/overview")[1]))
         return
     with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
         while True:
-            after = ask(place, "/v1/status")[1]
-            live.update(picture(place, before, after), refresh=True)
-            before = after
+            seen = ask(place, "/v1/overview")[1]
+            live.update(picture(place, before, seen), refresh=True)
+            before = seen["status"]
             time.sleep(interval)
 
 
-def picture(place: Place, before: dict[str, Any], after: dict[str, Any]) -> RenderableType:
-    """One screen."""
-    parts: list[RenderableType] = [_head(place, rates(before, after), after)]
-    parts += [Text(f"not well: {said}", style="bold red") for said in complaints_of(after)]
-    parts.append(_partitions(after["partitions"]))
+def picture(place: Place, before: dict[str, Any], seen: dict[str, Any]) -> RenderableType:
+    """One screen. ``before``: an earlier status; ``seen``: an overview."""
+    status = seen["status"]
+    parts: list[RenderableType] = [_head(place, rates(before, status), status)]
+    parts += [Text(f"not well: {said}", style="bold red") for said in seen["complaints"]]
+    parts += [_partitions(status["partitions"]), Text()]
+    parts.append(Text(f"{seen['live']:,} throttles in force, the latest first", style="bold"))
+    parts += [_decision(made) for made in seen["decisions"][:SHOWN]]
+    parts += [Text(), Text("furthest above their own most in the last hour", style="bold")]
+    parts += [_mover(found) for found in seen["movers"][:SHOWN]]
     return Group(*parts)
+
+
+def _decision(made: dict[str, Any]) -> Text:
+    until = time.strftime("%H:%M", time.localtime(made["until"] / 1000))
+    return Text.assemble(
+        (f"{made['network']:<22}", "cyan"), f"{made['reason']:<10}until {until}  {made['words']}", no_wrap=True
+    )
+
+
+def _mover(found: dict[str, Any]) -> Text:
+    against = f"its own most was {found['expected']:,.1f}" if found["active_days"] else "new here"
+    held = "  throttled" if found["until"] else ""
+    return Text.assemble(
+        (f"{found['address']:<22}", "cyan"), f"{found['messages']:>10,.0f} messages; {against}{held}", no_wrap=True
+    )
 
 
 def _head(place: Place, now: Rates, status: dict[str, Any]) -> Text:

@@ -54,6 +54,15 @@ class Answers:
 def worker(status: dict[str, Any]) -> Iterator[Answers]:
     answers = Answers()
     answers.pages["/v1/status"] = status
+    answers.pages["/v1/overview"] = {
+        "status": status,
+        "complaints": ["partition 2 is unwell"],
+        "live": 1,
+        "decisions": [
+            {"network": "192.0.2.7/32", "reason": "volume", "until": 0, "words": "about 293 messages in 6 hours"}
+        ],
+        "movers": [{"address": "192.0.2.8", "messages": 1234.0, "expected": 7.0, "active_days": 3, "until": 0}],
+    }
     thread = threading.Thread(target=answers.server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield answers
@@ -102,7 +111,15 @@ def test_top_shows_one_picture(worker: Answers, capsys: pytest.CaptureFixture[st
     assert main(["top", "--once", "--url", worker.url]) == 0
     shown = capsys.readouterr().out
     assert worker.url in shown
-    assert "events/s" in shown
+    for said in (
+        "events/s",
+        "not well: partition 2 is unwell",
+        "192.0.2.7/32",
+        "about 293 messages",
+        "192.0.2.8",
+        "1,234 messages",
+    ):
+        assert said in shown
 
 
 def test_rates_are_of_the_time_between() -> None:
