@@ -47,7 +47,7 @@ def conditions(
 
 
 def _of_partition(number: str, partition: Mapping[str, Any], limits: Limits) -> Iterator[Condition]:
-    if partition.get("guard_tripped_ms") is not None:
+    if partition["guard_tripped_ms"] is not None:
         said = f"partition {number}: the breaker has tripped, throttles had begun to hit known senders; none are made meanwhile"
         yield Condition(f"breaker {number}", BREAKER, said, f"partition {number}: the breaker is armed again")
     if partition["lag_s"] > limits.lag_s:

@@ -54,6 +54,8 @@ SHADOWED = _of_partition(
     "shadow_pool_events", COUNTER, "Events that the /16 rule would have answered if it weren't in shadow."
 )
 OVERCROWDED = _of_partition("overcrowded_events", COUNTER, "Events of crowds beyond the limit on throttles for crowds.")
+TRIPS = _of_partition("breaker_trips", COUNTER, "Times that the fleet guard's breaker tripped.")
+WITHDRAWN = _of_partition("breaker_withdrawn_throttles", COUNTER, "Throttles that it took back.")
 OF_STATE = {
     "events": EVENTS,
     "late": LATE,
@@ -64,6 +66,8 @@ OF_STATE = {
     "shadows": SHADOWS,
     "shadowed": SHADOWED,
     "overcrowded": OVERCROWDED,
+    "trips": TRIPS,
+    "withdrawn": WITHDRAWN,
 }
 
 LAG = _of_partition("consumer_lag_events", GAUGE, "Events on the topic that are not applied yet.")
@@ -75,6 +79,7 @@ FILL = _of_partition("table_fill_ratio", GAUGE, "Share of the table's rows in us
 POOLS = _of_partition("pools", GAUGE, "Networks of newcomers that have a row.")
 THROTTLED = _of_partition("throttled_senders", GAUGE, "Senders whose throttle has not lapsed.")
 DECIDES = _of_partition("decides", GAUGE, "1 when decisions are published, 0 while the site learns or only watches.")
+TRIPPED = _of_partition("breaker_tripped", GAUGE, "1 while the breaker has tripped and no throttles are made, else 0.")
 THRESHOLD = _of_partition("threshold", GAUGE, "T in force, which scales all limits: the knob's as the site leans.")
 MESSAGES = _of_partition("established_messages", GAUGE, "Messages of known senders, fading over 90 days.")
 DEFERRED = _of_partition("established_deferred_messages", GAUGE, "About how many of those were deferred, fading alike.")
@@ -152,6 +157,7 @@ def _of_one(found: dict[str, Any], labels: tuple[str]) -> Iterator[Sample]:
         yield Sample(LAG, found["lag"], labels)
     yield Sample(FILL, found["keys"] / found["capacity"], labels)
     yield Sample(RESTORED, 1.0, labels)
+    yield Sample(TRIPPED, int(found["guard_tripped_ms"] is not None), labels)
     established = found["established"]
     yield Sample(MESSAGES, established["messages"], labels)
     yield Sample(DEFERRED, established["deferred"], labels)

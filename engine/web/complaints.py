@@ -24,6 +24,10 @@ def complaints_of(status: dict[str, Any]) -> list[str]:
 
 def _of_partition(partition: dict[str, Any]) -> list[str]:
     found = []
+    if partition["guard_tripped_ms"] is not None:
+        found.append(
+            "has its breaker tripped: throttles had begun to hit known senders, and none are made until that is over"
+        )
     if partition["lag_s"] > LAG_S:
         found.append(f"is {partition['lag_s']:,.0f} s and {partition['lag']:,} events behind: add workers")
     if partition["checkpoint_age_s"] > CHECKPOINT_AGE_S:

@@ -145,7 +145,7 @@ async def test_lag_is_told_in_seconds_by_the_records_own_time() -> None:
 
 
 def well() -> dict[str, Any]:
-    partition = {"lag": 0, "lag_s": 0.0, "checkpoint_age_s": 1.0, "keys": 10, "capacity": 100}
+    partition = {"guard_tripped_ms": None, "lag": 0, "lag_s": 0.0, "checkpoint_age_s": 1.0, "keys": 10, "capacity": 100}
     established = {"messages": 1e6, "deferred": 100.0, "share": 0.0001, "budget": 0.005}
     return {"partitions": {"0": {**partition, "established": established}}, "restoring": {}}
 
@@ -156,6 +156,7 @@ def well() -> dict[str, Any]:
         ({"lag_s": 61.0, "lag": 7}, "partition 0 is 61 s and 7 events behind"),
         ({"checkpoint_age_s": 600.0}, "partition 0 had its last checkpoint 600 s ago"),
         ({"keys": 99}, "partition 0 has a full table"),
+        ({"guard_tripped_ms": 1}, "partition 0 has its breaker tripped"),
         ({"established": {"share": 0.006, "budget": 0.005}}, "partition 0 has deferred 0.60% of known senders' mail"),
     ],
 )

@@ -76,6 +76,7 @@ def test_the_dashboard_shows_every_figure_that_matters(root: Path) -> None:
     assert left_out == {
         "tidegate_worker_info",
         "tidegate_notifications",
+        "tidegate_breaker_trips",
         "tidegate_partitions",
         "tidegate_blocks",
         "tidegate_records",

@@ -35,7 +35,7 @@ LIMITS = Limits(60.0, 0.8)
 
 def status(**changes: Any) -> dict[str, Any]:
     established = {"messages": 50_000.0, "share": 0.001, "budget": 0.005}
-    partition = {"lag": 0, "lag_s": 0.0, "established": established, **changes}
+    partition = {"guard_tripped_ms": None, "lag": 0, "lag_s": 0.0, "established": established, **changes}
     return {"partitions": {"0": partition}}
 
 
