@@ -12,8 +12,11 @@ BUDGET_SHARE = 1.0
 
 def complaints_of(status: dict[str, Any]) -> list[str]:
     """A sentence for each thing; none if all is well. ``status``: of `engine.stream.status.status_of`."""
+    busy = status["partitions"] or status["restoring"] or status["standbys"]
     found = (
-        [] if status["partitions"] or status["restoring"] else ["it has no partition: is its group complete, or idle?"]
+        []
+        if busy
+        else ["it has no partition and is nobody's standby: does it still join, or are there workers enough?"]
     )
     for number, restoring in status["restoring"].items():
         found.append(f"partition {number} is being restored, {restoring['share']:.0%} of its changelog is read")

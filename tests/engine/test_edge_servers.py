@@ -84,7 +84,7 @@ async def test_a_client_that_trickles_is_cut_off_and_the_others_are_served() -> 
 
 async def test_an_http_client_that_trickles_its_headers_is_cut_off_and_the_others_are_served() -> None:
     desk, clients = golden_desk(), Clients(Limits(2, 0.3, 30))
-    pages = Pages(desk, lambda now_ms: {"fresh": True}, lambda now_ms: "")
+    pages = Pages(desk, lambda now_ms: {"fresh": True}, lambda now_ms: b"")
     async with swept(clients, web_protocol(pages, clients, 1000), LOCAL) as server:
         slow, quick = await connect(server), await connect(server)
         await until_cut_off(await connect(server))

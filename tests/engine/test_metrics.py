@@ -147,7 +147,7 @@ async def test_lag_is_told_in_seconds_by_the_records_own_time() -> None:
 def well() -> dict[str, Any]:
     partition = {"guard_tripped_ms": None, "lag": 0, "lag_s": 0.0, "checkpoint_age_s": 1.0, "keys": 10, "capacity": 100}
     established = {"messages": 1e6, "deferred": 100.0, "share": 0.0001, "budget": 0.005}
-    return {"partitions": {"0": {**partition, "established": established}}, "restoring": {}}
+    return {"partitions": {"0": {**partition, "established": established}}, "restoring": {}, "standbys": {}}
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,9 @@ def test_what_is_not_well_is_said_with_what_to_do(change: dict[str, Any], said: 
 
 
 def test_a_worker_without_partitions_is_not_well() -> None:
-    assert complaints_of({"partitions": {}, "restoring": {}})[0].startswith("it has no partition")
-    assert complaints_of({"partitions": {}, "restoring": {"3": {"share": 0.25}}}) == [
+    assert complaints_of({"partitions": {}, "restoring": {}, "standbys": {}})[0].startswith("it has no partition")
+    assert complaints_of({"partitions": {}, "restoring": {}, "standbys": {"0": {}}}) == []
+    assert complaints_of({"partitions": {}, "restoring": {"3": {"share": 0.25}}, "standbys": {}}) == [
         "partition 3 is being restored, 25% of its changelog is read"
     ]
 
