@@ -102,7 +102,7 @@ class Telling(Guard):
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_rivers_adwin_sees_the_same_change_a_few_senders_later(seed: int) -> None:
+def test_rivers_adwin_sees_the_same_change_within_a_few_senders(seed: int) -> None:
     """Asked at every sender (clock 1); as it comes, it asks at every 32nd."""
     guard = Telling(CAP)
     oracle = PartitionOracle(1.0, WINDOW_MS, guard=guard)
@@ -120,7 +120,7 @@ def test_rivers_adwin_sees_the_same_change_a_few_senders_later(seed: int) -> Non
         seen += [i] if window.drift_detected else []
     assert guard.tripped
     assert len(guard.series) - calm <= 12
-    assert len(guard.series) <= seen[0] + 1 <= len(guard.series) + 8
+    assert abs(seen[0] + 1 - len(guard.series)) <= 4
 
 
 def tripping(seed: int) -> int:
