@@ -36,11 +36,12 @@ from benchmarks.operator_edges import AskedEdge, edges, wait_until_known
 from benchmarks.report import Target
 from benchmarks.results import FOLDER, keep
 from engine.assembly import replay
-from engine.cli.orders import now_ms, order
+from engine.cli.orders import now_ms
 from engine.cli.verifying import from_files
 from engine.config import load_settings
 from engine.local import EmbeddedBroker
 from engine.operating.changes import changes
+from engine.operating.topic import order
 from tests.months import write_month
 from topics.decisions import decode_decision, encode_decision
 from topics.exemptions import CONNECTOR, EXEMPT, RELEASE, Override

@@ -23,6 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{0,180}")
 _PIPELINE = re.compile(r"gaussian|half-space-trees|\w+(\.\w+)*:\w+", re.ASCII)
 _UNIX = re.compile(r"unix:/[!-+\--~]{1,106}")  # printable, no comma; the kernel takes 107 octets
 _ZONE = re.compile(r"([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?)(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?)*")
+_TOKEN = re.compile(r"[!-~]{16,200}")
 _WEB = re.compile(r"https?://[^\s/]+(/\S*)?")
 _MAIL = re.compile(r"[!-?A-~]{1,64}@[A-Za-z0-9.-]{1,255}")
 _STATUS = re.compile(r"4\.7\.[56]\d\d")
@@ -76,6 +77,11 @@ def networks(value: str) -> str:
 def web_address(value: str) -> str:
     """Nothing, or an http or https address."""
     return "" if not value or _WEB.fullmatch(value) else "an http or https address"
+
+
+def token(value: str) -> str:
+    """Nothing, or what can't be guessed and can stand in an HTTP header."""
+    return "" if not value or _TOKEN.fullmatch(value) else "16 to 200 letters and digits, no spaces"
 
 
 def mail_addresses(value: str) -> str:

@@ -116,6 +116,12 @@ class Worker:
         "where page, status and metrics are, HOST:PORT, several with commas; empty: nowhere",
         wanted=rules.internet_listeners,
     )
+    http_token: str = option(
+        "",
+        "who knows it may exempt and release senders on the page; empty: it only shows; better in the environment",
+        wanted=rules.token,
+        secret=True,
+    )
     standby_replicas: int = option(
         1, "other workers that keep a copy of each partition's state, for a quick take-over", low=0, high=8
     )

@@ -6,20 +6,20 @@ import asyncio
 import getpass
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import click
 
 from engine.cli.options import bootstrap_option
 from engine.config import Settings
-from engine.operating.changes import ADDS, CHANGES, ENDS, KEEPS, REFUSES, Change, InForce
-from engine.operating.topic import OverrideTopic
+from engine.operating.asking import Orders
+from engine.operating.changes import ADDS, CHANGES, ENDS, KEEPS, REFUSES, Change
+from engine.operating.topic import order
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 SIGNS = {ADDS: "+", CHANGES: "~", ENDS: "-", KEEPS: "=", REFUSES: "!"}
 MOST_SHOWN = 200
-Orders = Callable[[InForce], Iterable[Change]]
 
 
 def order_options(command: Command) -> Command:
@@ -52,16 +52,6 @@ def carry_out(settings: Settings, at_ms: int, orders: Orders, *, dry_run: bool) 
         click.echo(line)
     refused = sum(change.kind == REFUSES for change in found)
     return 0 if not refused else 2 if refused == len(found) else 1
-
-
-async def order(settings: Settings, at_ms: int, orders: Orders, *, dry_run: bool = False) -> list[Change]:
-    """The changes that the orders lead to, written unless it is a dry run."""
-    async with OverrideTopic(settings) as topic:
-        present, _ = await topic.read()
-        found = list(orders(InForce(present, at_ms)))
-        if not dry_run:
-            await topic.write([change.said for change in found if change.said is not None])
-    return found
 
 
 def told(found: Sequence[Change], *, dry_run: bool) -> Iterator[str]:

@@ -14,6 +14,8 @@ from aiokafka.errors import KafkaError
 
 from engine.config import Settings
 from engine.errors import OperatorError
+from engine.operating.asking import Orders
+from engine.operating.changes import Change, InForce
 from topics.contracts import EXEMPTIONS
 from topics.exemptions import (
     REMOVAL_HEADER,
@@ -110,3 +112,13 @@ class OverrideTopic:
 
     async def _stop(self) -> None:
         await asyncio.gather(self._consumer.stop(), self._producer.stop(), return_exceptions=True)
+
+
+async def order(settings: Settings, at_ms: int, orders: Orders, *, dry_run: bool = False) -> list[Change]:
+    """The changes that the orders lead to, written unless it is a dry run."""
+    async with OverrideTopic(settings) as topic:
+        present, _ = await topic.read()
+        found = list(orders(InForce(present, at_ms)))
+        if not dry_run:
+            await topic.write([change.said for change in found if change.said is not None])
+    return found

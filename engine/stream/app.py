@@ -93,7 +93,7 @@ class Tidegate(faust.App):
         self.status = StatusWriter(self.engine, settings, self.end_offset)
         self.reloader = Reloader(settings, self.engine, read)
         self.views = Views(self.reloader, self.engine, self.end_offset)
-        self.site = Site(self.views, settings.worker.http)
+        self.site = Site(self.views, settings)
         self.notifier = Notifier(settings.notify, f"{socket.gethostname()} {os.getpid()}", self.views.conditions)
         self.views.outcomes = self.notifier.outcomes
 

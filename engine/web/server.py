@@ -1,7 +1,9 @@
 """The worker's HTTP server: aiohttp in the worker's own loop, between two blocks.
 
-Nothing here may hold the loop: a request's work is bounded, and at most `MOST_REQUESTS` are at work, others hear 503. A place
-that is taken by another process is told in the log, and the worker works without a page: mail matters more.
+Orders are taken from whoever shows the token of `worker.http_token`, in a header, so that no other site's page can send it
+along; without one the page only shows. Nothing here may hold the loop: a request's work is bounded, and at most
+`MOST_REQUESTS` are at work, others hear 503. A place that is taken by another process is told in the log, and the worker works
+without a page: mail matters more.
 
 The page is three files of this package and needs nothing from elsewhere; its content policy forbids that, too.
 """
@@ -9,16 +11,22 @@ The page is three files of this package and needs nothing from elsewhere; its co
 from __future__ import annotations
 
 import errno
+import hmac
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 
 import orjson
 from aiohttp import web
 
+from engine.config import Settings
 from engine.edge.servers import places
 from engine.errors import OperatorError
 from engine.exposition import exposition
+from engine.operating.asking import orders_of
+from engine.operating.changes import REFUSES
+from engine.operating.topic import order
 from engine.stream.metrics import samples
 from engine.web.views import SHOWN, Views
 
@@ -60,8 +68,8 @@ def _file(name: str, kind: str) -> Page:
 class Site:
     """The server of one worker; ``views``: what its pages say."""
 
-    def __init__(self, views: Views, listen: str) -> None:
-        self.views, self._listen = views, listen
+    def __init__(self, views: Views, settings: Settings) -> None:
+        self.views, self._settings, self._listen = views, settings, settings.worker.http
         self._at_work = 0
         app = web.Application(client_max_size=MOST_OCTETS)
         pages = {
@@ -78,6 +86,7 @@ class Site:
             **{path: _file(*found) for path, found in FILES.items()},
         }
         app.add_routes([web.get(path, self._bounded(page)) for path, page in pages.items()])
+        app.add_routes([web.post("/v1/overrides", self._bounded(self._order))])
         self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=IDLE_S)
 
     async def start(self) -> None:
@@ -143,7 +152,26 @@ class Site:
         return json_response(await self.views.movers())
 
     async def _overrides(self, request: web.Request) -> web.Response:
-        return json_response(self.views.overrides())
+        return json_response(self.views.overrides() | {"orders": bool(self._settings.worker.http_token)})
+
+    async def _order(self, request: web.Request) -> web.Response:
+        """Carry out an order; what it changed, or why not."""
+        token = self._settings.worker.http_token
+        if not token:
+            return json_response({"error": "this page only shows: worker.http_token lets it give orders"}, 403)
+        if not hmac.compare_digest(request.headers.get("Authorization", "").encode(), f"Bearer {token}".encode()):
+            return json_response({"error": "the token isn't that of worker.http_token"}, 401)
+        try:
+            asked = orjson.loads(await request.read())
+        except orjson.JSONDecodeError:
+            raise OperatorError("give a JSON object") from None
+        at_ms = int(time.time() * 1000)
+        changes = await order(self._settings, at_ms, orders_of(asked, at_ms))
+        for change in changes:
+            logger.info("an order by the page, %s %s: %s", change.kind, change.network, change.text)
+        refused = all(change.kind == REFUSES for change in changes)
+        told = [{"kind": change.kind, "network": change.network, "text": change.text} for change in changes]
+        return json_response({"changes": told}, 409 if refused else 200)
 
     async def _sender(self, request: web.Request) -> web.Response:
         return json_response(await self.views.sender(request.match_info["address"]))

@@ -29,6 +29,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 EVENTS = 4_000
 BURST_IP = "198.51.100.7"
+TOKEN = "sesame-sesame-sesame"
 
 
 def lines(now_ms: int) -> bytes:
@@ -67,7 +68,7 @@ class Asked:
 def site(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Asked, dict[str, str]]]:
     """A worker that has read the events, and the environment of its site."""
     port, folder = free_port(), tmp_path_factory.mktemp("web")
-    env = environment(broker.bootstrap, "web-", 2, WORKER_HTTP=f"127.0.0.1:{port}")
+    env = environment(broker.bootstrap, "web-", 2, WORKER_HTTP=f"127.0.0.1:{port}", WORKER_HTTP_TOKEN=TOKEN)
     assert tidegate("topics", "--create", env=env).returncode == 0
     sent = tidegate("produce", "-", env=env, stdin=lines(int(time.time() * 1000)))
     assert sent.returncode == 0, sent.stderr.decode()
@@ -140,7 +141,7 @@ def test_decisions_are_told_with_their_reason_in_words(site: tuple[Asked, dict[s
     assert asked.json(f"/v1/decisions?search={BURST_IP}") == [burst]
     assert asked.json("/v1/decisions?search=198.51.100.8") == []
     assert asked.json("/v1/movers")[0]["address"] == BURST_IP
-    assert asked.json("/v1/overrides") == {"overrides": [], "history": []}
+    assert asked.json("/v1/overrides") == {"overrides": [], "history": [], "orders": True}
 
 
 def test_a_sender_is_explained_as_the_command_explains_it(site: tuple[Asked, dict[str, str]]) -> None:
@@ -242,3 +243,76 @@ def test_what_a_page_shows_is_text_whatever_it_says(site: tuple[Asked, dict[str,
     settle(driver, "<img src=x onerror=alert(1)>")
     assert driver.find_element(By.ID, "network").text == "<img src=x onerror=alert(1)>"
     assert "give an IPv4 or IPv6 address" in driver.find_element(By.ID, "sender-error").text
+
+
+def post(asked: Asked, body: bytes, token: str = TOKEN) -> tuple[int, Any]:
+    """An order's status and answer."""
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{asked.url}/v1/overrides", body, headers), timeout=WAIT_S
+        ) as response:
+            return response.status, orjson.loads(response.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, orjson.loads(error.read())
+
+
+@pytest.mark.parametrize(
+    ("body", "token", "status", "said"),
+    [
+        (
+            {"action": "release", "network": BURST_IP, "by": "me"},
+            "wrong",
+            401,
+            "the token isn't that of worker.http_token",
+        ),
+        (
+            {"action": "release", "network": "nowhere", "by": "me"},
+            TOKEN,
+            400,
+            "'nowhere' is no network: give one such as",
+        ),
+        ({"action": "exempt", "network": BURST_IP, "by": "me"}, TOKEN, 400, "owner is missing: whose it is"),
+        ({"action": "forget", "network": BURST_IP, "by": "me"}, TOKEN, 400, "give exempt, release or end"),
+        ({"action": "release", "network": BURST_IP}, TOKEN, 400, "by is missing"),
+        ([], TOKEN, 400, "give an object of texts"),
+    ],
+)
+def test_an_order_that_can_not_be_is_answered_with_why(
+    site: tuple[Asked, dict[str, str]], body: object, token: str, status: int, said: str
+) -> None:
+    asked, _ = site
+    found, answer = post(asked, orjson.dumps(body), token)
+    assert found == status
+    assert said in answer["error"]
+    assert asked.json("/v1/overrides")["history"] == []
+
+
+def test_an_exemption_on_the_page_withdraws_the_throttle(
+    site: tuple[Asked, dict[str, str]], driver: Chrome, tmp_path: Path
+) -> None:
+    asked, env = site
+    complaints(driver)  # what others led to is told
+    screen(driver, 1280, 900)
+    driver.get(f"{asked.url}/#/")
+    settle(driver, "home")
+    given = {"network": BURST_IP, "owner": "ACME", "reason": "ticket 4711", "by": "postmaster", "token": TOKEN}
+    for name, text in given.items():
+        driver.find_element(By.CSS_SELECTOR, f"#order [name={name}]").send_keys(text)
+    driver.find_element(By.CSS_SELECTOR, "#order button").click()
+    said = driver.find_element(By.ID, "order-said")
+    WebDriverWait(driver, WAIT_S).until(lambda _: said.text.startswith(f"add {BURST_IP}/32: exempt for good"))
+    gone = f"return !document.getElementById('decisions').textContent.includes('{BURST_IP}')"
+    WebDriverWait(driver, WAIT_S).until(lambda _: driver.execute_script(gone))
+    for scheme in ("light", "dark"):
+        colours(driver, scheme)
+        driver.save_screenshot(str(tmp_path / f"exempt-{scheme}.png"))
+    assert "ticket 4711" in driver.find_element(By.ID, "overrides").text
+    assert complaints(driver) == []
+    told = tidegate("audit", env=env)
+    assert told.returncode == 0, told.stderr.decode()
+    assert b"postmaster" in told.stdout
+    assert asked.json(f"/v1/decisions?search={BURST_IP}") == []
+    assert post(asked, orjson.dumps({"action": "end", "network": BURST_IP, "by": "postmaster"}))[0] == 200
+    assert post(asked, orjson.dumps({"action": "end", "network": BURST_IP, "by": "postmaster"}))[0] == 409

@@ -161,7 +161,22 @@ async function refreshHome() {
   showDecisions(wanted ? await get(`/v1/decisions?search=${encodeURIComponent(wanted)}`) : found.decisions);
   const overrides = await get("/v1/overrides");
   told(at("overrides"), overrides.overrides.map(override), "None: everybody is judged by what they send.");
+  at("order").hidden = !overrides.orders;
+  at("order-none").hidden = overrides.orders;
   told(at("override-history"), overrides.history.map(override), "Nothing was said so far.");
+}
+
+async function order(form) {
+  const { token, ...asked } = Object.fromEntries(new FormData(form));
+  at("order-said").className = "quiet";
+  at("order-said").textContent = "Ordering…";
+  const headers = { "Content-Type": "application/json", Authorization: `Bearer ${token}` };
+  const response = await fetch("/v1/overrides", { method: "POST", headers, body: JSON.stringify(asked) });
+  const said = await response.json();
+  at("order-said").className = response.ok ? "verdict free" : "verdict held";
+  at("order-said").textContent = said.error || said.changes.map((one) => `${one.kind} ${one.network}: ${one.text}`).join("; ");
+  if (response.ok) for (const name of ["network", "until", "owner", "reason"]) form.elements[name].value = "";
+  refresh();
 }
 
 // ---- a sender's page
@@ -288,6 +303,10 @@ at("search").addEventListener("submit", (event) => {
   if (address) location.hash = `#/sender/${encodeURIComponent(address)}`;
   at("address").blur();
 });
+at("order").addEventListener("submit", (event) => {
+  event.preventDefault();
+  order(event.target).catch((error) => { at("order-said").className = "verdict held"; at("order-said").textContent = error.message; });
+});
 at("filter").addEventListener("input", () => {
   wanted = at("filter").value.trim();
   refresh();
@@ -298,7 +317,7 @@ at("theme").addEventListener("click", () => {
   try { localStorage.setItem("theme", document.documentElement.dataset.theme); } catch { /* a browser that keeps nothing */ }
 });
 document.addEventListener("keydown", (event) => {
-  const typing = event.target instanceof HTMLInputElement;
+  const typing = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement;
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Escape") typing ? event.target.blur() : (location.hash = "#/");
   else if (typing) return;
