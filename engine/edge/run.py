@@ -57,7 +57,7 @@ from engine.edge.web import web_protocol
 logger = logging.getLogger(__name__)
 LAST_S = 5.0
 MOST_CANCELS = 5
-GC_ALLOCATIONS = 50_000
+GC_THRESHOLDS = 10_000, 5, 5
 TIDY_S = 0.1
 TIDY_ROWS = 2_000
 REMARKS_AT_ONCE = 20
@@ -200,6 +200,6 @@ def run_edge(settings: Settings) -> None:
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     edge = Edge(settings)
     gc.freeze()  # what was loaded stays: no collection walks it again
-    gc.set_threshold(GC_ALLOCATIONS, 20, 100)  # connections come and go by reference counts; cycles are rare
+    gc.set_threshold(*GC_THRESHOLDS)  # connections come and go by reference counts; HTTP clients that are cut off are cycles
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(edge.run())
