@@ -208,6 +208,7 @@ maillog_file_prefixes = {self.folder}
 smtpd_authorized_xclient_hosts = 127.0.0.1
 smtpd_client_connection_count_limit = 0
 smtpd_junk_command_limit = 1000000
+in_flow_delay = 0s
 """
 
     def _master(self) -> str:
