@@ -200,6 +200,6 @@ def run_edge(settings: Settings) -> None:
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     edge = Edge(settings)
     gc.freeze()  # what was loaded stays: no collection walks it again
-    gc.set_threshold(*GC_THRESHOLDS)  # connections come and go by reference counts; HTTP clients that are cut off are cycles
+    gc.set_threshold(*GC_THRESHOLDS)  # most come and go by reference counts; HTTP clients that were cut off don't
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(edge.run())
