@@ -4,8 +4,9 @@ A worker, three edges and a million live decisions, some thousand of them the wo
 is given as the command gives it (connecting, reading what is in force, writing) for a sender that every edge defers; the
 edges are asked over and over until the last one lets it pass, and the decisions topic is watched until the worker has withdrawn
 the decision. Whole commands, Python's start included, are measured beside that. Every sender that nobody spoke of must still
-be deferred at the end. And decisions of a replayed month, drawn at random, are computed again from their events, as
-`explain --verify` does. The last line is one JSON object. Exit status: 0, 1 if an answer was wrong or something broke.
+be deferred at the end. Decisions of a replayed month, drawn at random, are computed again from their events, as
+`explain --verify` does. A full run ends with what metrics and page cost (`benchmarks.watching`). The last line is one JSON
+object. Exit status: 0, 1 if an answer was wrong or something broke.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import confluent_kafka
 import numpy as np
 import orjson
 
-from benchmarks import machine
+from benchmarks import machine, watching
 from benchmarks.cluster import Place, make_topics
 from benchmarks.engine_worker import Worker
 from benchmarks.errors import Broken
@@ -252,6 +253,9 @@ def main() -> int:
         print(f"no result: {broken}", file=sys.stderr)
         return 1
     result: dict[str, Any] = figures(found) | {"explain_verified": equal}
+    if not given.small:
+        cost = watching.run_and_keep(watching.sizes([]))
+        result |= {"page_first_view_ms": round(1000 * cost["first_view_s"]["most"]), "metrics_cost_share": cost["lost"]}
     bound = Target("p99 in ms from an order to the last edge", result["release_to_edge_p99_ms"], MOST_P99_MS, False)
     again = Target("share of decisions that are equal when computed again", equal, 1.0, True)
     losses = [target.text() for target in (bound, again) if not target.kept]

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from engine.errors import OperatorError
+from engine.operating.asking import orders_of
 from engine.operating.changes import ADDS, CHANGES, ENDS, KEEPS, REFUSES, Change, InForce, by_relay, changes, removals
 from engine.operating.lists import connectors
 from engine.operating.terms import end_ms, place, rate_per_min, span_ms
-from topics.exemptions import CONNECTOR, EXEMPT, RELEASE, THROTTLE, THROTTLED, Override, Removal
+from topics.exemptions import CONNECTOR, EXEMPT, EXEMPT_NAME, RELEASE, THROTTLE, THROTTLED, Override, Removal
 
 NOW_MS = 1_764_547_200_000
 HOUR_MS = 3_600_000
@@ -141,3 +143,35 @@ def test_what_is_no_span_is_refused(text: str) -> None:
 def test_what_is_no_rate_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="give one such as"):
         rate_per_min(text)
+
+
+def asked(**said: str) -> list[Override | Removal | None]:
+    """What a program's order writes where 192.0.2.0/24 is exempt."""
+    said = {"action": "exempt", "network": "192.0.2.7", "owner": "ACME", "by": "me"} | said
+    return [change.said for change in orders_of(said, NOW_MS)(InForce([exempt("192.0.2.0/24")], NOW_MS))]
+
+
+def test_a_program_orders_in_the_words_of_the_commands() -> None:
+    assert asked(until="2h", reason="MX") == [exempt("192.0.2.7/32", NOW_MS + 2 * HOUR_MS, by="me")]
+    assert asked(action="release", network="198.51.100.0/24") == [replace(released("198.51.100.0/24"), by="me")]
+    assert asked(action="end", network="192.0.2.0/24", reason="over") == [Removal("192.0.2.0/24", NOW_MS, "over", "me")]
+    assert asked(network="client:.example.com", reason="MX") == [
+        replace(exempt("client:.example.com", by="me"), kind=EXEMPT_NAME)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"until": "soon"}, "'soon' is no end: give a span"),
+        ({"owner": " "}, "owner is missing: whose it is"),
+        ({"action": "release", "network": "helo:.example.com"}, "is a name: give a network"),
+        ({"action": "release", "until": "2030-01-31T18:00"}, "is no time span: give one such as 30m"),
+        ({"reason": "x" * 201}, "reason is longer than 200 letters"),
+        ({"by": ""}, "by is missing"),
+        ({"owner": 7}, "give an object of texts: action, network"),
+    ],
+)
+def test_an_order_that_is_none_is_answered_with_what_to_give(said: dict[str, str], told: str) -> None:
+    with pytest.raises(OperatorError, match=told):
+        asked(**said)
