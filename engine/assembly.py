@@ -12,13 +12,13 @@ from engine.models.knob import threshold_of
 from engine.models.pools import least_keys
 from engine.models.relays import relays_of
 from engine.policy.book import Book
-from engine.policy.compose import POOL, PROBATION, VOLUME, Composer, Reply
+from engine.policy.compose import Composer, Reply
 from engine.policy.gate import Gate
 from engine.policy.partition import Partition
 from engine.policy.throttle import Policy
 from engine.replay import EventReader, Replay
 from topics.contracts import CONNECTIONS, EXEMPTIONS
-from topics.decisions import OVERRIDE
+from topics.decisions import OVERRIDE, POOL, PROBATION, VOLUME
 from topics.exemptions import Said
 
 PEAK_MEMORY = "peak-memory"

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from ipaddress import ip_network
 from string import Formatter
 
+from topics.decisions import REASON_DIGITS
+
 Networks = Mapping[str, tuple[str, ...]]  # announced relays: networks by name
 
 HOUR_MS = 3_600_000
@@ -62,6 +64,12 @@ def listeners(value: str) -> str:
 def conditions(value: str) -> str:
     """Some of what can be told of."""
     return "" if {one.strip() for one in value.split(",")} <= CONDITIONS else f"some of {', '.join(sorted(CONDITIONS))}"
+
+
+def reasons(value: str) -> str:
+    """Some of the reasons that decisions have, or none."""
+    known = {part.strip() for part in value.split(",") if part.strip()} <= set(REASON_DIGITS)
+    return "" if known else f"some of {', '.join(REASON_DIGITS)}, with commas between them"
 
 
 def networks(value: str) -> str:

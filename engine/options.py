@@ -241,6 +241,14 @@ class Edge:
         "shadow: every answer is no opinion, and the log says what it would have been",
         choices=("enforce", "shadow"),
     )
+    shadow_reasons: str = option(
+        "",
+        "the same for decisions of these reasons alone: volume, probation, pool, override, with commas",
+        wanted=rules.reasons,
+    )
+    shadow_networks: str = option(
+        "", "the same for clients in these networks alone, CIDR, with commas", wanted=rules.networks
+    )
     state_dir: str = option(
         "", "its folder, of this edge alone; empty: edge in $TIDEGATE_CACHE_DIR, or in ~/.cache/tidegate"
     )

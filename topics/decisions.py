@@ -17,7 +17,9 @@ import orjson
 DECISION_VERSION = 1
 RELEASE_HEADER = "release"
 THROTTLE, RELEASE = "throttle", "release"
+VOLUME, PROBATION, POOL = "volume", "probation", "pool"
 OVERRIDE = "override"  # the reason of what an operator has said
+REASON_DIGITS = {VOLUME: 1, PROBATION: 2, POOL: 3, OVERRIDE: 4}  # the first digit behind AS of a reply's tag
 
 
 class BadDecision(ValueError):

@@ -23,12 +23,12 @@ from river import anomaly
 
 from engine.errors import OperatorError
 from engine.options import River
-from engine.policy.compose import VOLUME, Reply
+from engine.policy.compose import Reply
 from engine.policy.partition import Partition
 from engine.policy.throttle import Policy
 from topics import decisions
 from topics.columns.scan import DEFERRED, EventColumns
-from topics.decisions import Decision, Source
+from topics.decisions import VOLUME, Decision, Source
 from topics.keys import network_text
 
 HOUR_MS = 3_600_000

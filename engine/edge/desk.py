@@ -10,17 +10,19 @@ from collections import deque
 from engine.edge.connections import Connections, Name
 from engine.edge.lookup import EXCESS, EXEMPT, NO_OPINION, STALE, UNKNOWN, UNREADABLE, WITHIN, Answer, lookup
 from engine.edge.reply import Reply
+from engine.edge.shadow import Shadow
 from engine.edge.table import Table
 from topics.exemptions import CLIENT, HELO
 
 WHYS = (UNKNOWN, EXEMPT, WITHIN, STALE, UNREADABLE, EXCESS)
 REMARKS = 1000
+NO_SHADOW = Shadow()
 
 
 class Desk:
-    """``shadow``: nobody is deferred; what would have been said is counted, and kept in ``remarks`` for the log."""
+    """``shadow``: what it holds isn't deferred; what would have been said is counted, and kept in ``remarks`` for the log."""
 
-    def __init__(self, table: Table, connections: Connections, reply: Reply, *, shadow: bool) -> None:
+    def __init__(self, table: Table, connections: Connections, reply: Reply, shadow: Shadow = NO_SHADOW) -> None:
         self.table, self.connections, self.reply, self.shadow = table, connections, reply, shadow
         self.answered = dict.fromkeys(WHYS, 0)
         self.shadowed = 0
@@ -79,7 +81,7 @@ class Desk:
         answer = lookup(ip, self.table, now_ms, keep=keep)
         why = answer.why
         self.answered[why] += 1
-        if why == EXCESS and self.shadow:
+        if why == EXCESS and self.shadow.holds(answer, ip):
             self.shadowed += 1
             self.remarks.append(self.reply.line(answer, ip))
             return answer._replace(why=WITHIN)

@@ -115,4 +115,4 @@ def health(parts: Parts, now_ms: int) -> dict[str, Any]:
         for sample in figures(parts, now_ms)
         if sample.metric in HEALTH
     }
-    return {"fresh": now_ms <= parts.desk.table.trusted_until_ms, "shadow": parts.desk.shadow, **found}
+    return {"fresh": now_ms <= parts.desk.table.trusted_until_ms, "shadow": str(parts.desk.shadow), **found}

@@ -50,6 +50,7 @@ from engine.edge.servers import (
     now_ms,
     places,
 )
+from engine.edge.shadow import Shadow, listed
 from engine.edge.spool import Spool
 from engine.edge.table import Table
 from engine.edge.web import web_protocol
@@ -77,7 +78,11 @@ class Edge:
             table,
             Connections(options.quiet_ms, reported=options.events == "on"),
             Reply(options.reply_text),
-            shadow=options.mode == "shadow",
+            Shadow(
+                everything=options.mode == "shadow",
+                reasons=listed(options.shadow_reasons),
+                networks=listed(options.shadow_networks),
+            ),
         )
         stale_after_ms = options.stale_after_s * 1000
         self.follower = Follower(

@@ -17,14 +17,12 @@ from engine.models.constants import HOUR, PROBATION_DAYS, SCALE_MS, SCALE_NAMES,
 from engine.models.pools import pool_text
 from engine.policy.verdicts import RELEASE
 from topics import decisions
-from topics.decisions import OVERRIDE, Decision, Source
+from topics.decisions import OVERRIDE, POOL, PROBATION, REASON_DIGITS, VOLUME, Decision, Source
 from topics.exemptions import Override
 from topics.keys import network_text
 
 MODEL = "peak-memory/2"
 BY_LENGTH = sorted(range(SCALES), key=SCALE_MS.__getitem__)
-VOLUME, PROBATION, POOL = "volume", "probation", "pool"
-REASON_DIGITS = {VOLUME: 1, PROBATION: 2, POOL: 3, OVERRIDE: 4}
 
 
 @dataclass(frozen=True, slots=True)

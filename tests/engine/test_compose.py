@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from engine.assembly import composer, partition
 from engine.config import load_settings
 from engine.models.knob import threshold_of
-from engine.policy.compose import MODEL, POOL, PROBATION, VOLUME, Composer, Reply
+from engine.policy.compose import MODEL, Composer, Reply
 from engine.policy.verdicts import RELEASE, THROTTLE, VERDICT
-from topics.decisions import decode_decision, encode_decision
+from topics.decisions import POOL, PROBATION, VOLUME, decode_decision, encode_decision
 from topics.keys import LAST_KEY, network_text
 
 REPLY = Reply({VOLUME: "4.7.500", PROBATION: "4.7.501", POOL: "4.7.502"}, "later, {ip} of {network}, in {retry_s} s")

@@ -7,8 +7,10 @@ import pytest
 from engine.edge import connections
 from engine.edge.connections import Connections
 from engine.edge.desk import Desk
+from engine.edge.lookup import EXCESS
 from engine.edge.protocols.policy import PolicySession
 from engine.edge.reply import Reply
+from engine.edge.shadow import Shadow
 from engine.edge.table import Table
 from tests.golden.transcripts import NOW_MS, row
 from topics.events import ConnectionEvent, parse_event
@@ -21,7 +23,7 @@ def desk() -> Desk:
     table = Table(10)
     table.trusted_until_ms = 1 << 60
     table.put(row("192.0.2.7/32", 10000007), NOW_MS)
-    return Desk(table, Connections(QUIET_MS), Reply("busy"), shadow=False)
+    return Desk(table, Connections(QUIET_MS), Reply("busy"))
 
 
 def events(desk: Desk) -> list[ConnectionEvent]:
@@ -79,12 +81,26 @@ def test_our_own_deferrals_are_retries_and_no_demand(desk: Desk) -> None:
 
 
 def test_in_shadow_mode_what_would_have_been_deferred_was_accepted(desk: Desk) -> None:
-    desk.shadow = True
+    desk.shadow = Shadow(everything=True)
     for instance in "123":
         desk.ask("k", "192.0.2.7", instance, "", NOW_MS)
     desk.connections.end_all()
     assert [(event.messages, event.outcome) for event in events(desk)] == [(3, "accepted")]
     assert desk.shadowed == 2
+
+
+def test_reasons_and_networks_may_be_in_shadow_alone(desk: Desk) -> None:
+    desk.table.put(row("198.51.100.7/32", 20000001), NOW_MS)
+    for shadow, deferred in (
+        (Shadow(reasons=["probation"]), ["192.0.2.7"]),
+        (Shadow(reasons=["volume"]), ["198.51.100.7"]),
+        (Shadow(networks=["192.0.2.0/25", "2001:db8::/32"]), ["198.51.100.7"]),
+        (Shadow(reasons=["pool"], networks=["203.0.113.0/24"]), ["192.0.2.7", "198.51.100.7"]),
+    ):
+        desk.shadow = shadow
+        heard = {ip: [desk.ask_once(ip, NOW_MS).why for _ in range(3)][-1] for ip in ("192.0.2.7", "198.51.100.7")}
+        assert [ip for ip, why in heard.items() if why == EXCESS] == deferred
+    assert str(shadow) == "pool, 203.0.113.0/24"
 
 
 def test_a_connection_without_a_message_counts_none(desk: Desk) -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from engine.policy.compose import POOL, PROBATION, VOLUME, Composer, Reply
+from engine.policy.compose import Composer, Reply
 from engine.policy.partition import Partition
 from engine.policy.throttle import Policy
 from engine.stream.blocks import Block
@@ -25,7 +25,7 @@ from tests.laws.sequences import DAY_MS, OUTCOMES, START_MS, Event, columns_of, 
 from tests.oracles.records import CODECS
 from tests.topics.fetches import Sent, at_offset, by_aiokafka, section_batch
 from topics.columns.batches import BATCH, find_batches
-from topics.decisions import Decision, Source, encode_decision
+from topics.decisions import POOL, PROBATION, VOLUME, Decision, Source, encode_decision
 from topics.events import ConnectionEvent, encode_event
 from topics.keys import key_text
 

@@ -178,7 +178,7 @@ def test_a_worker_without_partitions_is_not_well() -> None:
 
 def edge_parts(folder: Path) -> Parts:
     table = Table(1000)
-    desk = Desk(table, Connections(1000, reported=True), Reply("{ip}"), shadow=False)
+    desk = Desk(table, Connections(1000, reported=True), Reply("{ip}"))
     follower = Follower(table, Following("", 1000, 1000, {}))
     delivery = cast(Any, SimpleNamespace(delivered=3, unspooled=1, unsendable=2))
     state = StateFolder(folder)

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import replay as replay_module
-from engine.policy.compose import POOL, PROBATION, VOLUME, Composer, Reply
+from engine.policy.compose import Composer, Reply
 from engine.policy.partition import Partition
 from engine.policy.throttle import Policy
 from engine.replay import Replay, Tally, whole_lines
 from tests.laws.sequences import DAY_MS, OUTCOMES, START_MS, rich_sequence
-from topics.decisions import encode_decision
+from topics.decisions import POOL, PROBATION, VOLUME, encode_decision
 from topics.events import ConnectionEvent, encode_event
 from topics.keys import key_of, key_text
 from topics.partitioner import partition_of

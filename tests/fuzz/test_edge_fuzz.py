@@ -66,7 +66,7 @@ def test_any_octets_in_any_pieces(protocol: str, data: st.DataObject) -> None:
         heard(session_of(protocol, golden_desk()), cut(octets, data.draw(st.lists(st.integers(0, 5000), max_size=6))))
         == whole
     )
-    empty = Desk(Table(10), Connections(1000), Reply("x"), shadow=False)
+    empty = Desk(Table(10), Connections(1000), Reply("x"))
     assert b"451 4.7." not in heard(session_of(protocol, empty), [octets])
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from engine.policy.compose import POOL, PROBATION, VOLUME, Composer, Reply
+from engine.policy.compose import Composer, Reply
 from engine.policy.partition import Partition
 from engine.policy.throttle import Policy
 from tests.laws.sequences import DAY_MS, HOUR_MS, WINDOW_MS, Event, columns_of
 from topics.columns.scan import ACCEPTED, REJECTED
-from topics.decisions import Decision, decode_decision, encode_decision
+from topics.decisions import POOL, PROBATION, VOLUME, Decision, decode_decision, encode_decision
 from topics.keys import key_of
 from topics.words import in_words
 

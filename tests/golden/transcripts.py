@@ -23,6 +23,7 @@ from engine.edge.protocols.socketmap import SocketmapSession
 from engine.edge.protocols.tcptable import TcpTableSession
 from engine.edge.reply import Reply
 from engine.edge.rows import Row
+from engine.edge.shadow import Shadow
 from engine.edge.table import Table
 from topics.decisions import Source
 
@@ -58,7 +59,7 @@ def golden_desk(*, shadow: bool = False) -> Desk:
         ("198.51.100.0/24", 10000024),
     ):
         table.put(row(network, tag), NOW_MS)
-    desk = Desk(table, Connections(10_000), Reply(TEXT), shadow=shadow)
+    desk = Desk(table, Connections(10_000), Reply(TEXT), Shadow(everything=shadow))
     for ip in ("192.0.2.8", "2001:db8:1:2::25", "198.51.100.99"):
         desk.ask_once(ip, NOW_MS)
     table.exempt(network_of("198.51.100.25/32"), None)

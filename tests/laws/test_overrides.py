@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.policy.book import Book
-from engine.policy.compose import POOL, PROBATION, VOLUME, Composer, Reply
+from engine.policy.compose import Composer, Reply
 from engine.policy.gate import Gate
 from engine.policy.partition import Partition
 from engine.policy.snapshot import take_cut
@@ -24,7 +24,7 @@ from tests.laws.sequences import DAY_MS, HOUR_MS, IPV4_TAG, START_MS, Event, col
 from tests.laws.test_split import CUTS, spans
 from tests.oracles.overrides import Order, PlainGate, Published, covers
 from topics.columns.scan import ACCEPTED
-from topics.decisions import Decision
+from topics.decisions import POOL, PROBATION, VOLUME, Decision
 from topics.exemptions import CONNECTOR, EXEMPT, THROTTLE, THROTTLED, Override, Removal, Said
 
 STATUS = dict.fromkeys((VOLUME, PROBATION, POOL, "override"), "4.7.500")
