@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from benchmarks.results import FOLDER
 
 CODECS = ("lz4", "none")
 KEPT = FOLDER / "pipeline.ndjson"
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+S = TypeVar("S", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,13 @@ def sizes(arguments: list[str] | None = None) -> Sizes:
     parser.add_argument("--rate", type=int, help="events a second of the open load, in hundreds")
     parser.add_argument("--seconds", type=float, help="how long the open load lasts; 0: no latency is measured")
     parser.add_argument("--results", type=Path, help="where the result is appended, one JSON object a line")
+    return sized(parser, arguments, small=SMALL, full=Sizes())
+
+
+def sized(parser: argparse.ArgumentParser, arguments: list[str] | None, *, small: S, full: S) -> S:
+    """The small sizes if ``--small`` is given, else the full ones, with whatever else the command line says in their place."""
     chosen = vars(parser.parse_args(arguments))
-    base = SMALL if chosen.pop("small") else Sizes()
+    base = small if chosen.pop("small") else full
     given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
     given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
     return replace(base, **given)

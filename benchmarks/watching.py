@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import http.client
 import json
-import socket
 import statistics
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from benchmarks import cluster, machine
 from benchmarks.cluster import Place
 from benchmarks.engine_worker import EngineRun, Worker, measured
 from benchmarks.errors import Broken
+from benchmarks.lookup_servers import free_port
 from benchmarks.results import FOLDER, keep
 from benchmarks.workload import Workload
 from engine.errors import OperatorError
@@ -89,12 +89,6 @@ class Watch:
             ending.set()
             for thread in threads:
                 thread.join()
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def run(place: Place, folder: Path, watch: Watch | None) -> EngineRun:

@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.contest.contenders import BY_NAME, CONFLUENT, FLINK, STREAMS
 from benchmarks.contest.traffic import SHAPES
 from benchmarks.results import FOLDER
+from benchmarks.sizes import sized
 from benchmarks.workload import CHUNK_EVENTS
 
 KEPT = FOLDER / "contest.ndjson"
@@ -106,8 +107,4 @@ def sizes(arguments: list[str] | None = None) -> Sizes:
     parser.add_argument("--level-s", type=float, help="seconds of each level of the open load")
     parser.add_argument("--latency-s", type=float, help="seconds of the load that latency is measured under")
     parser.add_argument("--results", type=Path, help="where the result is appended, one JSON object a line")
-    chosen = vars(parser.parse_args(arguments))
-    base = SMALL if chosen.pop("small") else Sizes()
-    given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
-    given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
-    return replace(base, **given)
+    return sized(parser, arguments, small=SMALL, full=Sizes())

@@ -12,7 +12,7 @@ from engine.cli.options import settings_from
 from engine.cli.orders import carry_out, now_ms, order_options, orderer
 from engine.errors import OperatorError
 from engine.operating.changes import changes
-from engine.operating.terms import end_ms, place, rate_per_min, span_ms
+from engine.operating.terms import end_ms, network_from, rate_per_min, span_ms
 from topics.exemptions import EXEMPT, RELEASE, THROTTLE, THROTTLED, Override
 
 
@@ -63,13 +63,3 @@ def throttle(ctx: click.Context, /, network: str, rate: str, until: str, burst: 
 def signed(override: Override, options: dict[str, Any], burst: float = 0.0) -> Override:
     """The order with who gives it and why."""
     return replace(override, reason=options["reason"], by=orderer(options["by"]), burst=burst)
-
-
-def network_from(text: str, *, whole_keys: bool = False) -> str:
-    """A network; ``whole_keys``: none smaller than what the engine counts by. ValueError otherwise."""
-    network, is_name = place(text)
-    if is_name:
-        raise ValueError(f"{text!r} is a name: give a network; names can only be connectors")
-    if whole_keys and ":" in network and int(network.partition("/")[2]) > 64:
-        raise ValueError(f"{network} is smaller than a /64, by which IPv6 is counted: give the /64")
-    return network

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from engine.errors import OperatorError
 from engine.operating.changes import Change, InForce, changes, removals
-from engine.operating.terms import end_ms, place, span_ms
+from engine.operating.terms import end_ms, network_from, place, span_ms
 from topics.exemptions import CONNECTOR, EXEMPT, EXEMPT_NAME, RELEASE, Override, Removal
 
 FIELDS = ("action", "network", "until", "owner", "reason", "by")
@@ -51,9 +51,9 @@ def _override(said: Mapping[str, str], network: str, *, is_name: bool, at_ms: in
         kind = EXEMPT_NAME if is_name else EXEMPT
         return Override(network, kind, CONNECTOR, at_ms, until, owner=owner, reason=reason, by=by)
     if said["action"] == "release":
-        if is_name:
-            raise ValueError(f"{network!r} is a name: give a network; names can only be exempt")
-        return Override(network, EXEMPT, RELEASE, at_ms, at_ms + span_ms(said["until"] or GRACE), reason=reason, by=by)
+        return Override(
+            network_from(network), EXEMPT, RELEASE, at_ms, at_ms + span_ms(said["until"] or GRACE), reason=reason, by=by
+        )
     raise ValueError(f"action {said['action']!r}: give exempt, release or end")
 
 

@@ -32,6 +32,16 @@ def place(text: str) -> tuple[str, bool]:
     raise ValueError(f"{text!r} has bits set below its prefix: give {mended}")
 
 
+def network_from(text: str, *, whole_keys: bool = False) -> str:
+    """A network; ``whole_keys``: none smaller than what the engine counts by. ValueError otherwise."""
+    network, is_name = place(text)
+    if is_name:
+        raise ValueError(f"{text!r} is a name: give a network; names can only be connectors")
+    if whole_keys and ":" in network and int(network.partition("/")[2]) > 64:
+        raise ValueError(f"{network} is smaller than a /64, by which IPv6 is counted: give the /64")
+    return network
+
+
 def span_ms(text: str) -> int:
     """A time span such as ``2h`` or ``90 min``."""
     found = _SPAN.fullmatch(text.strip().lower())
