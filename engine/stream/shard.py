@@ -8,6 +8,7 @@ committed to the source topic is what the last finished checkpoint has applied, 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -48,9 +49,13 @@ class Shard:
     everything applied was durable for the last time; ``opened``: SITE[1] as it was when the partition was taken over.
 
     ``spoiled``: a cut was taken and not written (its rows would be missing from the next one), or a block was applied and
-    not all of its decisions were queued. No checkpoint may follow then: the next owner starts at the last finished one."""
+    not all of its decisions were queued. No checkpoint may follow then: the next owner starts at the last finished one.
+    ``phase``: where in the interval its checkpoints fall, 0 to 1: partitions that save their state by turns keep a machine
+    from standing still while all of them do."""
 
-    def __init__(self, replica: Replica, writer: ChangelogWriter, settled: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, replica: Replica, writer: ChangelogWriter, settled: Callable[[], Awaitable[None]], phase: float = 0.0
+    ) -> None:
         self.timing = Timing()
         self.durable_offset = -1
         self.closing = False
@@ -63,6 +68,7 @@ class Shard:
         self._writer = writer
         self._settled = settled
         self._epoch = 0
+        self._phase = phase
         self._last_s = time.monotonic()
         self._writing = asyncio.Lock()
 
@@ -102,10 +108,11 @@ class Shard:
         )
 
     def due(self, interval_s: float, most_dirty: int) -> bool:
-        """Whether a checkpoint is due."""
+        """Whether a checkpoint is due: one in each interval of the clock, that begins at this partition's phase."""
         if self.partition.applied_offset <= self.durable_offset or self.closing or self._writing.locked():
             return False
-        return self.partition.dirty >= most_dirty or time.monotonic() - self._last_s >= interval_s
+        last, now = (math.floor(at_s / interval_s - self._phase) for at_s in (self._last_s, time.monotonic()))
+        return now > last or self.partition.dirty >= most_dirty
 
     async def checkpoint(self) -> None:
         """Make everything applied so far durable; one at a time."""

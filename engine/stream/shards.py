@@ -178,7 +178,8 @@ class Shards:
         writer = ChangelogWriter(self._state, number, settings.worker.app_id, settings.kafka.client_options())
         replica = self._replica(number)
         del self._replicas[number]
-        shard = self._restoring[number] = Shard(replica, writer, self._settled)
+        phase = number / settings.topics.partitions
+        shard = self._restoring[number] = Shard(replica, writer, self._settled, phase)
         try:
             await shard.open()
         except asyncio.CancelledError:
