@@ -28,9 +28,9 @@ class Entry(NamedTuple):
         return Contender(self.name, self.command())
 
 
-def _python(module: str, environment: str = "") -> Callable[[], tuple[str, ...]]:
+def _python(module: str, environment: str = "", *more: str) -> Callable[[], tuple[str, ...]]:
     """The command of a contender in Python; without an environment of its own its packages are this project's."""
-    return lambda: (python_of(environment) if environment else sys.executable, str(PEERS / f"{module}.py"))
+    return lambda: (python_of(environment) if environment else sys.executable, str(PEERS / f"{module}.py"), *more)
 
 
 def _java(name: str, main_class: str, store: str) -> Callable[[], tuple[str, ...]]:
@@ -58,5 +58,11 @@ ENTRIES = (
         QUIX, _python("quix_dataframe", "quix"), "3.28.1, stateful apply, RocksDB and changelog; 1 process", share=10
     ),
     Entry(FAUST, _python("faust_table"), "0.15.3, river 0.26.1 in a table with changelog; 1 process", share=100),
+    Entry(
+        f"{FAUST}, no table",
+        _python("faust_table", "", "--store", "dict"),
+        "the same in a dict: a crash loses the state",
+        share=100,
+    ),
 )
 BY_NAME = {entry.name: entry for entry in ENTRIES}

@@ -20,6 +20,7 @@ from benchmarks.contest.running import Run
 SHORT_NAMES = {
     TOOL: "perf_tool_lz4",
     FAUST: "stock_faust",
+    f"{FAUST}, no table": "stock_faust_no_table",
     QUIX: "quix",
     STREAMS: "kafka_streams",
     f"{STREAMS}, RocksDB": "kafka_streams_rocksdb",

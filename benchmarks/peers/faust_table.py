@@ -2,6 +2,7 @@
 
 No part of Tidegate is in it: Faust's own transport, one event at a time, and a write to the table for each, which is one
 record of the changelog. Values are plain dicts (records are a sixth slower), uvloop runs the loop, the log is empty.
+``--store dict``: a dict in the table's place, whose state is gone with the process.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def create_app(chosen: Any, tally: Tally, complete: asyncio.Event) -> faust.App:
     )  # fmt: skip
     connections = app.topic(chosen.topic, key_type=bytes)
     decisions = app.topic(chosen.decisions, value_serializer="raw")
-    senders = app.Table("senders", partitions=PARTITIONS, key_type=bytes, value_type=Sender)
+    senders: Any = {}
+    if chosen.store != "dict":
+        senders = app.Table("senders", partitions=PARTITIONS, key_type=bytes, value_type=Sender)
 
     @app.agent(connections)
     async def judge(stream: Any) -> None:

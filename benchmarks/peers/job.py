@@ -117,4 +117,5 @@ def arguments(about: str | None) -> argparse.Namespace:
     parser.add_argument("--folder", required=True, help="for state on disk")
     parser.add_argument("--checkpoint-ms", type=int, required=True, help="state is saved at least so often")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--store", default="", help="where state is, for those that have a choice")
     return parser.parse_args()
