@@ -25,19 +25,24 @@ WARM_UP_SHARE = 0.2
 POLICY = """request=smtpd_access_policy
 protocol_state=RCPT
 protocol_name=ESMTP
+client_address={ip}
+client_name=mail.example.net
+client_port={port}
+reverse_client_name=mail.example.net
+server_address=203.0.113.1
+server_port=25
 helo_name=mail.example.net
-queue_id=
 sender=news@example.net
 recipient=somebody@example.org
 recipient_count=0
-client_address={ip}
-client_name=mail.example.net
-reverse_client_name=mail.example.net
+queue_id=
 instance={number:x}.5f3c8a11.{number}.0
+size=12345
+etrn_domain=
+stress=
 sasl_method=
 sasl_username=
 sasl_sender=
-size=12345
 ccert_subject=
 ccert_issuer=
 ccert_fingerprint=
@@ -45,12 +50,7 @@ ccert_pubkey_fingerprint=
 encryption_protocol=TLSv1.3
 encryption_cipher=TLS_AES_256_GCM_SHA384
 encryption_keysize=256
-etrn_domain=
-stress=
-client_port={port}
 policy_context=
-server_address=203.0.113.1
-server_port=25
 
 """
 

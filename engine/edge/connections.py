@@ -100,7 +100,8 @@ class Connections:
             if len(self._open) >= MOST_OPEN:
                 self.end(next(iter(self._open)))
             connection = Connection(ip, now_ms)
-        connection.last_ms = now_ms
+        else:
+            connection.last_ms = now_ms
         self._open[key] = connection
         return connection
 

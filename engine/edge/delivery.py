@@ -23,7 +23,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from engine.edge.closing import Complaints, close
-from engine.edge.connections import Connections
+from engine.edge.connections import Connection, Connections
 from engine.edge.servers import now_ms
 from engine.edge.spool import Spool
 from topics.contracts import CONNECTIONS, EDGES
@@ -34,6 +34,7 @@ from topics.partitioner import partition_of
 logger = logging.getLogger(__name__)
 CODEC = "lz4"
 BATCH_EVENTS = 10_000
+AT_ONCE = 100  # events worked on between two turns of the loop: half a millisecond
 AGAIN_S = 1.0
 PATIENCE_S = 60.0  # for one exchange with Kafka: aiokafka's own tasks may die unnoticed and leave it waiting
 STOP_S = 1.0
@@ -58,7 +59,7 @@ class Delivery:
         self._connections, self._spool, self._options = connections, spool, options
         self._connection_topic, self._edges = (options.prefix + topic.name for topic in (CONNECTIONS, EDGES))
         self._id = f"{options.prefix}tidegate-edge-{spool.identity}"
-        self._written, self._sent = asyncio.Event(), asyncio.Event()
+        self._written, self._sent, self._flushing = asyncio.Event(), asyncio.Event(), asyncio.Lock()
         self._away = True
         self._complaints = Complaints(logger, "events wait on disk, Kafka doesn't take them: %s")
 
@@ -69,16 +70,16 @@ class Delivery:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what has ended to the spool now."""
-        while ended := self._connections.take_ended(BATCH_EVENTS):
-            lines = [connection.event(self._options.name) for connection in ended]
-            try:
-                await asyncio.to_thread(self._spool.append, lines)
-            except OSError as error:
-                self.unspooled += len(lines)
-                logger.warning("%d events are lost: %s", len(lines), error)
-            self._written.set()
-            await asyncio.sleep(0)
+        """Write what has ended to the spool now; returns when all of it is there, whoever wrote it."""
+        async with self._flushing:
+            while ended := self._connections.take_ended(BATCH_EVENTS):
+                lines = await self._lines(ended)
+                try:
+                    await asyncio.to_thread(self._spool.append, lines)
+                except OSError as error:
+                    self.unspooled += len(lines)
+                    logger.warning("%d events are lost: %s", len(lines), error)
+                self._written.set()
 
     async def deliver(self) -> None:
         """Send the spool, for ever; after a failure with a new producer."""
@@ -118,6 +119,13 @@ class Delivery:
                 self._sent.clear()
                 await asyncio.wait_for(self._sent.wait(), STOP_S)
 
+    async def _lines(self, ended: list[Connection]) -> list[bytes]:
+        lines: list[bytes] = []
+        for at in range(0, len(ended), AT_ONCE):
+            lines += [connection.event(self._options.name) for connection in ended[at : at + AT_ONCE]]
+            await asyncio.sleep(0)
+        return lines
+
     async def _deliver(self) -> None:
         options = self._options.client_options
         producer = AIOKafkaProducer(transactional_id=self._id, compression_type=CODEC, **options)
@@ -153,7 +161,9 @@ class Delivery:
         partitions = len(await producer.partitions_for(self._connection_topic))
         batches: dict[int, BatchBuilder] = {}
         sent: list[asyncio.Future[Any]] = []
-        for line in lines:
+        for number, line in enumerate(lines):
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
             try:
                 event = parse_event(line)
             except PoisonRecord:

@@ -12,12 +12,14 @@ from engine.edge.rows import REPLY_CODE
 
 
 class Reply:
-    """``text``: with the fields {ip}, {network} and {retry_s}; checked where the options are."""
+    """``text``: with the fields {ip}, {network} and {retry_s}; checked where the options are. It becomes a template for ``%``,
+    which is quicker than `str.format`."""
 
     def __init__(self, text: str) -> None:
         self._names_network = "{network}" in text
-        self._said = f"{text} (AS{{tag:08d}})"
-        self._line = f"{REPLY_CODE} 4.7.{{status}} {self._said}"
+        filled = text.replace("%", "%%").format(ip="%(ip)s", network="%(network)s", retry_s="%(retry_s)d")
+        self._said = f"{filled} (AS%(tag)08d)"
+        self._line = f"{REPLY_CODE} 4.7.%(status)d {self._said}"
 
     def status(self, answer: Answer) -> str:
         """The enhanced status, ``4.7.500``."""
@@ -25,14 +27,12 @@ class Reply:
 
     def said(self, answer: Answer, ip: str) -> str:
         """What stands behind the codes, tag included."""
-        network = self._network(answer, ip)
-        return self._said.format(ip=ip, network=network, retry_s=answer.retry_s, tag=answer.tag)
+        return self._said % self._fields(answer, ip)
 
     def line(self, answer: Answer, ip: str) -> str:
         """The whole reply without line break."""
-        return self._line.format(
-            ip=ip, network=self._network(answer, ip), retry_s=answer.retry_s, tag=answer.tag, status=answer.status
-        )
+        return self._line % self._fields(answer, ip)
 
-    def _network(self, answer: Answer, ip: str) -> str:
-        return network_text(network_around(ip, answer.length)) if self._names_network else ""
+    def _fields(self, answer: Answer, ip: str) -> dict[str, object]:
+        network = network_text(network_around(ip, answer.length)) if self._names_network else ""
+        return {"ip": ip, "network": network, "retry_s": answer.retry_s, "tag": answer.tag, "status": answer.status}

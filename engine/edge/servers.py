@@ -2,8 +2,8 @@
 
 A client beyond `Limits.connections` is turned away at once; one whose request isn't whole within `request_timeout_s`, or who
 doesn't take its answer, is cut off; one who asks nothing for long is disconnected. In every case the MTA does what
-its own configuration says for a service that isn't there: mail flows. One sweep a second looks after all of them, so
-ten thousand idle clients cost no timers.
+its own configuration says for a service that isn't there: mail flows. One sweep looks after all of them, so ten
+thousand idle clients cost no timers and a request no look at the clock.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ class Clients:
         """Cut off who is too slow, disconnect who is idle."""
         slow_s, idle_s = now_s - self.limits.request_timeout_s, now_s - self.limits.idle_timeout_s
         for wire in list(self.wires):
+            if wire.heard:
+                wire.heard, wire.heard_s = False, now_s
             if 0 < wire.waiting_since_s < slow_s:
                 self.cut_off += 1
                 wire.transport.abort()
@@ -62,14 +64,14 @@ class Clients:
 
 class Client(asyncio.Protocol):
     """One client's connection. ``waiting_since_s``: since when a request isn't whole or an answer not taken, 0 if neither;
-    ``heard_s``: when it last said something."""
+    ``heard``: it has said something since the last sweep, which notes the time as ``heard_s``."""
 
     transport: asyncio.Transport
 
     def __init__(self, clients: Clients) -> None:
         self.clients, self.clock = clients, asyncio.get_running_loop().time
         self.waiting_since_s = 0.0
-        self.heard_s = self.clock()
+        self.heard, self.heard_s = False, self.clock()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has come; one too many is turned away."""
@@ -103,18 +105,15 @@ class Wire(Client):
         self._session = session
 
     def data_received(self, data: bytes) -> None:
-        """Octets have come: answer at once."""
+        """Octets have come: answer at once. All answers to them are one write, which may find that nobody takes them."""
         session = self._session
         reply = session.receive(data, now_ms())
+        self.heard = True
+        self.waiting_since_s = (self.waiting_since_s or self.clock()) if session.rest else 0.0
         if reply:
             self.transport.write(reply)
         if session.ended:
             self.transport.close()
-        self.heard_s = self.clock()
-        if session.pending:
-            self.waiting_since_s = self.waiting_since_s or self.heard_s
-        else:
-            self.waiting_since_s = 0.0
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""

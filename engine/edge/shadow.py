@@ -26,9 +26,9 @@ class Shadow:
 
     def holds(self, answer: Answer, ip: str) -> bool:
         """Whether an answer that defers is only told, and the message passes."""
-        if self.everything or answer.tag // SERIAL in self._digits:
+        if self.everything or (self._digits and answer.tag // SERIAL in self._digits):
             return True
-        return any(ip_address(ip) in network for network in self.networks)
+        return bool(self.networks) and any(ip_address(ip) in network for network in self.networks)
 
     def __str__(self) -> str:
         """In words, for the log; empty if there is no shadow."""

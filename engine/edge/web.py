@@ -30,8 +30,8 @@ class HttpClient(Client):
 
     def data_received(self, data: bytes) -> None:
         """Octets of a request have come."""
-        self.heard_s = self.clock()
-        self.waiting_since_s = self.waiting_since_s or self.heard_s
+        self.heard = True
+        self.waiting_since_s = self.waiting_since_s or self.clock()
         self._spoken.data_received(data)
 
     def answered(self) -> None:

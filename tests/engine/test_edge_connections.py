@@ -8,7 +8,7 @@ from engine.edge import connections
 from engine.edge.connections import Connections
 from engine.edge.desk import Desk
 from engine.edge.lookup import EXCESS
-from engine.edge.protocols.policy import PolicySession
+from engine.edge.protocols.policy import DUNNO, PolicySession
 from engine.edge.reply import Reply
 from engine.edge.shadow import Shadow
 from engine.edge.table import Table
@@ -46,6 +46,30 @@ def test_postfix_repeats_itself_and_is_counted_once(desk: Desk) -> None:
     assert events(desk) == [ConnectionEvent(NOW_MS, "203.0.113.9", "mx1", 2, 5, "accepted")]
     session.close()
     assert events(desk) == [ConnectionEvent(NOW_MS + 9, "203.0.113.10", "mx1", 1, 1, "accepted")]
+
+
+POSTFIX = (
+    b"request=smtpd_access_policy\nprotocol_state=RCPT\nprotocol_name=ESMTP\nclient_address=%b\nclient_name=unknown\n"
+    b"client_port=%d\nreverse_client_name=unknown\nserver_address=203.0.113.1\nserver_port=25\nhelo_name=x\n"
+    b"sender=a@example.net\nrecipient=%b\nrecipient_count=0\nqueue_id=\ninstance=1.%d.0\nsize=0\netrn_domain=\nstress=\n"
+    b"sasl_method=\nsasl_username=\nsasl_sender=\npolicy_context=\n\n"
+)
+
+
+def test_what_postfix_sends_is_taken_apart_at_once_from_the_second_request_on(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = PolicySession(desk)
+    assert session.receive(POSTFIX % (b"192.0.2.7", 25, b"a", 1), NOW_MS) == DUNNO
+    monkeypatch.setattr(PolicySession, "_answer", None)
+    assert session.receive(POSTFIX % (b"192.0.2.7", 25, b"b", 1), NOW_MS) == DUNNO
+    assert session.receive(POSTFIX % (b"192.0.2.7", 25, b"b", 2), NOW_MS).startswith(b"action=451 ")
+    assert session.receive(POSTFIX % (b"203.0.113.9", 26, b"b", 3), NOW_MS) == DUNNO
+    session.close()
+    assert [(event.ip, event.messages, event.recipients) for event in events(desk)] == [
+        ("192.0.2.7", 1, 2),
+        ("203.0.113.9", 1, 1),
+    ]
 
 
 def test_restriction_lists_on_several_processes_are_one_connection_each(desk: Desk) -> None:

@@ -91,11 +91,10 @@ class DnsSession(Session):
     def __init__(self, desk: Desk, zone: str, limit: int = REQUEST_OCTETS) -> None:
         super().__init__(desk, limit)
         self._zone = Zone(desk, zone)
-        self._rest = b""
 
     def receive(self, octets: bytes, now_ms: int) -> bytes:
         """Whole packets are answered in order."""
-        octets = self._rest + octets
+        octets = self.rest + octets
         out, at = b"", 0
         while len(octets) - at >= LENGTH.size:
             end = at + LENGTH.size + LENGTH.unpack_from(octets, at)[0]
@@ -109,10 +108,5 @@ class DnsSession(Session):
                 return out
             out += LENGTH.pack(len(reply)) + reply
             at = end
-        self._rest = octets[at:]
+        self.rest = octets[at:]
         return out
-
-    @property
-    def pending(self) -> bool:
-        """Whether a packet has begun."""
-        return bool(self._rest)

@@ -48,13 +48,12 @@ class MilterSession(Session):
     def __init__(self, desk: Desk, limit: int = REQUEST_OCTETS) -> None:
         super().__init__(desk, max(limit, MOST_OCTETS))
         self._number = next(_sessions)
-        self._rest = b""
         self._clients = 0
         self._forget()
 
     def receive(self, octets: bytes, now_ms: int) -> bytes:
         """Whole packets are answered in order."""
-        octets = self._rest + octets
+        octets = self.rest + octets
         out, at = b"", 0
         while len(octets) - at >= LENGTH_OCTETS and not self.ended:
             length = int.from_bytes(octets[at : at + LENGTH_OCTETS])
@@ -65,13 +64,8 @@ class MilterSession(Session):
                 break
             out += self._answer(octets[at + 4 : at + 5], octets[at + 5 : end], now_ms)
             at = end
-        self._rest = octets[at:]
+        self.rest = octets[at:]
         return out
-
-    @property
-    def pending(self) -> bool:
-        """Whether a packet has begun."""
-        return bool(self._rest)
 
     def close(self) -> None:
         """The MTA has gone, and its client."""

@@ -5,16 +5,17 @@ connection, as Postfix wants it; Postfix then does what ``default_action`` says.
 for each restriction list: `instance` names the message, client address and port the connection. One smtpd process serves
 one client at a time over one policy connection, so another client on it means that the former has gone.
 
-Six of about 30 attributes count, and Postfix sends them in the same order each time: the order becomes a regular expression,
-which checks that a request is whole and takes it apart at once, in a microsecond. Requests in another order, in pieces or
-several at a time are taken apart line by line, in five. Values can't contain line breaks. Two more attributes, the client's
-names, are read where names are exempt and a message would be deferred.
+Six of about 30 attributes count, and a Postfix sends all of them in the same order each time: the order of its first request
+becomes a regular expression, which checks that a request is whole and takes it apart at once. Requests in another order, in
+pieces or several at a time are taken apart line by line, which takes ten times as long. Values can't contain line breaks. Two
+more attributes, the client's names, are read where names are exempt and a message would be deferred.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from engine.edge.desk import Desk
 from engine.edge.lookup import EXCESS
@@ -26,22 +27,37 @@ KIND = b"request=smtpd_access_policy"
 WANTED = (b"protocol_state", b"recipient", b"client_address", b"instance", b"client_port")
 MOST_SHAPES = 32
 
-Shape = Callable[[bytes], re.Match[bytes] | None]
+
+class Shape(NamedTuple):
+    """An order of attributes. ``match``: recognises whole requests that have it; ``groups``: of a match, the numbers of
+    `WANTED`."""
+
+    match: Callable[[bytes], re.Match[bytes] | None]
+    groups: Sequence[int]
+
+
 _shapes: dict[tuple[bytes, ...], Shape] = {}
-_no_shape: Shape = re.compile(rb"(?!)").fullmatch
+_no_shape = Shape(re.compile(rb"(?!)").fullmatch, ())
 
 
 def _shape(lines: list[bytes]) -> Shape:
-    """What recognises requests with the same attributes in the same order as this one, with a group for each of `WANTED`."""
+    """The shape of requests that have the same attributes as this one, in the same order, as far as the last of `WANTED`."""
     names = tuple(line.partition(b"=")[0] for line in lines)
-    if tuple(name for name in names if name in WANTED) != WANTED or lines[0] != KIND:
+    if lines[0] != KIND or not set(WANTED) <= set(names):
         return _no_shape
+    names = names[1 : 1 + max(map(names.index, WANTED))]
     if names not in _shapes and len(_shapes) < MOST_SHAPES:
-        values = [rb"=([^\n]*)" if name in WANTED else rb"=[^\n]*" for name in names]
-        values[0] = KIND.removeprefix(names[0])
-        pattern = b"".join(re.escape(name) + value + rb"\n" for name, value in zip(names, values, strict=True))
-        _shapes[names] = re.compile(pattern + rb"\n").fullmatch
+        _shapes[names] = _shape_of(names)
     return _shapes.get(names, _no_shape)
+
+
+def _shape_of(names: tuple[bytes, ...]) -> Shape:
+    found = sorted(WANTED, key=names.index)  # of several of a name the first counts
+    first = {names.index(name) for name in WANTED}
+    values = (rb"=(.*+)\n" if place in first else rb"=.*+\n" for place in range(len(names)))
+    pattern = b"".join(re.escape(name) + value for name, value in zip(names, values, strict=True))
+    match = re.compile(re.escape(KIND) + rb"\n" + pattern + rb"(?:.++\n)*+\n").fullmatch
+    return Shape(match, [1 + found.index(name) for name in WANTED])
 
 
 def _client_names(request: bytes) -> tuple[str, str]:
@@ -55,29 +71,23 @@ class PolicySession(Session):
 
     def __init__(self, desk: Desk, limit: int = REQUEST_OCTETS) -> None:
         super().__init__(desk, limit)
-        self._rest = self._key = b""
-        self._shape: Shape = _no_shape
+        self._key = b""
+        self._match, self._groups = _no_shape
 
     def receive(self, octets: bytes, now_ms: int) -> bytes:
         """Whole requests are answered in order; nearly always it is one, in one piece."""
-        if not self._rest and len(octets) <= self.limit:
-            found = self._shape(octets)
-            if found is not None and (reply := self._refer(octets, found.groups(), now_ms)):
-                return reply
-        octets = self._rest + octets
+        if not self.rest and len(octets) <= self.limit and (found := self._match(octets)) is not None:
+            reply = self._refer(octets, found.group(*self._groups), now_ms)
+            return reply or self.malformed()
+        octets = self.rest + octets
         out, at = b"", 0
         while (end := octets.find(b"\n\n", at)) >= 0:
             if end - at > self.limit or not (reply := self._answer(octets[at:end], now_ms)):
                 return out + self.malformed()
             out += reply
             at = end + 2
-        self._rest = octets[at:]
-        return out + self.malformed() if len(self._rest) > self.limit else out
-
-    @property
-    def pending(self) -> bool:
-        """Whether a request has begun."""
-        return bool(self._rest)
+        self.rest = octets[at:]
+        return out + self.malformed() if len(self.rest) > self.limit else out
 
     def close(self) -> None:
         """The smtpd process has gone, and its client."""
@@ -86,7 +96,7 @@ class PolicySession(Session):
     def _answer(self, request: bytes, now_ms: int) -> bytes:
         """Nothing if it is no request."""
         lines = request.split(b"\n")
-        self._shape = _shape(lines)
+        self._match, self._groups = _shape(lines)
         given = dict(line.partition(b"=")[::2] for line in reversed(lines))  # of several the first counts
         if KIND not in lines:
             return b""

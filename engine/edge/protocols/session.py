@@ -14,20 +14,17 @@ REQUEST_OCTETS = 16_384
 
 
 class Session(ABC):
-    """One client's conversation with the desk. ``ended``: nothing more is to be read; what was returned is still to be sent."""
+    """One client's conversation with the desk. ``ended``: nothing more is to be read; what was returned is still to be sent.
+    ``rest``: octets of a request that has begun and isn't whole."""
 
     def __init__(self, desk: Desk, limit: int = REQUEST_OCTETS) -> None:
         self.desk, self.limit = desk, limit
         self.ended = False
+        self.rest = b""
 
     @abstractmethod
     def receive(self, octets: bytes, now_ms: int) -> bytes:
         """Octets from the client; the octets to send."""
-
-    @property
-    @abstractmethod
-    def pending(self) -> bool:
-        """Whether a request has begun and isn't whole."""
 
     def close(self) -> None:  # noqa: B027 (most protocols have nothing to do then)
         """The client has gone."""
@@ -42,13 +39,9 @@ class Session(ABC):
 class LineSession(Session):
     """Requests that are lines, each answered on its own."""
 
-    def __init__(self, desk: Desk, limit: int = REQUEST_OCTETS) -> None:
-        super().__init__(desk, limit)
-        self._rest = b""
-
     def receive(self, octets: bytes, now_ms: int) -> bytes:
         """Whole lines are answered, the last one may wait for its rest."""
-        *lines, self._rest = (self._rest + octets).split(b"\n")
+        *lines, self.rest = (self.rest + octets).split(b"\n")
         out: list[bytes] = []
         for line in lines:
             if len(line) > self.limit:
@@ -56,14 +49,9 @@ class LineSession(Session):
             out.append(self.answer(line.removesuffix(b"\r"), now_ms))
             if self.ended:
                 return b"".join(out)
-        if len(self._rest) > self.limit:
+        if len(self.rest) > self.limit:
             return b"".join(out) + self.malformed()
         return b"".join(out)
-
-    @property
-    def pending(self) -> bool:
-        """Whether a line has begun."""
-        return bool(self._rest)
 
     @abstractmethod
     def answer(self, line: bytes, now_ms: int) -> bytes:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 
-from engine.edge.desk import Desk
 from engine.edge.networks import address_of
-from engine.edge.protocols.session import REQUEST_OCTETS, Session
+from engine.edge.protocols.session import Session
 
 LENGTH = re.compile(rb"(0|[1-9]\d{0,5}):")
 NOT_FOUND = "NOTFOUND "
@@ -29,13 +28,9 @@ def is_address(text: str) -> bool:
 class SocketmapSession(Session):
     """The conversation with one client of the map."""
 
-    def __init__(self, desk: Desk, limit: int = REQUEST_OCTETS) -> None:
-        super().__init__(desk, limit)
-        self._rest = b""
-
     def receive(self, octets: bytes, now_ms: int) -> bytes:
         """Whole netstrings are answered in order."""
-        octets = self._rest + octets
+        octets = self.rest + octets
         out, at = b"", 0
         while (match := LENGTH.match(octets, at)) is not None:
             start, end = match.end(), match.end() + int(match[1])
@@ -45,14 +40,9 @@ class SocketmapSession(Session):
                 break
             out += self._answer(octets[start:end], now_ms)
             at = end + 1
-        self._rest = octets[at:]
-        begun = match is not None or (self._rest.isdigit() and len(self._rest) < 7) or not self._rest
+        self.rest = octets[at:]
+        begun = match is not None or (self.rest.isdigit() and len(self.rest) < 7) or not self.rest
         return out if begun else out + self.malformed()
-
-    @property
-    def pending(self) -> bool:
-        """Whether a request has begun."""
-        return bool(self._rest)
 
     def _answer(self, request: bytes, now_ms: int) -> bytes:
         _, _, key = request.decode("latin-1").partition(" ")

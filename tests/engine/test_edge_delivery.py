@@ -1,0 +1,28 @@
+"""Connections become events on disk, and none is forgotten on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from engine.edge.connections import Connections
+from engine.edge.delivery import AT_ONCE, Delivery, Sending
+from engine.edge.spool import Spool
+
+CLIENTS = 3 * AT_ONCE + 1
+
+
+async def test_who_flushes_finds_everything_on_disk_that_another_flush_had_taken(tmp_path: Path) -> None:
+    connections, spool = Connections(1000), Spool(tmp_path, 1 << 20)
+    delivery = Delivery(connections, spool, Sending("mx1", "", 0.1, 1.0, {}))
+    for number in range(CLIENTS):
+        connections.heard(str(number), f"192.0.2.{number % 256}", number)
+    connections.end_all()
+    another = asyncio.create_task(delivery.flush())
+    await asyncio.sleep(0)
+    assert len(spool) == 0
+    await delivery.flush()
+    _, lines = spool.oldest() or (0, [])
+    assert len(lines) == CLIENTS
+    assert len(connections.take_ended(1)) == 0
+    await another
