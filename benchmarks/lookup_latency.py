@@ -56,6 +56,11 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
             for name, port, protocol in (("edge", ours.port, "policy"), ("redis", theirs.port, "redis")):
                 runs.setdefault(f"{name}_open_16", []).append(load(port, protocol, 16, given, half))
             runs.setdefault("http_16", []).append(load(ours.http, "http", 16, given))
+    with edge(folder / "edge", events="off", processes=2) as ours, redis(given.decisions) as theirs:
+        for _ in range(given.rounds):
+            for connections in CONNECTIONS:
+                for name, port, protocol in (("edge_2", ours.port, "policy"), ("redis_2", theirs.port, "redis")):
+                    runs.setdefault(f"{name}_{connections}", []).append(load(port, protocol, connections, given))
     with postfwd(folder) as port:
         runs["postfwd_16"] = [load(port, "policy", 16, given) for _ in range(given.rounds)]
     with edge(folder / "edge", events="on") as reporting:
@@ -70,8 +75,8 @@ def figures(measured: dict[str, Any]) -> dict[str, float]:
     def median(name: str, figure: str) -> float:
         return float(statistics.median(run[figure] for run in runs[name]))
 
-    def ratio(connections: int) -> float:
-        pairs = zip(runs[f"edge_{connections}"], runs[f"redis_{connections}"], strict=True)
+    def ratio(connections: int, processes: str = "") -> float:
+        pairs = zip(runs[f"edge{processes}_{connections}"], runs[f"redis{processes}_{connections}"], strict=True)
         return round(float(statistics.median(ours["per_s"] / theirs["per_s"] for ours, theirs in pairs)), 3)
 
     return {
@@ -84,6 +89,11 @@ def figures(measured: dict[str, Any]) -> dict[str, float]:
         "lookups_per_s_16_with_events": round(median("edge_events_16", "per_s")),
         "postfwd_per_s_16": round(median("postfwd_16", "per_s")),
         "http_lookups_per_s_16": round(median("http_16", "per_s")),
+        "lookups_per_s_16_two_processes": round(median("edge_2_16", "per_s")),
+        "lookups_per_s_64_two_processes": round(median("edge_2_64", "per_s")),
+        "ratio_redis_16_two_processes": ratio(16, "_2"),
+        "ratio_redis_64_two_processes": ratio(64, "_2"),
+        "load_cpu_us": round(median("redis_16", "load_cpu_us"), 2),
     }
 
 

@@ -1,4 +1,4 @@
-"""The load of the look-up benchmark, the same for everybody: one process, one thread, plain sockets and epoll.
+"""The load of the look-up benchmark, the same for everybody: one process, one thread, a compiled loop (`lookup_loop`).
 
 Closed load: each connection asks again as soon as it has its answer; that gives the rate. Open load: requests are due at a
 fixed rate whoever is slow, and latency counts from the moment at which a request was due; that gives percentiles. Every answer
@@ -8,20 +8,22 @@ is compared with what it must be. Prints one JSON object.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ipaddress
 import random
 import select
 import socket
 import sys
-import time
-from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 
+from benchmarks.lookup_loop import ANSWERS, BROKEN, CPU_NS, RECORDED, SECOND_NS, WRONG, asked, closed, opened, wires
+
 QUESTIONS = 50_000
 WARM_UP_SHARE = 0.2
+MOST_LATENCIES = 2_000_000
 POLICY = """request=smtpd_access_policy
 protocol_state=RCPT
 protocol_name=ESMTP
@@ -87,72 +89,39 @@ def questions(protocol: str, decisions: int, seed: int) -> list[Question]:
     return made
 
 
-class Load:
-    """Connections to a port, each with at most one question under way."""
-
-    def __init__(self, port: int, connections: int, asked: list[Question]) -> None:
-        self._epoll = select.epoll()
-        self._asked, self._next = asked, 0
-        self._sockets: dict[int, socket.socket] = {}
-        self._expected: dict[int, bytes] = {}
-        self._due_s: dict[int, float] = {}
-        self.latencies_s: list[float] = []
-        self.answers = self.wrong = 0
-        for _ in range(connections):
-            connected = socket.create_connection(("127.0.0.1", port))
+def load(given: argparse.Namespace) -> dict[str, Any]:
+    """Ask, and what came of it. ConnectionError if a connection was closed."""
+    drawn = questions(given.protocol, given.decisions, given.seed)
+    total = int(given.rate * given.seconds)
+    asking = asked(drawn)
+    with contextlib.ExitStack() as stack:
+        epoll = stack.enter_context(select.epoll())
+        sockets = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", given.port))) for _ in range(given.connections)
+        ]
+        for connected in sockets:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._sockets[connected.fileno()] = connected
-            self._epoll.register(connected.fileno(), select.EPOLLIN)
-
-    def ask(self, number: int, due_s: float) -> None:
-        """Send the next question on a connection."""
-        question = self._asked[self._next % len(self._asked)]
-        self._next += 1
-        self._expected[number], self._due_s[number] = question.beginning, due_s
-        self._sockets[number].sendall(question.octets)
-
-    def take(self, timeout_s: float) -> list[int]:
-        """Take the answers that are there, waiting up to a time for the first; the connections that are free again."""
-        free = [number for number, _ in self._epoll.poll(timeout_s)]
-        for number in free:
-            answer = self._sockets[number].recv(4096)
-            if not answer:
-                raise ConnectionError("a connection was closed")
-            self.wrong += not answer.startswith(self._expected[number])
-            self.answers += 1
-        now_s = time.perf_counter()
-        self.latencies_s += [now_s - self._due_s[number] for number in free]
-        return free
-
-    def closed(self, seconds: float) -> float:
-        """Ask as fast as answers come; answers a second."""
-        end_s = time.perf_counter() + seconds * WARM_UP_SHARE
-        for number in self._sockets:
-            self.ask(number, time.perf_counter())
-        counted_from, began_s = 0, 0.0
-        while True:
-            now_s = time.perf_counter()
-            if now_s > end_s:
-                if began_s:
-                    return (self.answers - counted_from) / (now_s - began_s)
-                counted_from, began_s, end_s = self.answers, now_s, now_s + seconds
-            for number in self.take(1.0):
-                self.ask(number, now_s)
-
-    def open(self, rate: float, seconds: float) -> None:
-        """Ask at a fixed rate for a time."""
-        free, began_s, sent = deque(self._sockets), time.perf_counter(), 0
-        warm = int(rate * seconds * WARM_UP_SHARE)
-        while sent < rate * seconds:
-            now_s = time.perf_counter()
-            while free and began_s + sent / rate <= now_s:
-                self.ask(free.popleft(), began_s + sent / rate)
-                sent += 1
-            wait_s = 1.0 if not free else max(0.0, began_s + sent / rate - now_s)
-            free.extend(self.take(wait_s if wait_s > 0.001 else 0.0))
-        while len(free) < len(self._sockets):
-            free.extend(self.take(1.0))
-        self.latencies_s = self.latencies_s[warm:]
+        connections = wires(sockets, epoll, total or MOST_LATENCIES)
+        if total:
+            rate = opened(asking, connections, SECOND_NS / given.rate, total)
+        else:
+            warm_ns, measured_ns = given.seconds * WARM_UP_SHARE * SECOND_NS, given.seconds * SECOND_NS
+            rate = closed(asking, connections, int(warm_ns), int(measured_ns))
+    if rate == BROKEN:
+        raise ConnectionError("a connection was closed")
+    recorded = int(connections.counts[RECORDED])
+    latencies_ms = connections.latencies_ns[int(total * WARM_UP_SHARE) : recorded] / 1e6
+    p50, p99, p999 = np.percentile(latencies_ms, [50, 99, 99.9])
+    return {
+        "per_s": rate,
+        "answers": int(connections.counts[ANSWERS]),
+        "wrong": int(connections.counts[WRONG]),
+        "p50_ms": float(p50),
+        "p99_ms": float(p99),
+        "p999_ms": float(p999),
+        "most_ms": float(latencies_ms.max()),
+        "load_cpu_us": int(connections.counts[CPU_NS]) / 1e3 / max(1, rate * given.seconds),
+    }
 
 
 def main() -> None:
@@ -166,26 +135,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.0, help="open load; without it, closed")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    load = Load(given.port, given.connections, questions(given.protocol, given.decisions, given.seed))
-    rate = given.rate
-    if rate:
-        load.open(rate, given.seconds)
-    else:
-        rate = load.closed(given.seconds)
-    p50, p99, p999 = np.percentile(load.latencies_s, [50, 99, 99.9]) * 1000
-    sys.stdout.buffer.write(
-        orjson.dumps(
-            {
-                "per_s": rate,
-                "answers": load.answers,
-                "wrong": load.wrong,
-                "p50_ms": float(p50),
-                "p99_ms": float(p99),
-                "p999_ms": float(p999),
-                "most_ms": float(max(load.latencies_s) * 1000),
-            }
-        )
-    )
+    measured = load(given)
+    sys.stdout.buffer.write(orjson.dumps(measured))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import grp
+import http.client
 import os
 import pwd
 import shutil
@@ -99,14 +100,15 @@ def write_snapshot(folder: Path, decisions: int) -> None:
 
 
 @contextlib.contextmanager
-def edge(folder: Path, *, events: str) -> Iterator[Server]:
+def edge(folder: Path, *, events: str, processes: int = 1) -> Iterator[Server]:
     """An edge over a folder that `write_snapshot` made."""
-    policy, http = free_port(), free_port()
+    policy, pages = free_port(), free_port()
     options = {
         "EDGE_POLICY": f"127.0.0.1:{policy}",
-        "EDGE_HTTP": f"127.0.0.1:{http}",
+        "EDGE_HTTP": f"127.0.0.1:{pages}",
         "EDGE_STATE_DIR": str(folder),
         "EDGE_EVENTS": events,
+        "EDGE_PROCESSES": str(processes),
         "EDGE_STALE_AFTER_S": "43200",
         "EDGE_MAX_DECISIONS": "4000000",
         "EDGE_SNAPSHOT_INTERVAL_S": "3600",
@@ -114,8 +116,23 @@ def edge(folder: Path, *, events: str) -> Iterator[Server]:
         "LOG_LEVEL": "error",
     }
     environ = {**os.environ, **{f"TIDEGATE_{name}": value for name, value in options.items()}}
-    with Server([sys.executable, "-m", "engine.cli", "edge"], environ, policy, http) as server:
+    with Server([sys.executable, "-m", "engine.cli", "edge"], environ, policy, pages) as server:
+        if processes > 1:
+            _wait_for_all(server)
         yield server
+
+
+def _wait_for_all(server: Server) -> None:
+    """Until each process of the edge is there and trusts its decisions."""
+    deadline_s = time.monotonic() + START_S
+    while time.monotonic() < deadline_s:
+        connection = http.client.HTTPConnection("127.0.0.1", server.http, timeout=5)
+        with contextlib.suppress(OSError), contextlib.closing(connection):
+            connection.request("GET", "/health")
+            if connection.getresponse().status == http.HTTPStatus.OK:
+                return
+        time.sleep(0.2)
+    raise Broken("a process of the edge doesn't answer")
 
 
 @contextlib.contextmanager

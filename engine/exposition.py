@@ -7,13 +7,14 @@ samples at the time of a scrape. Units stand at the end of a name (seconds, byte
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from math import inf
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 LATENCY_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
@@ -83,25 +84,42 @@ def _add(family: Metric, sample: Sample) -> None:
         family.add_metric(sample.labels, sample.value)
 
 
-class _Samples:
+class _Families:
     """What the library takes for a collector."""
 
-    def __init__(self, samples: Iterable[Sample]) -> None:
-        self._samples = samples
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
 
     def collect(self) -> Iterator[Metric]:
-        families: dict[str, Metric] = {}
-        for sample in self._samples:
-            name = sample.metric.name
-            if name not in families:
-                families[name] = _family(sample.metric)
-            _add(families[name], sample)
-        yield from families.values()
+        yield from self._families
+
+
+def _families(samples: Iterable[Sample]) -> Iterator[Metric]:
+    families: dict[str, Metric] = {}
+    for sample in samples:
+        name = sample.metric.name
+        if name not in families:
+            families[name] = _family(sample.metric)
+        _add(families[name], sample)
+    yield from families.values()
 
 
 def exposition(samples: Iterable[Sample]) -> bytes:
     """The text format: the samples, and what Prometheus usually knows of a process (CPU, memory, open files)."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    registry.register(_Samples(samples))
+    registry.register(_Families(_families(samples)))
+    return generate_latest(registry)
+
+
+def labelled(texts: Mapping[str, str], label: str) -> bytes:
+    """One text of several, each sample with the text's name as a label more."""
+    families: dict[str, Metric] = {}
+    for name, text in texts.items():
+        for family in text_string_to_metric_families(text):
+            known = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+            for sample in family.samples:
+                known.add_sample(sample.name, {label: name, **sample.labels}, sample.value)
+    registry = CollectorRegistry()
+    registry.register(_Families(families.values()))
     return generate_latest(registry)

@@ -249,6 +249,12 @@ class Edge:
     shadow_networks: str = option(
         "", "the same for clients in these networks alone, CIDR, with commas", wanted=rules.networks
     )
+    processes: int = option(
+        1,
+        "processes that answer, on the same TCP ports and sockets; each has memory, and limits, as one edge has",
+        low=1,
+        high=64,
+    )
     state_dir: str = option(
         "", "its folder, of this edge alone; empty: edge in $TIDEGATE_CACHE_DIR, or in ~/.cache/tidegate"
     )

@@ -42,9 +42,11 @@ HEARTBEAT_VERSION = 1
 
 
 class Sending(NamedTuple):
-    """``name``: of this edge; ``prefix``: of the topics."""
+    """``name``: of this process among all edges', in heartbeats; ``mta``: of its mail server, in events; ``prefix``: of the
+    topics."""
 
     name: str
+    mta: str
     prefix: str
     batch_s: float
     heartbeat_s: float
@@ -122,7 +124,7 @@ class Delivery:
     async def _lines(self, ended: list[Connection]) -> list[bytes]:
         lines: list[bytes] = []
         for at in range(0, len(ended), AT_ONCE):
-            lines += [connection.event(self._options.name) for connection in ended[at : at + AT_ONCE]]
+            lines += [connection.event(self._options.mta) for connection in ended[at : at + AT_ONCE]]
             await asyncio.sleep(0)
         return lines
 

@@ -41,12 +41,14 @@ MOST_EDGES = 10_000
 
 
 class Following(NamedTuple):
-    """``prefix``: of the topics; ``stale_after_ms``: how long the table is trusted without Kafka."""
+    """``prefix``: of the topics; ``stale_after_ms``: how long the table is trusted without Kafka; ``processes``: of this edge,
+    which count as alive whether heard of or not."""
 
     prefix: str
     stale_after_ms: int
     heartbeat_ms: int
     client_options: Mapping[str, Any]
+    processes: int = 1
 
 
 class Follower:
@@ -61,6 +63,7 @@ class Follower:
         self.latency = Histogram()
         self._live: dict[str, int] = {}
         self._table, self._options = table, options
+        table.edges = options.processes
         self._decisions, self._exemptions, self._edges = (
             options.prefix + topic.name for topic in (DECISIONS, EXEMPTIONS, EDGES)
         )
@@ -144,7 +147,7 @@ class Follower:
     def _count_edges(self, at_ms: int) -> None:
         silent_ms = at_ms - MISSED_BEATS * self._options.heartbeat_ms
         self._beats = {name: beat_ms for name, beat_ms in self._beats.items() if beat_ms > silent_ms}
-        self._table.edges = max(1, len(self._beats))
+        self._table.edges = max(self._options.processes, len(self._beats))
 
     def _apply_all(self, records: list[ConsumerRecord]) -> None:
         at_ms = now_ms()

@@ -27,11 +27,12 @@ def write_whole(path: Path, octets: bytes) -> None:
 
 class StateFolder:
     """``path`` is made if it isn't there. `OperatorError` if another process has it. ``saved_ms``: what the snapshot on disk is
-    as of, 0 without one."""
+    as of, 0 without one. Processes forked later have it too, and hold it until the last has ended; ``keeps``: whether this
+    one writes the snapshot."""
 
     def __init__(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
-        self.path = path
+        self.path, self.keeps = path, True
         self.saved_ms = 0
         self._lock = (path / "lock").open("ab")
         try:

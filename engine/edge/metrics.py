@@ -80,7 +80,8 @@ def figures(parts: Parts, now_ms: int) -> Iterator[Sample]:
     yield Sample(AGE, _since_s(follower.heard_ms, now_ms))
     yield Sample(FRESH, int(now_ms <= table.trusted_until_ms))
     yield Sample(LATENCY, follower.latency)
-    yield Sample(SNAPSHOT_AGE, _since_s(folder.saved_ms, now_ms))
+    if folder.keeps:
+        yield Sample(SNAPSHOT_AGE, _since_s(folder.saved_ms, now_ms))
     yield Sample(EDGES, table.edges)
     yield Sample(CLIENTS, len(clients.wires))
     yield Sample(CLIENTS_REFUSED, clients.refused)

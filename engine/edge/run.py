@@ -10,15 +10,16 @@ import asyncio
 import contextlib
 import gc
 import logging
-import signal
+import os
 import socket
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
+from engine import options as declared
 from engine.config import Settings
 from engine.edge.closing import lasting
 from engine.edge.connections import Connections
@@ -27,6 +28,7 @@ from engine.edge.desk import Desk
 from engine.edge.following import Follower, Following
 from engine.edge.keeping import StateFolder
 from engine.edge.metrics import Parts, health, prometheus
+from engine.edge.processes import STOPPING, Parent, Seat
 from engine.edge.protocols.dns import DnsSession, Zone
 from engine.edge.protocols.http import Pages
 from engine.edge.protocols.milter import MilterSession
@@ -43,17 +45,18 @@ from engine.edge.servers import (
     Limits,
     Place,
     Wire,
-    activated,
     listen,
     listen_datagrams,
     notify_ready,
     now_ms,
-    places,
+    opened,
 )
 from engine.edge.shadow import Shadow, listed
 from engine.edge.spool import Spool
 from engine.edge.table import Table
+from engine.edge.together import SAY_S, Together
 from engine.edge.web import web_protocol
+from topics.errors import OperatorError
 
 logger = logging.getLogger(__name__)
 LAST_S = 5.0
@@ -66,13 +69,14 @@ Served = asyncio.Server | asyncio.DatagramTransport
 
 
 class Edge:
-    """One edge with these settings. ``OperatorError`` if its folder is another's."""
+    """One edge with these settings, or one process of it; ``doors``: where it is asked, by protocol."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, folder: StateFolder, doors: Mapping[str, list[Place]], seat: Seat) -> None:
         options = settings.edge
-        self.options = options
+        self.options, self.folder, self.doors, self.seat = options, folder, doors, seat
         client_options = settings.kafka.client_options()
-        self.folder = StateFolder(Path(options.state_dir))
+        folder.keeps = seat.number == 1
+        folders = [process_folder(folder.path, number) for number in range(1, seat.of + 1)]
         table = Table(options.max_decisions)
         self.desk = Desk(
             table,
@@ -86,32 +90,40 @@ class Edge:
         )
         stale_after_ms = options.stale_after_s * 1000
         self.follower = Follower(
-            table, Following(settings.topics.prefix, stale_after_ms, options.heartbeat_ms, client_options)
+            table, Following(settings.topics.prefix, stale_after_ms, options.heartbeat_ms, client_options, seat.of)
         )
         self.clients = Clients(
             Limits(options.max_connections, options.request_timeout_ms / 1000, options.idle_timeout_s)
         )
-        spool = Spool(self.folder.path / "spool", options.spool_mb << 20)
-        name = options.name or socket.gethostname()
+        spool = Spool(folders[seat.number - 1] / "spool", options.spool_mb << 20)
+        mta = options.name or socket.gethostname()
+        name = mta if seat.number == 1 else f"{mta}/{seat.number}"
+        batch_s, heartbeat_s = options.batch_ms / 1000, options.heartbeat_ms / 1000
         self.delivery = Delivery(
             self.desk.connections,
             spool,
-            Sending(name, settings.topics.prefix, options.batch_ms / 1000, options.heartbeat_ms / 1000, client_options),
+            Sending(name, mta, settings.topics.prefix, batch_s, heartbeat_s, client_options),
         )
-        self.parts = Parts(self.desk, self.follower, self.clients, spool, self.delivery, self.folder)
-        header = self.folder.load(table, now_ms() - stale_after_ms)
+        parts = Parts(self.desk, self.follower, self.clients, spool, self.delivery, folder)
+        self.health, self.metrics = partial(health, parts), partial(prometheus, parts)
+        self.together = Together(folders, seat.number, self.health, self.metrics)
+        header = folder.load(table, now_ms() - stale_after_ms)
         if header is not None:
             self.follower.resume(header.positions, header.heard_ms)
 
     async def run(self) -> None:
         """Serve until told to stop."""
-        stopping = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+        for number in STOPPING:
+            loop.add_signal_handler(number, stopping.set)
+        if self.seat.parent >= 0:
+            loop.add_reader(self.seat.parent, self._orphaned, stopping)
         servers = await self._serve()
         notify_ready()
         work: list[Coroutine[Any, Any, None]] = [lasting(self.follower.run), lasting(self.delivery.beat)]
-        work += [self._tidy(), self._save()]
+        work += [self._tidy()]
+        work += [self._save()] if self.folder.keeps else []
+        work += [self._say()] if self.seat.of > 1 else []
         if self.options.events == "on":
             work += [self.delivery.collect(), lasting(self.delivery.deliver)]
         tasks = [asyncio.create_task(coroutine) for coroutine in work]
@@ -125,6 +137,10 @@ class Edge:
         finally:
             await self._end(tasks)
 
+    def _orphaned(self, stopping: asyncio.Event) -> None:
+        asyncio.get_running_loop().remove_reader(self.seat.parent)
+        stopping.set()
+
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
         self.desk.connections.end_all()
         if self.options.events == "on":
@@ -134,26 +150,26 @@ class Edge:
         await self._save_now()
         await end_tasks(tasks, LAST_S)
 
-    def _listeners(self) -> Iterator[tuple[str, str, Callable[[], asyncio.Protocol]]]:
-        """Each protocol: its name, where it is asked for, and what makes a client's wire."""
-        options = self.options
-        yield "policy", options.policy, self._wires(PolicySession)
-        yield "milter", options.milter, self._wires(MilterSession)
-        yield "socketmap", options.socketmap, self._wires(SocketmapSession)
-        yield "tcp_table", options.tcp_table, self._wires(TcpTableSession)
-        yield "readsocket", options.readsocket, self._wires(ReadsocketSession)
-        yield "opensmtpd", options.opensmtpd, self._wires(OpensmtpdSession)
-        yield "dns", options.dns, self._wires(partial(DnsSession, zone=options.dns_zone))
-        pages = Pages(self.desk, partial(health, self.parts), partial(prometheus, self.parts))
-        yield "http", options.http, web_protocol(pages, self.clients, options.request_octets)
+    def _listeners(self) -> Iterator[tuple[str, Callable[[], asyncio.Protocol]]]:
+        """Each protocol's name, and what makes a client's wire."""
+        yield "policy", self._wires(PolicySession)
+        yield "milter", self._wires(MilterSession)
+        yield "socketmap", self._wires(SocketmapSession)
+        yield "tcp_table", self._wires(TcpTableSession)
+        yield "readsocket", self._wires(ReadsocketSession)
+        yield "opensmtpd", self._wires(OpensmtpdSession)
+        yield "dns", self._wires(partial(DnsSession, zone=self.options.dns_zone))
+        said = self.together if self.seat.of > 1 else self
+        pages = Pages(self.desk, said.health, said.metrics)
+        yield "http", web_protocol(pages, self.clients, self.options.request_octets)
 
     def _wires(self, session: Callable[..., Session]) -> Callable[[], asyncio.Protocol]:
         return lambda: Wire(session(self.desk, limit=self.options.request_octets), self.clients)
 
     async def _serve(self) -> list[Served]:
-        opened, servers = activated(), list[Served]()
-        for name, option, protocol in self._listeners():
-            for place in opened.get(name) or list(places(option)):
+        servers: list[Served] = []
+        for name, protocol in self._listeners():
+            for place in self.doors[name]:
                 servers += await self._open(name, place, protocol)
         return servers
 
@@ -161,7 +177,13 @@ class Edge:
         datagrams = partial(Datagrams, Zone(self.desk, self.options.dns_zone).answer)
         if place.opened is not None and place.opened.type == socket.SOCK_DGRAM:
             return [await listen_datagrams(place, datagrams)]
-        server = await listen(place, protocol)
+        try:
+            server = await listen(place, protocol)
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise OperatorError(
+                f"edge.{name} can't be at {place.host}:{place.port} ({why}): choose another one"
+            ) from error
         where = server.sockets[0].getsockname()
         logger.info("%s at %s", name, ":".join(map(str, where[:2])) if isinstance(where, tuple) else where)
         if name != "dns" or place.opened is not None:
@@ -177,13 +199,18 @@ class Edge:
             for _ in range(min(REMARKS_AT_ONCE, len(self.desk.remarks))):
                 logger.info("shadow: %s", self.desk.remarks.popleft())
 
+    async def _say(self) -> None:
+        while True:
+            self.together.say(now_ms())
+            await asyncio.sleep(SAY_S)
+
     async def _save(self) -> None:
         while True:
             await asyncio.sleep(self.options.snapshot_interval_s)
             await self._save_now()
 
     async def _save_now(self) -> None:
-        if self.follower.heard_ms:
+        if self.follower.heard_ms and self.folder.keeps:
             await self.folder.save(self.desk.table, dict(self.follower.positions), self.follower.heard_ms)
 
 
@@ -199,11 +226,46 @@ async def end_tasks(tasks: Iterable[asyncio.Task[None]], first_s: float) -> None
         wait_s = min(1.0, first_s)
 
 
+def process_folder(folder: Path, number: int) -> Path:
+    """The folder of a process of the edge in ``folder``: the first one's is the edge's own."""
+    return folder if number == 1 else folder / f"process-{number}"
+
+
+def asked_at(options: declared.Edge) -> dict[str, str]:
+    """What the options say, by protocol."""
+    return {
+        "policy": options.policy,
+        "http": options.http,
+        "milter": options.milter,
+        "socketmap": options.socketmap,
+        "tcp_table": options.tcp_table,
+        "readsocket": options.readsocket,
+        "opensmtpd": options.opensmtpd,
+        "dns": options.dns,
+    }
+
+
+def tell_of_left_events(folder: Path, processes: int) -> None:
+    """Warn of events that processes left on disk which aren't there any more."""
+    for path in folder.glob("process-[0-9]*/spool"):
+        number = path.parent.name.partition("-")[2]
+        if number.isdecimal() and int(number) > processes and any(path.glob("*.events")):
+            logger.warning("events wait in %s: they are sent when edge.processes is at least %s again", path, number)
+
+
 def run_edge(settings: Settings) -> None:
-    """Run an edge in this process until it is told to stop."""
+    """Run an edge until it is told to stop, in this process or in several others. `OperatorError` if it can't run, or its
+    folder is another's."""
     if settings.log.level != "debug":
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    edge = Edge(settings)
+    options = settings.edge
+    folder = StateFolder(Path(options.state_dir))
+    tell_of_left_events(folder.path, options.processes)
+    doors = opened(asked_at(options), options.processes)
+    seat = Parent(options.processes).run() if options.processes > 1 else Seat()
+    if seat is None:
+        return
+    edge = Edge(settings, folder, doors, seat)
     gc.freeze()  # what was loaded stays: no collection walks it again
     gc.set_threshold(*GC_THRESHOLDS)  # most come and go by reference counts; HTTP clients that were cut off don't
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -13,12 +13,13 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, cast
 
 from engine.edge.protocols.session import Session
+from topics.errors import OperatorError
 
 logger = logging.getLogger(__name__)
 FIRST_FD = 3
@@ -178,13 +179,29 @@ def _unix_socket(path: Path) -> socket.socket:
     return bound
 
 
+def opened(asked: Mapping[str, str], processes: int) -> dict[str, list[Place]]:
+    """Where each protocol is asked for, by its name, from what its option says; systemd's sockets go first. UNIX sockets are
+    open, for all processes; of a TCP port each opens a socket of its own. `OperatorError` if they can't share one."""
+    found = activated()
+    for name, option in asked.items():
+        if name in found:
+            continue
+        found[name] = list(places(option))
+        if processes > 1 and any(not place.path and not place.port for place in found[name]):
+            raise OperatorError(
+                f"edge.{name}: several processes can't share port 0, which is another one for each: give one"
+            )
+        found[name] = [Place(opened=_unix_socket(Path(at.path))) if at.path else at for at in found[name]]
+    return found
+
+
 async def listen(place: Place, protocol: Callable[[], asyncio.Protocol]) -> asyncio.Server:
     """A server at a place. Several processes may share a TCP port: the kernel deals out the clients."""
     loop = asyncio.get_running_loop()
+    if place.opened is not None and place.opened.family == socket.AF_UNIX:
+        return await loop.create_unix_server(protocol, sock=place.opened, backlog=BACKLOG)
     if place.opened is not None:
         return await loop.create_server(protocol, sock=place.opened, backlog=BACKLOG)
-    if place.path:
-        return await loop.create_unix_server(protocol, sock=_unix_socket(Path(place.path)), backlog=BACKLOG)
     return await loop.create_server(protocol, place.host, place.port, reuse_port=place.port != 0, backlog=BACKLOG)
 
 

@@ -14,7 +14,7 @@ CLIENTS = 3 * AT_ONCE + 1
 
 async def test_who_flushes_finds_everything_on_disk_that_another_flush_had_taken(tmp_path: Path) -> None:
     connections, spool = Connections(1000), Spool(tmp_path, 1 << 20)
-    delivery = Delivery(connections, spool, Sending("mx1", "", 0.1, 1.0, {}))
+    delivery = Delivery(connections, spool, Sending("mx1/2", "mx1", "", 0.1, 1.0, {}))
     for number in range(CLIENTS):
         connections.heard(str(number), f"192.0.2.{number % 256}", number)
     connections.end_all()
@@ -24,5 +24,6 @@ async def test_who_flushes_finds_everything_on_disk_that_another_flush_had_taken
     await delivery.flush()
     _, lines = spool.oldest() or (0, [])
     assert len(lines) == CLIENTS
+    assert all(b'"mta":"mx1"' in line for line in lines)
     assert len(connections.take_ended(1)) == 0
     await another

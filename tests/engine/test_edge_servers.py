@@ -13,9 +13,10 @@ import pytest
 
 from engine.edge.protocols.http import Pages
 from engine.edge.protocols.policy import DUNNO, PolicySession
-from engine.edge.servers import Clients, Limits, Place, Wire, activated, listen, notify_ready, places
+from engine.edge.servers import Clients, Limits, Place, Wire, activated, listen, notify_ready, opened, places
 from engine.edge.web import web_protocol
 from tests.golden.transcripts import golden_desk
+from topics.errors import OperatorError
 
 REQUEST = (
     b"request=smtpd_access_policy\nprotocol_state=RCPT\nclient_address=203.0.113.9\nclient_port=25\ninstance=1\n\n"
@@ -139,10 +140,12 @@ async def test_what_is_malformed_ends_without_an_answer() -> None:
         assert len(clients.wires) == 0
 
 
-async def test_a_unix_socket_is_served_and_one_left_behind_replaced(tmp_path: Path) -> None:
+async def test_a_unix_socket_is_served_by_several_and_one_left_behind_replaced(tmp_path: Path) -> None:
     path = tmp_path / "policy"
     for _ in range(2):
-        async with served(PATIENT, Place(path=str(path))):
+        (place,) = opened({"policy": f"unix:{path}"}, 2)["policy"]
+        assert place.opened
+        async with served(PATIENT, place._replace(opened=place.opened.dup())), served(PATIENT, place):
             assert await asked(await asyncio.open_unix_connection(path)) == DUNNO
             assert path.stat().st_mode & 0o777 == 0o666
 
@@ -161,6 +164,12 @@ def test_places_are_read_as_the_options_say_them() -> None:
         Place(path="/run/x"),
     ]
     assert list(places("")) == []
+
+
+def test_port_0_is_for_one_process() -> None:
+    assert opened({"policy": "127.0.0.1:0", "http": ""}, 1) == {"policy": [Place("127.0.0.1", 0)], "http": []}
+    with pytest.raises(OperatorError, match=r"edge\.policy: several processes can't share port 0"):
+        opened({"policy": "127.0.0.1:0"}, 2)
 
 
 def test_without_systemd_nothing_is_inherited_and_nobody_notified(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,8 @@ COMPILED = ("numba", "llvmlite", "topics.columns")
 OUTSIDE = ("asyncio", "logging", "random", "secrets", "socket", "time", "uuid")
 
 CLOCKS = ("aiokafka", "aiohttp", "asyncio", "logging", "os", "pathlib", "random", "secrets", "time", "uvloop")
-EDGE_RIM = frozenset(
-    f"engine.edge.{name}"
-    for name in ("closing", "delivery", "following", "keeping", "relay", "run", "servers", "spool", "web")
-)
+EDGE_RIM_NAMES = ("closing", "delivery", "following", "keeping", "processes", "relay", "run", "servers", "spool")
+EDGE_RIM = frozenset(f"engine.edge.{name}" for name in (*EDGE_RIM_NAMES, "together", "web"))
 
 
 class Border(NamedTuple):
