@@ -6,6 +6,7 @@ decision, an exemption, an address that can't be read, decisions too old to be t
 
 from __future__ import annotations
 
+from math import ceil
 from typing import NamedTuple
 
 from engine.edge.networks import address_of
@@ -50,6 +51,6 @@ def lookup(ip: str, table: Table, now_ms: int, *, keep: bool = False) -> Answer:
         columns.length[place],
         columns.status[place],
         columns.tag[place],
-        -int(-wait_ms // 1000),
+        ceil(wait_ms / 1000),
         columns.until_ms[place],
     )
