@@ -4,10 +4,11 @@ end of the sentence "give ...", or nothing if the value is fine."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from string import Formatter
 
+from engine.listed import listed
 from topics.decisions import REASON_DIGITS
 
 Networks = Mapping[str, tuple[str, ...]]  # announced relays: networks by name
@@ -31,9 +32,17 @@ _MAIL = re.compile(r"[!-?A-~]{1,64}@[A-Za-z0-9.-]{1,255}")
 _STATUS = re.compile(r"4\.7\.[56]\d\d")
 
 
+def _each(value: str, fits: Callable[[str], object]) -> bool:
+    """Whether a value is empty, or lists what all fits."""
+    found = listed(value)
+    return all(map(fits, found)) and bool(found or not value)
+
+
 def servers(value: str) -> str:
     """Nothing, or HOST:PORT, several with commas."""
-    matches = [_SERVER.fullmatch(server.strip()) for server in value.split(",")] if value else []
+    matches = (
+        [_SERVER.fullmatch(server.strip()) for server in value.split(",")] if value else []
+    )  # as Kafka's client does
     if all(match and 0 < int(match[2]) < 65536 for match in matches):
         return ""
     return "HOST:PORT, several with commas between them"
@@ -56,30 +65,32 @@ def pipeline(value: str) -> str:
 
 def listeners(value: str) -> str:
     """Nothing, or HOST:PORT and unix:PATH, several with commas. Port 0 is any free one."""
-    if all(_listens_on(part.strip()) or _UNIX.fullmatch(part.strip()) for part in value.split(",") if value):
+    if _each(value, lambda part: _listens_on(part) or _UNIX.fullmatch(part)):
         return ""
     return "HOST:PORT or unix:/PATH, several with commas between them"
 
 
 def conditions(value: str) -> str:
     """Some of what can be told of."""
-    return "" if {one.strip() for one in value.split(",")} <= CONDITIONS else f"some of {', '.join(sorted(CONDITIONS))}"
+    return "" if value and _each(value, CONDITIONS.__contains__) else f"some of {', '.join(sorted(CONDITIONS))}"
 
 
 def reasons(value: str) -> str:
     """Some of the reasons that decisions have, or none."""
-    known = {part.strip() for part in value.split(",") if part.strip()} <= set(REASON_DIGITS)
-    return "" if known else f"some of {', '.join(REASON_DIGITS)}, with commas between them"
+    return (
+        ""
+        if _each(value, REASON_DIGITS.__contains__)
+        else f"some of {', '.join(REASON_DIGITS)}, with commas between them"
+    )
 
 
 def networks(value: str) -> str:
     """Nothing, or networks as CIDR."""
     try:
-        for part in filter(None, value.split(",")):
-            ip_network(part.strip())
+        fine = _each(value, ip_network)
     except ValueError:
-        return "networks such as 192.0.2.0/24, several with commas between them"
-    return ""
+        fine = False
+    return "" if fine else "networks such as 192.0.2.0/24, several with commas between them"
 
 
 def web_address(value: str) -> str:
@@ -94,13 +105,12 @@ def token(value: str) -> str:
 
 def mail_addresses(value: str) -> str:
     """Nothing, or mail addresses."""
-    parts = [part.strip() for part in value.split(",")] if value else []
-    return "" if all(_MAIL.fullmatch(part) for part in parts) else "mail addresses, several with commas between them"
+    return "" if _each(value, _MAIL.fullmatch) else "mail addresses, several with commas between them"
 
 
 def internet_listeners(value: str) -> str:
     """Nothing, or HOST:PORT, several with commas. Port 0 is any free one."""
-    if all(_listens_on(part.strip()) for part in value.split(",") if value):
+    if _each(value, _listens_on):
         return ""
     return "HOST:PORT, several with commas between them"
 

@@ -51,11 +51,12 @@ from engine.edge.servers import (
     now_ms,
     opened,
 )
-from engine.edge.shadow import Shadow, listed
+from engine.edge.shadow import Shadow
 from engine.edge.spool import Spool
 from engine.edge.table import Table
 from engine.edge.together import SAY_S, Together
 from engine.edge.web import web_protocol
+from engine.listed import listed
 from topics.errors import OperatorError
 
 logger = logging.getLogger(__name__)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from engine.edge.protocols.session import Session
+from engine.listed import listed
 from topics.errors import OperatorError
 
 logger = logging.getLogger(__name__)
@@ -150,7 +151,7 @@ class Place(NamedTuple):
 
 def places(option: str) -> Iterator[Place]:
     """The places that an option names."""
-    for part in filter(None, (part.strip() for part in option.split(","))):
+    for part in listed(option):
         if part.startswith("unix:"):
             yield Place(path=part.removeprefix("unix:"))
         else:

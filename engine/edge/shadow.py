@@ -6,7 +6,7 @@ of a decision's tag, so nothing more has to be kept for each of a million decisi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 
 from engine.edge.lookup import Answer
@@ -35,8 +35,3 @@ class Shadow:
         if self.everything:
             return "everything"
         return ", ".join([*self.reasons, *map(str, self.networks)])
-
-
-def listed(text: str) -> Iterator[str]:
-    """What stands between commas."""
-    return filter(None, (part.strip() for part in text.split(",")))

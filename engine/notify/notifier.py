@@ -15,6 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from engine.listed import listed
 from engine.notify.channels import Channel, Mail, Message, Refused, Relay, Undelivered, Webhook
 from engine.notify.conditions import Condition
 from engine.notify.ledger import OVER, Ledger, Notice
@@ -34,7 +35,7 @@ def channels_of(options: Notify) -> list[Channel]:
         found.append(Webhook(options.webhook, options.webhook_secret))
     if options.mail_to:
         relay = Relay(options.smtp, options.smtp_security, options.smtp_username, options.smtp_password)
-        found.append(Mail(relay, options.mail_from, [one.strip() for one in options.mail_to.split(",")]))
+        found.append(Mail(relay, options.mail_from, listed(options.mail_to)))
     return found
 
 
@@ -106,7 +107,7 @@ class Notifier:
     def __init__(self, options: Notify, worker: str, look: Callable[[], Iterable[Condition]]) -> None:
         self.outcomes: Counter[tuple[str, str]] = Counter()
         self._look, self._worker = look, worker
-        self._wanted = frozenset(one.strip() for one in options.on.split(","))
+        self._wanted = frozenset(listed(options.on))
         self._ledger = Ledger(options.hold_s * 1000, options.repeat_h * 3_600_000)
         self._outboxes = [Outbox(channel, self.outcomes) for channel in channels_of(options)]
 

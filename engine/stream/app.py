@@ -24,6 +24,7 @@ from mode import get_logger
 
 from engine.assembly import composer
 from engine.config import Settings, load_settings
+from engine.listed import listed
 from engine.models.layout import BYTES_A_ROW, table_bytes
 from engine.notify.notifier import Notifier
 from engine.stream.engine import Engine
@@ -67,7 +68,7 @@ class Tidegate(faust.App):
         self.stop_soon: Callable[[BaseException], Coroutine[Any, Any, None]] = self.crash
         super().__init__(
             worker.app_id,
-            broker=[f"kafka://{server.strip()}" for server in settings.kafka.bootstrap.split(",")],
+            broker=[f"kafka://{server}" for server in listed(settings.kafka.bootstrap)],
             broker_session_timeout=float(worker.session_timeout_s),
             broker_heartbeat_interval=worker.session_timeout_s / 4,
             broker_commit_interval=COMMIT_INTERVAL_S,

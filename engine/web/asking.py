@@ -10,6 +10,7 @@ import orjson
 
 from engine.config import Settings
 from engine.errors import OperatorError
+from engine.listed import listed
 
 WAIT_S = 10.0
 
@@ -26,7 +27,7 @@ class Place(NamedTuple):
 
 def place_of(settings: Settings, url: str | None) -> Place:
     """Where ``url`` says; without one, the first place of worker.http. `OperatorError` if that says nothing."""
-    first = settings.worker.http.split(",")[0].strip()
+    first = next(iter(listed(settings.worker.http)), "")
     if not (url or first):
         raise OperatorError("worker.http is empty: say where the worker answers: --url http://127.0.0.1:10090")
     parts = urlsplit(url or f"http://{first}")

@@ -20,6 +20,7 @@ from engine.analysis.explanation import explain
 from engine.effective import effective
 from engine.errors import OperatorError
 from engine.exposition import Histogram
+from engine.listed import listed
 from engine.models.constants import HOUR_MS
 from engine.notify.conditions import Condition, Limits, conditions
 from engine.policy.movers import Mover, movers
@@ -49,7 +50,7 @@ class Views:
 
     def __init__(self, reloader: Reloader, engine: Engine, end_offset: EndOffset) -> None:
         settings = reloader.settings
-        watch = [one.strip() for one in settings.notify.watch.split(",") if one.strip()]
+        watch = listed(settings.notify.watch)
         self.board = Board(settings.topics.prefix, settings.kafka.client_options(), watch)
         self.pulse = Pulse(engine)
         self.outcomes: Mapping[tuple[str, str], int] = {}

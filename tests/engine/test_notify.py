@@ -284,6 +284,8 @@ def test_a_worker_tells_nobody_unless_it_is_told_whom() -> None:
         ("watch", "192.0.2.1/24", "networks such as"),
         ("webhook", "ftp://example.org", "an http or https address"),
         ("mail_to", "ops", "mail addresses"),
+        ("mail_to", " , ", "mail addresses"),
+        ("on", ",", "some of breaker"),
     ],
 )
 def test_options_say_what_they_want(option: str, value: str, wanted: str) -> None:

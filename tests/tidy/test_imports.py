@@ -50,7 +50,7 @@ BORDERS = (
     Border("engine.edge", never=("engine.models", "engine.policy", "engine.stream", *COMPILED)),
     Border(
         "engine.edge",
-        only=("topics", "engine.edge", "engine.errors", "engine.exposition"),
+        only=("topics", "engine.edge", "engine.errors", "engine.exposition", "engine.listed"),
         but=frozenset({"engine.edge.run"}),  # takes the settings
     ),
     Border("engine.edge", never=CLOCKS, but=EDGE_RIM),
