@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -30,6 +29,8 @@ def proxy_header(ip: str, port: int) -> bytes:
 class OpenSmtpd(MailServer):
     """It knows its users and folders by their names alone, and delivers nothing: its queue stays."""
 
+    ENDS_BY = signal.SIGTERM
+
     def __enter__(self) -> OpenSmtpd:
         root = unpacked("opensmtpd", "opensmtpd", "libevent-2.1-7", "libdb5.3")
         seen = {"/run": "run", "/var/spool": "spool", "/var/lib": "lib"}
@@ -43,20 +44,10 @@ class OpenSmtpd(MailServer):
         )
         configuration = self.folder / "smtpd.conf"
         configuration.write_text(self._configuration())
-        self._log = (self.folder / "smtpd.log").open("wb")
         command = [*prefix, str(root / "usr/sbin/smtpd"), "-d", "-f", str(configuration)]
         environ = {"LD_LIBRARY_PATH": str(root / "usr/lib/x86_64-linux-gnu"), "PATH": f"{root}/usr/sbin:/usr/bin:/bin"}
-        self._process = subprocess.Popen(
-            command, env=environ, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
-        )
-        self.wait_until_it_listens()
+        self.start(command, environ)
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait(10)
-        self._log.close()
-        super().__exit__()
 
     def deliver(self, ip: str) -> str:
         with socket.create_connection(("127.0.0.1", self.port), timeout=30) as client, client.makefile("rwb") as both:

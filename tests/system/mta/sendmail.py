@@ -51,20 +51,9 @@ class Sendmail(MailServer):
             [str(root / "usr/bin/m4")], input=source, env=environ, capture_output=True, text=True, check=True
         )
         (self.folder / "sendmail.cf").write_text(made.stdout)
-        self._log = (self.folder / "sendmail.log").open("wb")
         command = [*prefix, str(root / "usr/libexec/sendmail/sendmail"), "-bD", "-C", str(self.folder / "sendmail.cf")]
-        self._process = subprocess.Popen(
-            [*command, "-X", str(self.folder / "traffic.log")],
-            env=environ, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
-        )  # fmt: skip
-        self.wait_until_it_listens()
+        self.start([*command, "-X", str(self.folder / "traffic.log")], environ)
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._log.close()
-        super().__exit__()
 
     def deliver(self, ip: str) -> str:
         with connection(self.port, ip) as client, client.makefile("rwb") as both:

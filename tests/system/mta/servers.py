@@ -102,6 +102,8 @@ class MailServer(ABC):
 
     CLIENTS = Clients("192.0.2.7", "192.0.2.8", "198.51.100.7", "198.51.100.0/24")
     REFUSAL = REFUSAL
+    ENDS_BY = signal.SIGKILL  # one that has processes of its own ends them when it is asked to: SIGTERM
+    _process: subprocess.Popen[bytes] | None = None
 
     def __init__(self, policy_port: int, other_port: int) -> None:
         """``policy_port``: the edge's for the policy protocol; ``other_port``: for what this server speaks."""
@@ -113,7 +115,18 @@ class MailServer(ABC):
     def __enter__(self) -> MailServer:
         """Start it."""
 
+    def start(self, command: list[str], environ: dict[str, str]) -> None:
+        """Run it in its folder, what it says in a log there, and wait until it listens."""
+        with (self.folder / "output.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                command, env=environ, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self.wait_until_it_listens()
+
     def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.send_signal(self.ENDS_BY)
+            self._process.wait(10)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @abstractmethod
@@ -147,6 +160,7 @@ class Postfix(MailServer):
     """Postfix from Debian, with a queue of its own; clients by XCLIENT."""
 
     EXTRA = ""
+    ENDS_BY = signal.SIGTERM
 
     def __enter__(self) -> Postfix:
         need_root("Postfix")
@@ -160,15 +174,8 @@ class Postfix(MailServer):
         (etc / "master.cf").write_text(self._master())
         self._queue(spool)
         environ = {"LD_LIBRARY_PATH": str(libraries), "PATH": os.environ["PATH"]}
-        command = [str(libraries / "sbin/master"), "-c", str(etc), "-d"]
-        self._process = subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL)
-        self.wait_until_it_listens()
+        self.start([str(libraries / "sbin/master"), "-c", str(etc), "-d"], environ)
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait(10)
-        super().__exit__()
 
     def deliver(self, ip: str) -> str:
         with self.client(ip) as smtp:
@@ -311,20 +318,9 @@ class Haraka(MailServer):
         (self.folder / "plugins/accept_all.js").write_text(
             "exports.hook_rcpt = (next) => next(OK)\nexports.hook_queue = (next) => next(OK)\n"
         )
-        self._log = (self.folder / "haraka.log").open("wb")
-        command = ["node", str(modules / "Haraka/bin/haraka"), "-c", str(self.folder)]
         environ = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "NODE_PATH": str(modules)}
-        self._process = subprocess.Popen(
-            command, env=environ, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
-        )
-        self.wait_until_it_listens()
+        self.start(["node", str(modules / "Haraka/bin/haraka"), "-c", str(self.folder)], environ)
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._log.close()
-        super().__exit__()
 
     def deliver(self, ip: str) -> str:
         with self.connection() as smtp:
