@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -35,25 +35,12 @@ class Actor:
     story: str
 
 
-class EventArrays(NamedTuple):
-    """One array a field, all of the same length.
-
-    ``ts_ms``: event time, epoch ms; ``address_high``: the 64-bit key, which is the upper half of an IPv6 address or
-    0xFFFFFFFF00000000 | IPv4; ``address_low``: the lower half, 0 for IPv4; ``outcome``: 0 accepted, 1 deferred, 2 rejected;
-    ``mta``: index into MTA_NAMES; ``origin``: index into ORIGIN_NAMES; ``actor``: 0, or 1 + index into the cast."""
-
-    ts_ms: npt.NDArray[np.int64]
-    address_high: npt.NDArray[np.uint64]
-    address_low: npt.NDArray[np.uint64]
-    messages: npt.NDArray[np.int32]
-    outcome: npt.NDArray[np.uint8]
-    mta: npt.NDArray[np.uint8]
-    origin: npt.NDArray[np.uint8]
-    actor: npt.NDArray[np.uint8]
-
-
 class SimulatedEvents(NamedTuple):
-    """`EventArrays` sorted by ``ts_ms``, and the ``cast``."""
+    """One array a field, all of the same length; the ``cast``, of a whole month.
+
+    ``ts_ms``: event time, epoch ms, in order in a whole month; ``address_high``: the 64-bit key, which is the upper half of an
+    IPv6 address or 0xFFFFFFFF00000000 | IPv4; ``address_low``: the lower half, 0 for IPv4; ``outcome``: 0 accepted, 1 deferred,
+    2 rejected; ``mta``: index into MTA_NAMES; ``origin``: index into ORIGIN_NAMES; ``actor``: 0, or 1 + index into the cast."""
 
     ts_ms: npt.NDArray[np.int64]
     address_high: npt.NDArray[np.uint64]
@@ -63,10 +50,10 @@ class SimulatedEvents(NamedTuple):
     mta: npt.NDArray[np.uint8]
     origin: npt.NDArray[np.uint8]
     actor: npt.NDArray[np.uint8]
-    cast: list[Actor]
+    cast: Sequence[Actor] = ()
 
 
-def merge(parts: list[EventArrays], month: Month) -> EventArrays:
+def merge(parts: list[SimulatedEvents], month: Month) -> SimulatedEvents:
     """The parts' events that lie inside ``month``, by time; equal times stay in the order of the parts."""
     ts_ms = np.concatenate([part.ts_ms for part in parts])
     inside = np.flatnonzero((ts_ms >= month.start_ms) & (ts_ms < month.end_ms))
@@ -77,7 +64,7 @@ def merge(parts: list[EventArrays], month: Month) -> EventArrays:
     def ordered(columns: Iterable[npt.NDArray[Any]]) -> npt.NDArray[Any]:
         return np.concatenate(list(columns))[order]
 
-    return EventArrays(
+    return SimulatedEvents(
         (ranked >> np.uint64(32)).astype(np.int64) + month.start_ms,
         ordered(part.address_high for part in parts),
         ordered(part.address_low for part in parts),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.demo.events import DEFERRED, REJECTED, EventArrays
+from engine.demo.events import DEFERRED, REJECTED, SimulatedEvents
 from engine.demo.timeline import DAY_MS, DAYS, SATURDAY, Month, messages_per_connection, times_of_day
 
 _BURST_MS = 25 * 60_000
@@ -36,14 +36,14 @@ def daily_counts(rng: np.random.Generator, senders: npt.NDArray[Any], month: Mon
     return counts
 
 
-def everyday_mail(rng: np.random.Generator, senders: npt.NDArray[Any], month: Month) -> EventArrays:
+def everyday_mail(rng: np.random.Generator, senders: npt.NDArray[Any], month: Month) -> SimulatedEvents:
     """The events of SENDER[] in the month and the local days around it, unsorted."""
     counts = daily_counts(rng, senders, month)
     owner = np.repeat(np.arange(len(senders)), counts.sum(axis=1))
     word = rng.integers(0, 1 << 64, len(owner), np.uint64)
     slot, jitter, burst, letter, luck, edge = _split(word, (12, 16, 8, 12, 10, 4))
     habit = senders["habit"][owner]
-    return EventArrays(
+    return SimulatedEvents(
         _times(rng, senders, counts, (slot, jitter, burst)) + month.start_ms,
         senders["high"][owner],
         senders["low"][owner] ^ (word & (senders["hosts"] - np.uint64(1))[owner]),

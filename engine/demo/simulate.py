@@ -17,7 +17,7 @@ import numpy.typing as npt
 from engine.demo import background, hardcases
 from engine.demo.addresses import settle
 from engine.demo.attacks import attacks
-from engine.demo.events import MTA_NAMES, ORIGIN_NAMES, Actor, EventArrays, SimulatedEvents, merge
+from engine.demo.events import MTA_NAMES, ORIGIN_NAMES, Actor, SimulatedEvents, merge
 from engine.demo.everyday import everyday_mail
 from engine.demo.scenes import Scene
 from engine.demo.senders import COMPANY, NEWCOMERS_A_DAY, RELAY, newcomers, regulars, regulars_at
@@ -57,7 +57,7 @@ def simulate(seed: int, end_ms: int, scale: float = 1.0) -> SimulatedEvents:
     senders = np.concatenate((population.regulars, population.newcomers))
     everyday = everyday_mail(letters, senders, month)
     parts = [everyday, fire(press, np.delete(issues, last)), fire(underworld, noise), _play(actors, scenes)]
-    return SimulatedEvents(*merge(parts, month), [scene.actor for scene in scenes])
+    return merge(parts, month)._replace(cast=[scene.actor for scene in scenes])
 
 
 def _populate(rng: np.random.Generator, scale: float) -> _Population:
@@ -89,7 +89,7 @@ def _nearest(senders: npt.NDArray[Any], kind: int, daily: float) -> Any:
     return senders[np.argmin(distance)]
 
 
-def _play(rng: np.random.Generator, scenes: list[Scene]) -> EventArrays:
+def _play(rng: np.random.Generator, scenes: list[Scene]) -> SimulatedEvents:
     """The scenes' events: their past under no actor's name, then the last day's, each marked with its actor."""
     for number, scene in enumerate(scenes, 1):
         scene.volleys["actor"] = number

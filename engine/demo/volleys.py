@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.demo.events import MTA_NAMES, EventArrays
+from engine.demo.events import MTA_NAMES, SimulatedEvents
 from engine.demo.timeline import ONE, QUANTILES, messages_per_connection
 
 VOLLEY = np.dtype(
@@ -39,13 +39,13 @@ def blank_volleys(count: int) -> npt.NDArray[Any]:
     return volleys
 
 
-def fire(rng: np.random.Generator, volleys: npt.NDArray[Any]) -> EventArrays:
+def fire(rng: np.random.Generator, volleys: npt.NDArray[Any]) -> SimulatedEvents:
     """The events of VOLLEY[], unsorted, those of one volley together."""
     counts = volleys["connections"]
     total = int(counts.sum())
     owner = np.repeat(np.arange(len(volleys)), counts)
     number = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
-    return EventArrays(
+    return SimulatedEvents(
         volleys["start_ms"][owner] + _delays(rng, volleys, owner),
         volleys["high"][owner],
         _lower_halves(rng, volleys, owner, number),

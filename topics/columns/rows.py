@@ -20,21 +20,26 @@ RECORD_ROOM = 48  # octets of a record besides its row: at most
 
 
 @inline
+def write_code(code: int, out: Any, at: int) -> int:
+    """Write a varint of a non-negative value, give the position behind it."""
+    while code > 127:
+        out[at] = (code & 0x7F) | 0x80
+        code >>= 7
+        at += 1
+    out[at] = code
+    return at + 1
+
+
+@inline
 def write_varint(value: int, out: Any, at: int) -> int:
     """Write a zigzag varint of a non-negative value, give the position behind it."""
-    left = value << 1
-    while left > 127:
-        out[at] = (left & 0x7F) | 0x80
-        left >>= 7
-        at += 1
-    out[at] = left
-    return at + 1
+    return write_code(value << 1, out, at)
 
 
 @inline
 def varint_size(value: int) -> int:
     """Octets of a zigzag varint of a non-negative value."""
-    size, left = 1, value << 7 >> 6
+    size, left = 1, value << 1
     while left > 127:
         left >>= 7
         size += 1

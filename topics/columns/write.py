@@ -15,7 +15,7 @@ import numpy.typing as npt
 from topics.columns.jit import inline, kernel
 from topics.columns.keys import IPV4_TAG, write_ipv4, write_ipv6, write_key
 from topics.columns.memory import int64, octet
-from topics.columns.rows import varint_size, write_varint
+from topics.columns.rows import varint_size, write_code, write_varint
 from topics.columns.scan import DEFERRED, REJECTED
 
 LINE_ROOM = 160  # octets of a line besides its mta and tail texts: at most
@@ -116,16 +116,6 @@ def _zigzag(value: int) -> int:
     return (value << 1) ^ (value >> 63)
 
 
-@inline
-def _write_code(code: int, out: Any, at: int) -> int:
-    while code > 127:
-        out[at] = (code & 0x7F) | 0x80
-        code >>= 7
-        at += 1
-    out[at] = code
-    return at + 1
-
-
 @kernel
 def write_records(text: Any, columns: Any, chosen: Any, scratch: Any, out: Any) -> Any:
     """Records of the scanned lines ``chosen`` (event numbers into ``columns``; values in ``text``) in one batch, their
@@ -141,7 +131,7 @@ def write_records(text: Any, columns: Any, chosen: Any, scratch: Any, out: Any) 
         size = 1 + varint_size(code >> 1) + varint_size(n) + 1 + key_length + varint_size(length) + length + 1
         at = write_varint(size, out, at)
         out[at] = 0
-        at = write_varint(n, out, _write_code(code, out, at + 1))
+        at = write_varint(n, out, write_code(code, out, at + 1))
         at = write_varint(key_length, out, at)
         for k in range(key_length):
             out[at + k] = scratch[k]
