@@ -105,9 +105,7 @@ class Worker:
         5_000, "at least so often state is saved: what a crash makes the next worker read again", low=50, high=600_000
     )
     checkpoint_dirty_rows: int = option(500_000, "changed rows that bring a checkpoint on sooner", low=1, high=1 << 27)
-    fetch_bytes: int = option(
-        2 << 20, "read at once from a partition: the size of a block", low=64 << 10, high=32 << 20
-    )
+    fetch_bytes: int = option(2 << 20, "read at once from a partition: the size of a block", low=64 << 10, high=8 << 20)
     session_timeout_s: int = option(6, "a worker silent for so long loses its partitions to others", low=6, high=300)
     status_file: str = option("", "file that a JSON snapshot of the worker's counters is written to; empty: none")
     status_interval_ms: int = option(500, "how often that is", low=50, high=600_000)

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import cramjam
 import numpy as np
 
+from engine.options import OPTIONS
 from engine.stream.blocks import Block
 from engine.stream.unpacking import ARENA_OCTETS, Unpacked, Workspace
 from tests.kernels import octets_of
+from tests.months import write_month
 from tests.topics.fetches import Sent, at_offset, by_aiokafka, by_columns, resealed
-from topics.columns.batches import BATCH, find_batches, read_events
+from topics.columns.batches import BATCH, MOST_UNPACKED, find_batches, read_events
 from topics.columns.scan import POISON, READY
 
 EVENTS = [Sent(1000 + i, None, b'{"ts":%d,"ip":"192.0.2.%d"}' % (1000 + i, i % 250)) for i in range(500)]
@@ -56,3 +61,11 @@ def test_a_block_may_be_unpacked_again() -> None:
     before = block.batches.copy()
     assert Unpacked(block).arena.tobytes() != b""
     assert (block.batches == before).all()
+
+
+def test_mail_packs_less_than_a_fetch_may_unpack(tmp_path: Path) -> None:
+    lines = write_month(tmp_path / "month.ndjson").read_bytes()[: 1 << 20]
+    best = min(len(cramjam.zstd.compress(lines, 19)), len(cramjam.gzip.compress(lines, 9)))
+    most = next(option.rule.high for option in OPTIONS if option.path == "worker.fetch_bytes")
+    assert most is not None
+    assert 1.5 * len(lines) / best * most < MOST_UNPACKED
