@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Sequence
 
 import click
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from engine.analysis.moments import span
 from engine.cli.options import bootstrap_option, settings_from
 from engine.cli.worker import NO_CLUSTER
 from engine.errors import OperatorError
 from topics.admin import CREATED, Finding, differences, ensure
-from topics.contracts import DAY_MS, UNLIMITED, Topic, contracts
+from topics.contracts import UNLIMITED, Topic, contracts
 
 STATES = {True: "[red]fail[/]", False: "[yellow]note[/]"}
 
@@ -62,11 +64,13 @@ def report(findings: Sequence[Finding], wanted: Sequence[Topic], cluster: str) -
 
 def contract_table(wanted: Sequence[Topic]) -> Table:
     """The contracts as a table."""
-    table = Table(title="Topics", title_justify="left", caption_justify="left")
+    table = Table(title="Topics", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("name", no_wrap=True)
     table.add_column("parts", justify="right")
-    for heading in ("cleanup", "kept", "record key", "meaning"):
-        table.add_column(heading, no_wrap=heading != "meaning")
+    table.add_column("cleanup", no_wrap=True)
+    table.add_column("kept", no_wrap=True)
+    table.add_column("record key", min_width=12)
+    table.add_column("meaning", min_width=18)
     for topic in wanted:
         table.add_row(topic.name, str(topic.partitions), topic.cleanup, _kept(topic), topic.key, topic.meaning)
     return table
@@ -77,4 +81,4 @@ def _kept(topic: Topic) -> str:
         return "last a key"
     if topic.retention_ms == UNLIMITED:
         return "for ever"
-    return f"{topic.retention_ms / DAY_MS:.3g} days"
+    return span(topic.retention_ms)
