@@ -103,6 +103,23 @@ class Composes(Protocol):
         """The decision for one verdict."""
 
 
+class Dealer:
+    """Deals a file's events to ``partitions`` as Kafka's partitioner would; each one's offsets are counted from 0."""
+
+    def __init__(self, partitions: int) -> None:
+        self._offsets = np.zeros(partitions, np.int64)
+
+    def deal(self, events: EventColumns) -> Iterator[tuple[int, EventColumns, npt.NDArray[np.intp]]]:
+        """The number of each partition that gets some, those, and which of ``events`` they are; ``events`` stay as they are."""
+        owner = partitions_of_keys(events.key, len(self._offsets))
+        for number in np.flatnonzero(np.bincount(owner)).tolist():
+            own = np.flatnonzero(owner == number)
+            dealt = EventColumns._make(column[own] for column in events)
+            dealt.offset[:] = np.arange(self._offsets[number], self._offsets[number] + len(own))
+            self._offsets[number] += len(own)
+            yield number, dealt, own
+
+
 class Replay:
     """Partitions fed from a file. ``partitions`` are numbered from 0; ``gates``: one for each, if there are overrides."""
 
@@ -116,7 +133,7 @@ class Replay:
         self.partitions, self.gates = partitions, gates
         self.composer = composer
         self.reader = reader or EventReader()
-        self._offsets = np.zeros(len(partitions), np.int64)
+        self._dealer = Dealer(len(partitions))
 
     @property
     def tally(self) -> Tally:
@@ -134,16 +151,9 @@ class Replay:
 
     def decide(self, events: EventColumns) -> list[Decision]:
         """The decisions on a block of the reader's; ``events`` stay as they are."""
-        owner = partitions_of_keys(events.key, len(self.partitions))
         found: list[tuple[int, Decision]] = []
-        for number, partition in enumerate(self.partitions):
-            own = np.flatnonzero(owner == number)
-            if not len(own):
-                continue
-            dealt = EventColumns._make(column[own] for column in events)
-            dealt.offset[:] = np.arange(self._offsets[number], self._offsets[number] + len(own))
-            self._offsets[number] += len(own)
-            found += self._verdicts(partition, dealt, own)
+        for number, dealt, own in self._dealer.deal(events):
+            found += self._verdicts(self.partitions[number], dealt, own)
         found.sort(key=lambda pair: pair[0])
         return [decision for _, decision in found]
 

@@ -2,14 +2,15 @@
 
 A decision's inputs are the events of its partition up to its source offset, those of its own sender before all. So one that is
 equal vouches for them as far as they show, and where one isn't, what changed lies behind the last equal one on the same
-network: a span of offsets, and in it the sender's own events. What an operator ordered isn't computed and not verified here:
-the audit has it.
+network. An event that came to a partition or went from it moves the source offsets of all that follows: there the last one
+in its place and the first one that moved, on whatever network, have it between them. What an operator ordered isn't computed
+and not verified here: the audit has it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -17,13 +18,12 @@ import orjson
 from topics.decisions import OVERRIDE, Decision, encode_decision
 
 Place = tuple[str, str, int, int]
-SHOWN_EVENTS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """``recomputed``: what the events lead to at the decision's place, None if nothing; ``since``: the offset of the last
-    equal one on its network, -1 if there is none."""
+    """``recomputed``: what the events lead to at the decision's place, or the same decision from another offset, None if
+    nothing; ``since``: the offset of the last equal one on its network, -1 if there is none."""
 
     decision: Decision
     recomputed: Decision | None
@@ -34,25 +34,74 @@ class Verified:
         """Byte for byte."""
         return self.recomputed is not None and encode_decision(self.recomputed) == encode_decision(self.decision)
 
+    @property
+    def moved(self) -> int:
+        """By how much the source offset of what is made now is higher."""
+        return 0 if self.recomputed is None else self.recomputed.source.offset - self.decision.source.offset
+
+    @property
+    def only_moved(self) -> bool:
+        """Equal but for the source offset."""
+        if not self.moved or self.recomputed is None:
+            return False
+        back = replace(self.recomputed, source=self.decision.source)
+        return encode_decision(back) == encode_decision(self.decision)
+
 
 def place(decision: Decision) -> Place:
     """What tells one decision from another."""
     return decision.network, decision.verdict, decision.source.partition, decision.source.offset
 
 
+def _moment(decision: Decision) -> Place:
+    return decision.network, decision.verdict, decision.source.partition, decision.issued
+
+
 def verify(given: Sequence[Decision], recomputed: Iterable[Decision]) -> list[Verified]:
     """Each given decision that the model made, by partition and offset, with what the events lead to at its place."""
-    computed = {place(decision): decision for decision in recomputed}
+    again = list(recomputed)
+    placed = {place(decision): decision for decision in again}
+    timed = {_moment(decision): decision for decision in again}
     ours = {place(decision): decision for decision in given if decision.reason != OVERRIDE}
     found: list[Verified] = []
     vouched: dict[tuple[str, int], int] = {}
     for decision in sorted(ours.values(), key=lambda one: (one.source.partition, one.source.offset, one.verdict)):
-        by = decision.network, decision.source.partition
-        one = Verified(decision, computed.get(place(decision)), vouched.get(by, -1))
+        by, where = (decision.network, decision.source.partition), place(decision)
+        now = placed.get(where)
+        if now is None or now.issued != decision.issued:
+            now = timed.get(_moment(decision), now)
+        one = Verified(decision, now, vouched.get(by, -1))
         found.append(one)
         if one.equal:
             vouched[by] = decision.source.offset
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Behind offset ``since`` of ``partition`` and not behind ``until``, so many ``events`` more are there now than then,
+    fewer if negative: from there on all source offsets are others."""
+
+    partition: int
+    since: int
+    until: int
+    events: int
+
+
+def turns(found: Sequence[Verified]) -> list[Turn]:
+    """Where events came or went, by decisions in the order that `verify` gives."""
+    made: list[Turn] = []
+    number, last, moved = -1, -1, 0
+    for one in found:
+        source = one.decision.source
+        if source.partition != number:
+            number, last, moved = source.partition, -1, 0
+        if not (one.equal or one.only_moved):
+            continue
+        if one.moved != moved:
+            made.append(Turn(number, last, source.offset, one.moved - moved))
+        last, moved = source.offset, one.moved
+    return made
 
 
 def differences(one: Verified) -> list[str]:
@@ -69,23 +118,3 @@ def _differences(name: str, said: Any, now: Any) -> Iterator[str]:
             yield from _differences(f"{name}.{key}" if name else key, said.get(key), now.get(key))
     elif said != now:
         yield f"{name}: {said}, recomputed {now}"
-
-
-def in_lines(found: Sequence[Verified], own_offsets: Sequence[int], gone: int) -> Iterator[str]:
-    """The answer for people. ``own_offsets``: of the sender's events; ``gone``: how many offsets the topic has no more."""
-    equal = sum(one.equal for one in found)
-    yield f"{equal:,} of {len(found):,} decisions are what the events lead to, byte for byte"
-    if gone:
-        yield f"gone: offsets 0 to {gone - 1:,} were deleted from the topic, and every decision rests on them"
-    for one in found:
-        if one.equal:
-            continue
-        decision, source = one.decision, one.decision.source
-        yield f"{decision.network}, {decision.verdict} from offset {source.offset:,} of partition {source.partition}:"
-        yield from (f"  {line}" for line in differences(one))
-        last = f"the last equal one is from offset {one.since:,}" if one.since >= 0 else "no earlier one is equal"
-        yield f"  {last}, so the input that changed or is gone lies in offsets {one.since + 1:,} to {source.offset:,}"
-        inside = [offset for offset in own_offsets if one.since < offset <= source.offset]
-        if inside:
-            more = f" and {len(inside) - SHOWN_EVENTS:,} more" if len(inside) > SHOWN_EVENTS else ""
-            yield f"  its own events there: {', '.join(map(str, inside[:SHOWN_EVENTS]))}{more}"

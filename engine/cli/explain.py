@@ -48,8 +48,9 @@ def explain(ctx: click.Context, /, network: str, events: tuple[str, ...], **opti
     its last checkpoint has it, and the decisions on the topic.
 
     With --verify the events are gone through again from the beginning, those of the topic without EVENTS. A decision that isn't
-    what they lead to is told with what differs and where the input that changed or is gone must be; exit status 1 then. What
-    a site learned from old logs (`tidegate warm`) isn't on its topic, so nothing that rests on it is equal.
+    what they lead to is told with what differs, which input changed (the configuration, the model, its own events, others')
+    and in which offsets; exit status 1 then. On a cluster the checkpoints that are left narrow it down. What a site learned
+    from old logs (`tidegate warm`) isn't on its topic, so nothing that rests on it is equal.
     """
     if options["verify"]:
         from engine.cli.verifying import verified

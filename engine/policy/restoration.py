@@ -20,19 +20,12 @@ from engine.models.constants import FREE_SHARE
 from engine.models.layout import DIRTY, MOST_ROWS, ROW, STATE_VERSION, STORED, State, empty_state
 from engine.models.pooltable import restore_pools
 from engine.models.table import SEED, place_rows
-from engine.models.versions import CURRENT, sizes, upgraded
 from engine.policy.partition import Partition
+from engine.policy.staterecords import Fetch, Octets, StateRecords
 from engine.policy.sweep import drop_rows, file_rows
 from topics.changelog import DOOR_KIND, FLOOD_KIND, HEAD, POOL_KIND, ROW_KIND, SITE_KIND, BadState
 from topics.columns.batches import RecordColumns
-from topics.columns.rows import HEAD_SIZE, NEWER, OK, check_rows, read_rows
-
-FAULTS = {
-    1: "fails its CRC: the changelog is damaged; delete the topic to start from nothing, or restore it",
-    2: "has another size than this version's: it was written by another program",
-    NEWER: f"is of a later version than this one's ({STATE_VERSION}): run the newer version",
-}
-Octets = npt.NDArray[np.uint8]
+from topics.columns.rows import HEAD_SIZE, read_rows
 
 
 class Restoration:
@@ -43,40 +36,27 @@ class Restoration:
         self.rows = 0
         self.epoch = 0
         self._table = partition.state
-        self._sizes = sizes()
-        self._copy = np.empty(HEAD_SIZE + int(self._sizes.max()), np.uint8)
+        self._records = StateRecords()
 
     def add(self, octets: Octets, arena: Octets, records: RecordColumns) -> None:
         """Apply one fetch; `BadState` says which record is at fault."""
-        records = RecordColumns._make(column[records.length >= 0] for column in records)
-        count = len(records.offset)
-        keys = np.empty(count, np.uint64)
-        kinds, versions = np.empty(count, np.uint8), np.empty(count, np.uint8)
-        checked, fault = check_rows(octets, arena, records, self._sizes, (self._copy, keys, kinds, versions))
-        if fault != OK:
-            raise BadState(f"state record at offset {records.offset[checked]} {FAULTS[fault]}")
+        fetch, keys, kinds, versions = self._records.check(Fetch(octets, arena, records))
+        count = len(keys)
         edges = np.flatnonzero(np.diff(versions)) + 1
         for first, last in pairwise((0, *edges.tolist(), count)):  # a key's last record counts, whatever its version
             for kind in np.unique(kinds[first:last]).tolist():
                 chosen = first + np.flatnonzero(kinds[first:last] == kind)
-                some = RecordColumns._make(column[chosen] for column in records)
+                some = fetch.some(chosen)
                 if kind == ROW_KIND and versions[first] == STATE_VERSION:
-                    self._place(keys[chosen], partial(self._copy_rows, octets, arena, some))
+                    self._place(keys[chosen], partial(self._copy_rows, some))
                 else:
-                    self._take(kind, keys[chosen], self._read(octets, arena, some, kind, int(versions[first])))
+                    self._take(kind, keys[chosen], self._records.read(some, kind, int(versions[first])))
         if count:
-            self.epoch = self._epoch_of(octets, arena, records, count - 1)
-
-    def _read(self, octets: Octets, arena: Octets, records: RecordColumns, kind: int, version: int) -> npt.NDArray[Any]:
-        """The records of one kind and version, as this version has them."""
-        count, size = len(records.offset), int(self._sizes[version, kind])
-        found = np.empty((count, size), np.uint8)
-        read_rows(octets, arena, records, np.arange(count), found)
-        return found.view(CURRENT[kind]).reshape(count) if version == STATE_VERSION else upgraded(kind, found)
+            self.epoch = self._epoch_of(fetch, count - 1)
 
     @staticmethod
-    def _epoch_of(octets: Octets, arena: Octets, records: RecordColumns, i: int) -> int:
-        start, source = int(records.start[i]), arena if records.unpacked[i] else octets
+    def _epoch_of(fetch: Fetch, i: int) -> int:
+        start, source = int(fetch.records.start[i]), fetch.arena if fetch.records.unpacked[i] else fetch.octets
         return int(HEAD.unpack(source[start : start + HEAD_SIZE].tobytes())[2])
 
     def _take(self, kind: int, keys: npt.NDArray[np.uint64], found: npt.NDArray[Any]) -> None:
@@ -105,11 +85,9 @@ class Restoration:
                 self._make_room()
         self.rows += len(keys)
 
-    def _copy_rows(
-        self, octets: Octets, arena: Octets, records: RecordColumns, span: slice, numbers: npt.NDArray[np.int64]
-    ) -> None:
+    def _copy_rows(self, fetch: Fetch, span: slice, numbers: npt.NDArray[np.int64]) -> None:
         rows = self._table.rows.view(np.uint8).reshape(len(self._table.rows), ROW.itemsize)
-        read_rows(octets, arena, RecordColumns._make(column[span] for column in records), numbers, rows)
+        read_rows(*fetch.some(span), numbers, rows)
 
     def _put_rows(self, found: npt.NDArray[Any], span: slice, numbers: npt.NDArray[np.int64]) -> None:
         self._table.rows[numbers] = found[span]  # of a key that comes twice, the later one

@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 from engine.policy.partition import Partition
 from engine.policy.restoration import Restoration
 from engine.policy.snapshot import Cut
+from engine.policy.staterecords import Fetch
 from engine.stream.blocks import Block, BlockConsumer
 from engine.stream.patience import RETRY_S, PatientProducer, away
 from engine.stream.unpacking import Unpacked
@@ -192,9 +193,14 @@ async def restore(partition: Partition, topic: str, options: dict[str, Any]) -> 
     return reader.restoration
 
 
-def _add(restoration: Restoration, block: Block) -> None:
+def records_of(block: Block) -> Fetch:
+    """The records of a block of the changelog."""
     unpacked = Unpacked(block)
     records = empty_records(unpacked.most_records)
     count = read_records(unpacked.octets, unpacked.arena, unpacked.batches, block.first_offset, records)
     assert unpacked.batches["sound"].all(), "a checkpoint's batch passed its CRC but can't be read"
-    restoration.add(unpacked.octets, unpacked.arena, type(records)._make(column[:count] for column in records))
+    return Fetch(unpacked.octets, unpacked.arena, records).some(slice(count))
+
+
+def _add(restoration: Restoration, block: Block) -> None:
+    restoration.add(*records_of(block))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ from engine.local import EmbeddedBroker
 from tests.engine.logs import file_of, stamped
 from tests.months import write_month
 from tests.system.workers import WorkerProcess, environment
-from topics.keys import key_of, key_text
+from topics.admin import recreate
+from topics.contracts import UNLIMITED, contracts
+from topics.keys import key_of, key_text, network_text
 from topics.partitioner import partition_of
 
 pytestmark = pytest.mark.timeout(180)
@@ -104,6 +108,109 @@ def test_a_cluster_explains_and_draws_as_the_file_does_but_cannot_go_back(
     refused = cluster.tidegate("explain", network, "--at", "2025-11-01")
     assert refused[0] == 2
     assert b"can't go back: give EVENTS" in refused[2]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A month sent in pieces, each durable before the next: ``marks``, by piece: the offset of the partition's checkpoint
+    behind it, -1 before the first; and a throttle with its sender's events, as (line, offset), in the piece that led to it."""
+
+    lines: list[bytes]
+    marks: list[int]
+    throttle: dict[str, Any]
+    own: list[tuple[int, int]]
+    piece: int
+
+    @property
+    def before(self) -> list[tuple[int, int]]:
+        """The sender's events of the piece up to the throttle."""
+        first, last = self.marks[self.piece], self.throttle["source"]["offset"]
+        return [(line, offset) for line, offset in self.own if first < offset < last]
+
+
+PIECES = 5
+
+
+def sent_in_pieces(cluster: Cluster, month: Path, folder: Path) -> Sent:
+    """Send it, and have it worked through."""
+    lines = month.read_bytes().splitlines(keepends=True)
+    cuts = [len(lines) * number // PIECES for number in range(PIECES)] + [len(lines)]
+    durable = [dict.fromkeys(map(str, range(PARTITIONS)), -1)]
+    with WorkerProcess(cluster.env, folder) as worker:
+        for first, last in pairwise(cuts):
+            (folder / "piece.ndjson").write_bytes(b"".join(lines[first:last]))
+            cluster.said("produce", str(folder / "piece.ndjson"))
+            status = worker.wait_for(PARTITIONS, last)
+            durable.append({number: shard["durable"] for number, shard in status["partitions"].items()})
+        assert worker.stop() == 0
+    own = by_sender(lines)
+    for throttle in cluster.decisions():
+        source = throttle["source"]
+        if throttle["verdict"] == "throttle" and throttle["reason"] == "volume" and throttle["network"] in own:
+            marks = [found[str(source["partition"])] for found in durable]
+            piece = max(number for number in range(PIECES) if marks[number] < source["offset"])
+            found = Sent(lines, marks, throttle, own[throttle["network"]], piece)
+            if len(found.before) >= 8:
+                return found
+    pytest.fail("no such throttle in the month")
+
+
+def by_sender(lines: list[bytes]) -> dict[str, list[tuple[int, int]]]:
+    """The lines of each network, with the offsets that they get."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    dealt = [0] * PARTITIONS
+    for number, line in enumerate(lines):
+        key = key_of(orjson.loads(line)["ip"])
+        partition = partition_of(key_text(key).encode(), PARTITIONS)
+        found.setdefault(network_text(key), []).append((number, dealt[partition]))
+        dealt[partition] += 1
+    return found
+
+
+def verified(cluster: Cluster, sent: Sent, lines: list[bytes], folder: Path) -> dict[str, Any]:
+    """What is said of the throttle when its topic holds these lines instead."""
+    (folder / "other.ndjson").write_bytes(b"".join(lines))
+    prefix, bootstrap = (cluster.env[f"TIDEGATE_{name}"] for name in ("TOPICS_PREFIX", "KAFKA_BOOTSTRAP"))
+    asyncio.run(recreate(bootstrap, contracts(prefix, PARTITIONS, UNLIMITED, 1)[0], {"bootstrap_servers": bootstrap}))
+    cluster.said("produce", str(folder / "other.ndjson"))
+    return differing(cluster, sent)
+
+
+def differing(cluster: Cluster, sent: Sent) -> dict[str, Any]:
+    status, out, err = cluster.tidegate("explain", sent.throttle["network"], "--verify", "--json")
+    assert (status, err) == (1, b"")
+    (one,) = (one for one in orjson.loads(out)["differ"] if one["offset"] == sent.throttle["source"]["offset"])
+    return dict(one)
+
+
+def test_what_changed_on_a_cluster_is_found_between_two_checkpoints(
+    cluster: Cluster, month: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = sent_in_pieces(cluster, month, tmp_path)
+    first, last = sent.marks[sent.piece] + 1, sent.marks[sent.piece + 1]
+    (early, early_offset), (late, late_offset) = sent.before[0], sent.before[-2]
+    monkeypatch.setenv("TIDEGATE_MODEL_SENSITIVITY", "high")
+    assert differing(cluster, sent)["changed"] == ["configuration"]
+    monkeypatch.delenv("TIDEGATE_MODEL_SENSITIVITY")
+
+    event = orjson.loads(sent.lines[late])
+    more = orjson.dumps({**event, "messages": event.get("messages", 1) + 7}) + b"\n"
+    said = verified(cluster, sent, [*sent.lines[:late], more, *sent.lines[late + 1 :]], tmp_path)
+    assert (said["changed"], said["change"]["messages"], said["accepted"]) == (["own events"], 7, 7)
+    assert said["offsets"][0] <= late_offset <= said["offsets"][1]
+    assert late_offset in [suspect["offset"] for suspect in said["suspects"]]
+
+    said = verified(cluster, sent, [*sent.lines[:late], *sent.lines[late + 1 :]], tmp_path)
+    assert (said["changed"], said["accepted"]) == (["own events"], -event.get("messages", 1))
+    assert said["change"]["messages"] == -event.get("messages", 1)
+    assert said["offsets"][0] <= late_offset <= said["offsets"][1] <= sent.throttle["source"]["offset"]
+
+    swapped = sent.lines.copy()
+    swapped[early], swapped[late] = swapped[late], swapped[early]
+    said = verified(cluster, sent, swapped, tmp_path)
+    assert (said["changed"], said["change"], said["accepted"], said["rejected"]) == (["own events"], None, 0, 0)
+    assert said["offsets"] == [first, min(last, sent.throttle["source"]["offset"])]
+    assert {early_offset, late_offset} <= {event["offset"] for event in said["events"]}
 
 
 def parted(month: Path, folder: Path, after_ms: int) -> tuple[Path, Path, list[int]]:
