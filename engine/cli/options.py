@@ -46,7 +46,10 @@ def settings_from(ctx: click.Context, **overrides: object) -> Settings:
     """The settings in force, and the log set to their level. ``overrides``: what the command's own options say, by section
     and name (``kafka_bootstrap="localhost:9092"``); None means that nothing was said. Raises `OperatorError`."""
     settings = reader_from(ctx, **overrides)()
-    logging.basicConfig(level=settings.log.level.upper(), format=LOG_FORMAT, force=True)
+    level = logging.getLevelNamesMapping()[settings.log.level.upper()]
+    logging.basicConfig(level=level, format=LOG_FORMAT, force=True)
+    if level > logging.DEBUG:
+        logging.getLogger("aiokafka").setLevel(max(level, logging.WARNING))  # what it subscribes to is nobody's news
     return settings
 
 

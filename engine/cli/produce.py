@@ -44,11 +44,12 @@ def produce(ctx: click.Context, events: tuple[str, ...], bootstrap: str | None, 
     from engine.stream.run import check_topics
 
     check_topics(settings, create=False)
+    ours = settings.topics
     producer = EventProducer(
-        settings.topics.prefix + CONNECTIONS.name, settings.topics.partitions, codec, settings.kafka.client_options()
+        ours.prefix + CONNECTIONS.name, ours.partitions, codec, settings.kafka.client_options(), ours.retention_ms
     )
     with progress(size_of(list(events)), "produce") as bar:
-        seconds = asyncio.run(_produce(producer, list(events), rate, (settings.topics.retention_ms, bar)))
+        seconds = asyncio.run(_produce(producer, list(events), rate, bar))
     sent = producer.produced
     click.echo(f"{sent.events:,} events in {seconds:.2f} s ({sent.events / seconds:,.0f}/s)", err=True)
     if sent.poison:
@@ -56,12 +57,7 @@ def produce(ctx: click.Context, events: tuple[str, ...], bootstrap: str | None, 
     ctx.exit(1 if sent.poison else 0)
 
 
-async def _produce(
-    producer: EventProducer, names: list[str], rate: float | None, around: tuple[int, Progress]
-) -> float:
-    retention_ms, bar = around
-    from engine.stream.producing import refuse_history
-
+async def _produce(producer: EventProducer, names: list[str], rate: float | None, bar: Progress) -> float:
     started_s = time.monotonic()
     await producer.start()
     try:
@@ -69,7 +65,6 @@ async def _produce(
             with event_file(name, bar) as source:
                 for text in whole_lines(source, int(min(rate / 20, 1 << 13)) * 100 if rate else 1 << 20):
                     await producer.send(text)
-                    refuse_history(producer.produced.first_ms, retention_ms)
                     if rate:
                         await asyncio.sleep(started_s + producer.produced.events / rate - time.monotonic())
     finally:

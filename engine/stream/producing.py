@@ -58,12 +58,15 @@ class Produced:
 
 
 class EventProducer:
-    """Sends events to ``topic``, which has ``partitions``. ``codec``: none, gzip, snappy, lz4 or zstd."""
+    """Sends events to ``topic``, which has ``partitions``. ``codec``: none, gzip, snappy, lz4 or zstd; ``kept_ms``: the
+    topic's retention, None if it doesn't matter: events that Kafka would drop at once are refused before they are sent."""
 
-    def __init__(self, topic: str, partitions: int, codec: str, options: dict[str, Any]) -> None:
+    def __init__(
+        self, topic: str, partitions: int, codec: str, options: dict[str, Any], kept_ms: int | None = None
+    ) -> None:
         self.topic, self.partitions, self.codec = topic, partitions, codec
         self.produced = Produced()
-        self._options = options
+        self._options, self._kept_ms = options, kept_ms
         self._columns = empty_columns(BLOCK_EVENTS)
         self._out = np.empty(BATCH_OCTETS, np.uint8)
         self._scratch = np.empty(SCRATCH, np.uint8)
@@ -111,6 +114,7 @@ class EventProducer:
                 int(stamps.min()) if produced.first_ms < 0 else min(produced.first_ms, int(stamps.min()))
             )
             produced.last_ms = max(produced.last_ms, int(stamps.max()))
+            refuse_history(produced.first_ms, self._kept_ms)
         owner = partitions_of_keys(columns.key[ready], self.partitions)
         for partition in range(self.partitions):
             chosen = ready[owner == partition]
