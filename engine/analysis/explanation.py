@@ -75,7 +75,8 @@ class Throttle:
 class Explanation:
     """``past`` is None for a sender that the state doesn't know; ``decisions``: on this network, and on those
     around it, up to then, oldest first; ``tripped_ms``: since when the fleet guard keeps all decisions back, if it does;
-    ``overrides``: what operators have said of it, the smallest network first."""
+    ``overrides``: what operators have said of it, the smallest network first; ``decides``: whether the site throttles at
+    all, or only learns or watches."""
 
     network: str
     at_ms: int
@@ -86,6 +87,7 @@ class Explanation:
     config: str
     tripped_ms: int | None
     overrides: Sequence[Override] = ()
+    decides: bool = True
 
     @property
     def exempt(self) -> bool:
@@ -110,6 +112,7 @@ class Explanation:
             "decisions": [orjson.loads(encode_decision(decision)) for decision in self.decisions],
             "config": self.config,
             "guard_tripped": self.tripped_ms,
+            "decides": self.decides,
         }
 
     def release(self) -> str:
@@ -136,9 +139,10 @@ class Explanation:
             return "not throttled: the state doesn't know it, so a first message makes it a newcomer"
         nearest = min(self.weighed, key=lambda found: found.limit - found.observed)
         if nearest.exceeded:
-            return (
-                f"not throttled, but its {nearest.scale} count is above its limit: its next accepted message will tell"
+            tells = (
+                "its next accepted message will tell" if self.decides else "nobody is throttled while the site watches"
             )
+            return f"not throttled, but its {nearest.scale} count is above its limit: {tells}"
         return (
             f"not throttled: {self.room():,} more messages at once stay within every limit (nearest: {nearest.scale})"
         )
@@ -151,7 +155,9 @@ def explain(partition: Partition, key: int, at_ms: int, decisions: Sequence[Deci
     told = in_force(before, at_ms)
     if number == NO_ROW:
         throttle = None if told is None else Throttle(told.until, told.rate_per_min, told.burst, told)
-        return Explanation(network, at_ms, None, [], throttle, before, config, partition.tripped_ms)
+        return Explanation(
+            network, at_ms, None, [], throttle, before, config, partition.tripped_ms, decides=partition.decides
+        )
     row = partition.state.rows[number]
     found = standing(partition, number, at_ms)[0]
     past = _past(row, int(found["active_days"]))
@@ -165,7 +171,9 @@ def explain(partition: Partition, key: int, at_ms: int, decisions: Sequence[Deci
         throttle = Throttle(told.until, told.rate_per_min, told.burst, told)
     expected = found["memory"] if past.active_days else newcomers_peak(partition)
     weighed = [_weighed(s, found, float(expected[s])) for s in range(len(SCALE_NAMES))]
-    return Explanation(network, at_ms, past, weighed, throttle, before, config, partition.tripped_ms)
+    return Explanation(
+        network, at_ms, past, weighed, throttle, before, config, partition.tripped_ms, decides=partition.decides
+    )
 
 
 def in_force(decisions: Sequence[Decision], at_ms: int) -> Decision | None:
@@ -219,6 +227,8 @@ def in_lines(found: Explanation) -> Iterator[str]:
             f"Guard: tripped at {moment(found.tripped_ms)}, as throttles hit known senders as a rule; none is made until that "
             "is over"
         )
+    if not found.decides:
+        yield "Site: it learns, or is told to watch only (model.learning_days, model.sensitivity): nobody is throttled"
     for override in found.overrides:
         yield f"Override: {override.network} is {described(override)}"
     if found.throttle is not None:
@@ -235,8 +245,9 @@ def _decision_lines(throttle: Throttle, config: str) -> Iterator[str]:
     if told is None:
         yield "Decision: none on the topic any more; the state has it"
     else:
-        spoke = ", ".join(told.evidence.get("scales", ()))
-        yield f"Decision: {told.reason}{f' (the {spoke} count spoke)' if spoke else ''}, reply {told.reply.get('tag', '-')}"
+        scales = told.evidence.get("scales", ())
+        spoke = f" (the {' and '.join(scales)} count{'s' * (len(scales) > 1)} spoke)" if scales else ""
+        yield f"Decision: {told.reason}{spoke}, reply {told.reply.get('tag', '-')}"
         if told.config != config:
             yield f"  made under another configuration than this one: {told.config[:19]}, not {config[:19]}"
     yield f"Allowed: {throttle.rate_per_min * 60:,.1f} messages an hour, {throttle.burst:,.0f} at once"

@@ -213,3 +213,13 @@ def test_a_picture_shows_every_spell_and_the_messages_it_counts(
     for x, y in (point.split(",") for line in lines for point in line.split()):
         assert 70 <= float(x) <= 960
         assert 262 <= float(y) <= 480
+
+
+def test_a_site_that_only_watches_says_so(
+    run: Run, month: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("192.0.2.1")["decides"]
+    monkeypatch.setenv("TIDEGATE_MODEL_SENSITIVITY", "off")
+    assert not run("192.0.2.1")["decides"]
+    assert main(["explain", "192.0.2.1", str(month)]) == 0
+    assert "Site: it learns, or is told to watch only" in capsys.readouterr().out
