@@ -43,8 +43,9 @@ def url_option(command: Command) -> Command:
 
 
 def settings_from(ctx: click.Context, **overrides: object) -> Settings:
-    """The settings in force, and the log set to their level. ``overrides``: what the command's own options say, by section
-    and name (``kafka_bootstrap="localhost:9092"``); None means that nothing was said. Raises `OperatorError`."""
+    """The settings in force, and the log set to their level, Kafka's clients to warnings. ``overrides``: what the command's
+    own options say, by section and name (``kafka_bootstrap="localhost:9092"``); None means that nothing was said. Raises
+    `OperatorError`."""
     settings = reader_from(ctx, **overrides)()
     level = logging.getLevelNamesMapping()[settings.log.level.upper()]
     logging.basicConfig(level=level, format=LOG_FORMAT, force=True)

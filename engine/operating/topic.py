@@ -1,12 +1,11 @@
-"""The exemptions topic as operators' commands use it: read whole, and written, a record an order.
+"""The exemptions topic as commands and page use it to give orders: read whole, and written, a record an order.
 
-One consumer and one producer a command, connected side by side; what is returned has been acknowledged by the cluster.
+One consumer and one producer an order, connected side by side; what is returned has been acknowledged by the cluster.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -38,7 +37,6 @@ class OverrideTopic:
     def __init__(self, settings: Settings) -> None:
         if not settings.kafka.bootstrap:
             raise OperatorError(NO_CLUSTER)
-        logging.getLogger("aiokafka").setLevel(logging.WARNING)  # what a command says is its answer
         options = settings.kafka.client_options()
         self._where = settings.kafka.bootstrap
         self._tp = TopicPartition(settings.topics.prefix + EXEMPTIONS.name, 0)

@@ -90,10 +90,10 @@ class Tidegate(faust.App):
         self.shards = Shards(settings, topics, self.publisher.settled, self.fail)
         exemptions = prefix + EXEMPTIONS.name
         self.engine = Engine(self.shards, self.publisher, composer(settings), self._first_offset, exemptions)
-        self.overrides = OverrideReader(exemptions, self.client_options, self.engine)
         self.status = StatusWriter(self.engine, settings, self.end_offset)
         self.reloader = Reloader(settings, self.engine, read)
         self.views = Views(self.reloader, self.engine, self.end_offset)
+        self.overrides = OverrideReader(exemptions, self.client_options, self.engine, self.views.board.hear)
         self.site = Site(self.views, settings)
         self.notifier = Notifier(settings.notify, f"{socket.gethostname()} {os.getpid()}", self.views.conditions)
         self.views.outcomes = self.notifier.outcomes

@@ -1,13 +1,15 @@
 """A worker reads the operators' overrides, all of them, beside its partitions: first to the end, then for ever.
 
 No block is applied before the topic has been read once, or a worker that restarts would publish what was withdrawn. Each
-worker reads everything, in no group, and waits for a cluster that is away.
+worker reads everything, in no group, and waits for a cluster that is away. It is the worker's only reader of the topic: whoever
+shows what was said is told of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +18,7 @@ from aiokafka.errors import KafkaError
 from mode import get_logger
 
 from engine.stream.engine import Engine
-from topics.exemptions import REMOVAL_HEADER, BadExemption, Override, decode_record
+from topics.exemptions import REMOVAL_HEADER, BadExemption, Override, Said, decode_record
 
 logger = get_logger(__name__)
 POLL_MS = 200
@@ -25,11 +27,12 @@ AGAIN_S = 1.0
 
 
 class OverrideReader:
-    """Keeps the engine's book up to ``topic``, and has the engine withdraw what is covered."""
+    """Keeps the engine's book up to ``topic``, and has the engine withdraw what is covered. ``hear``: is told of each record
+    that can be read, once, in order."""
 
-    def __init__(self, topic: str, options: dict[str, Any], engine: Engine) -> None:
+    def __init__(self, topic: str, options: dict[str, Any], engine: Engine, hear: Callable[[Said], None]) -> None:
         self.position = 0
-        self._tp, self._options, self._engine = TopicPartition(topic, 0), options, engine
+        self._tp, self._options, self._engine, self._hear = TopicPartition(topic, 0), options, engine, hear
 
     async def catch_up(self) -> None:
         """Read to the end that the topic has now, however long the cluster is away."""
@@ -53,7 +56,7 @@ class OverrideReader:
             consumer.seek(self._tp, self.position)
             end = (await consumer.end_offsets([self._tp]))[self._tp]
             while follow or await consumer.position(self._tp) < end:
-                await self._take(await consumer.getmany(self._tp, timeout_ms=POLL_MS), follow=follow)
+                await self.take((await consumer.getmany(self._tp, timeout_ms=POLL_MS)).get(self._tp, []), follow=follow)
                 self.position = await consumer.position(self._tp)
         except (KafkaError, OSError, TimeoutError) as error:
             logger.warning("overrides can't be read, trying again: %s", str(error) or type(error).__name__)
@@ -63,22 +66,32 @@ class OverrideReader:
                 await consumer.stop()
         return True
 
-    async def _take(self, fetched: dict[TopicPartition, list[Any]], *, follow: bool) -> None:
+    async def take(self, records: list[Any], *, follow: bool) -> None:
         """Put records into the book; while following, with or without news, have the engine act on them."""
         networks: dict[str, None] = {}
-        for record in (record for records in fetched.values() for record in records):
-            try:
-                removal = dict(record.headers).get(REMOVAL_HEADER)
-                said = decode_record(record.key or b"", record.value, removal, record.offset)
-            except BadExemption as error:
-                logger.warning("override at %d is left out: %s", record.offset, error)
+        for record in records:
+            self.position = record.offset + 1
+            said = _read(record)
+            if said is None:
                 continue
-            if said is not None and not said.created:
-                said = replace(said, created=max(0, record.timestamp))
-            network = None if said is None else self._engine.book.take(said)
+            self._hear(said)
+            network = self._engine.book.take(said)
             if network is not None and isinstance(said, Override):
                 networks[network] = None
             elif network is not None:  # it ends by event time
                 networks.pop(network, None)
         if follow:
             await self._engine.override(list(networks))
+
+
+def _read(record: Any) -> Said | None:
+    """What a record says, as of its own time if it names none; None, and a line in the log, for what is no override."""
+    removal = dict(record.headers).get(REMOVAL_HEADER)
+    try:
+        said = decode_record(record.key or b"", record.value, removal, record.offset)
+    except BadExemption as error:
+        logger.warning("override at %d is left out: %s", record.offset, error)
+        return None
+    if said is not None and not said.created:
+        return replace(said, created=max(0, record.timestamp))
+    return said

@@ -1,8 +1,9 @@
-"""The site's decisions, overrides and edges as their topics have them, for the page: bounded, kept as the octets that came.
+"""The site's decisions, overrides and edges as their topics have them, for the page: bounded, decisions as the octets that came.
 
-A worker's page shows all decisions, those of other workers too, and those from before it started. The topics are read from
-their beginning, a hundred records a turn with a pause after each, so that an engine at work hardly notices. A decision is
-ignored, as everywhere, when its source offset is lower than that of the one held.
+A worker's page shows all decisions, those of other workers too, and those from before it started. Their topic and that of the
+edges are read from the beginning, a hundred records a turn with a pause after each, so that an engine at work hardly notices;
+of overrides the worker's own reader tells. A decision is ignored, as everywhere, when its source offset is lower than that of
+the one held.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
@@ -21,8 +22,9 @@ import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from topics.contracts import DECISIONS, EDGES, EXEMPTIONS
+from topics.contracts import DECISIONS, EDGES
 from topics.decisions import RELEASE_HEADER, THROTTLE, BadDecision, Decision, decode_decision
+from topics.exemptions import Override, Said
 from topics.words import in_words
 
 logger = logging.getLogger(__name__)
@@ -54,16 +56,6 @@ class Held:
         return decode_decision(self.value)
 
 
-@dataclass(slots=True)
-class Said:
-    """A record of the exemptions topic. ``fields``: of its JSON, or of the header of what ends it."""
-
-    network: str
-    at_ms: int
-    ended: bool
-    fields: dict[str, Any] = field(default_factory=dict)
-
-
 def held(value: bytes) -> Held:
     """Read what lists need. `BadDecision` if it is none."""
     made = decode_decision(value)
@@ -73,22 +65,20 @@ def held(value: bytes) -> Held:
 
 class Board:
     """``prefix``: of the topics; ``watch``: networks whose throttles are kept an eye on. ``throttles``: by network, the one
-    said last at the end; ``past``: decisions and releases as they came; ``beats``: when each edge was heard last, ms, 0 once
-    it said goodbye; ``caught_up``: all has been read."""
+    said last at the end; ``past``: decisions and releases as they came; ``overrides``: by network; ``said``: of overrides, as
+    it came; ``beats``: when each edge was heard last, ms, 0 once it said goodbye; ``caught_up``: all has been read."""
 
     def __init__(self, prefix: str, options: Mapping[str, Any], watch: Sequence[str] = ()) -> None:
         self.throttles: dict[str, Held] = {}
         self.past: deque[Held] = deque(maxlen=MOST_PAST)
-        self.overrides: dict[str, Said] = {}
+        self.overrides: dict[str, Override] = {}
         self.said: deque[Said] = deque(maxlen=MOST_PAST)
         self.beats: dict[str, int] = {}
         self.caught_up = False
         self._watch = [ip_network(network) for network in watch]
         self._watched: dict[str, Held] = {}
         self._options = options
-        self._decisions, self._exemptions, self._edges = (
-            prefix + topic.name for topic in (DECISIONS, EXEMPTIONS, EDGES)
-        )
+        self._decisions, self._edges = prefix + DECISIONS.name, prefix + EDGES.name
         self._positions: dict[TopicPartition, int] = {}
 
     async def run(self) -> None:
@@ -103,7 +93,6 @@ class Board:
     async def _follow(self) -> None:
         consumer = AIOKafkaConsumer(
             self._decisions,
-            self._exemptions,
             self._edges,
             auto_offset_reset="earliest",
             enable_auto_commit=False,
@@ -145,9 +134,6 @@ class Board:
                 self._watched.pop(name, None)
             else:
                 self._decide(held(value))
-        elif record.topic == self._exemptions:
-            said = orjson.loads(record.value or dict(record.headers).get("removal") or b"{}")
-            self._override(Said(name, int(said.get("created") or record.timestamp), record.value is None, said))
         else:
             beat = orjson.loads(record.value or b"{}")
             if name in self.beats or len(self.beats) < MOST_EDGES:
@@ -167,10 +153,11 @@ class Board:
             while len(self.throttles) > MOST_HELD:
                 del self.throttles[next(iter(self.throttles))]
 
-    def _override(self, said: Said) -> None:
+    def hear(self, said: Said) -> None:
+        """Take in what an operator said next."""
         self.said.append(said)
         self.overrides.pop(said.network, None)
-        if not said.ended and len(self.overrides) < MOST_OVERRIDES:
+        if isinstance(said, Override) and len(self.overrides) < MOST_OVERRIDES:
             self.overrides[said.network] = said
 
     def live(self, at_ms: int, wanted: str = "") -> Iterator[Held]:

@@ -28,11 +28,12 @@ from engine.stream.engine import Engine
 from engine.stream.reloading import Reloader
 from engine.stream.shard import Shard
 from engine.stream.status import EndOffset, status_of
-from engine.web.board import Board, Held, Said
+from engine.web.board import Board, Held
 from engine.web.complaints import complaints_of
 from engine.web.history import past_of, timeline_of
 from engine.web.pulse import Pulse
 from topics.decisions import Decision
+from topics.exemptions import Override, Said
 from topics.keys import IPV4_TAG, key_of, key_text, network_text
 from topics.partitioner import partition_of
 from topics.words import in_words
@@ -217,9 +218,11 @@ def _told(found: Held) -> dict[str, Any]:
 
 
 def _said(found: Said) -> dict[str, Any]:
-    known = ("kind", "action", "until", "reason", "by", "owner", "rate_per_min")
-    told = {name: found.fields[name] for name in known if name in found.fields}
-    return {"network": found.network, "at": found.at_ms, "ended": found.ended, **told}
+    told = {"network": found.network, "at": found.created, "ended": True, "reason": found.reason, "by": found.by}
+    if isinstance(found, Override):
+        names = ("kind", "action", "until", "owner", "rate_per_min")
+        told |= {"ended": False, **{name: getattr(found, name) for name in names}}
+    return told
 
 
 def _moved(found: Mover) -> dict[str, Any]:

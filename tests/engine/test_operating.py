@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import pytest
 
+from engine.config import load_settings
 from engine.errors import OperatorError
 from engine.operating.asking import orders_of
 from engine.operating.changes import ADDS, CHANGES, ENDS, KEEPS, REFUSES, Change, InForce, by_relay, changes, removals
 from engine.operating.lists import connectors
 from engine.operating.terms import end_ms, place, rate_per_min, span_ms
+from engine.operating.topic import order
 from topics.exemptions import CONNECTOR, EXEMPT, EXEMPT_NAME, RELEASE, THROTTLE, THROTTLED, Override, Removal
 
 NOW_MS = 1_764_547_200_000
@@ -48,8 +51,8 @@ def test_what_is_over_counts_no_more() -> None:
 
 @pytest.mark.parametrize("outer", ["192.0.2.7/32", "192.0.2.0/24", "0.0.0.0/0"])
 def test_what_is_exempt_is_neither_released_nor_throttled(outer: str) -> None:
-    for order in (released("192.0.2.7/32"), throttled("192.0.2.7/32")):
-        (change,) = changes([order], InForce([exempt(outer)], NOW_MS))
+    for one in (released("192.0.2.7/32"), throttled("192.0.2.7/32")):
+        (change,) = changes([one], InForce([exempt(outer)], NOW_MS))
         assert (change.kind, change.said) == (REFUSES, None)
         assert outer in change.text
     assert kinds([throttled("198.51.100.7/32"), released("2001:db8::/32")], exempt("192.0.2.0/24"))[0][0] == ADDS
@@ -175,3 +178,15 @@ def test_a_program_orders_in_the_words_of_the_commands() -> None:
 def test_an_order_that_is_none_is_answered_with_what_to_give(said: dict[str, str], told: str) -> None:
     with pytest.raises(OperatorError, match=told):
         asked(**said)
+
+
+async def test_an_order_given_within_a_worker_leaves_its_log_alone() -> None:
+    log = logging.getLogger("aiokafka")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with pytest.raises(OperatorError, match="nothing is sure to be done"):
+            await order(load_settings(None, {}, {"kafka.bootstrap": "127.0.0.1:9"}), NOW_MS, lambda present: [])
+        assert log.level == logging.ERROR
+    finally:
+        log.setLevel(before)

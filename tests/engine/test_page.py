@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
@@ -13,14 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.models.constants import HOUR, HOUR_MS
+from engine.policy.book import Book
 from engine.policy.movers import RECENT_MS, movers
 from engine.policy.partition import Partition
 from engine.policy.throttle import Policy
+from engine.stream.overriding import OverrideReader
 from engine.web import board as board_module
 from engine.web.board import Board
 from engine.web.history import counts
 from tests.laws.sequences import DAY_MS, START_MS, columns_of, rich_sequence
 from topics.decisions import RELEASE, THROTTLE, Decision, Source, encode_decision
+from topics.exemptions import Override, Removal
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -136,20 +139,42 @@ def test_the_board_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_cannot_be_read_is_left_out() -> None:
     board = Board("", {})
-    board.take(
-        [record("decisions", A, b"{"), record("exemptions", A, b"[]"), record("edges", "e", b"7"), said(decision(B, 1))]
-    )
-    assert (networks(board), board.overrides, board.beats) == ([B], {}, {})
+    board.take([record("decisions", A, b"{"), record("edges", "e", b"7"), said(decision(B, 1))])
+    assert (networks(board), board.beats) == ([B], {})
 
 
-def test_overrides_stand_until_they_are_taken_back_and_are_remembered() -> None:
-    board = Board("", {})
+class Acting:
+    """Of an engine what the reader of overrides needs. ``asked``: what it was to act on."""
+
+    def __init__(self) -> None:
+        self.book = Book()
+        self.asked: list[list[str]] = []
+
+    async def override(self, networks: list[str]) -> None:
+        self.asked.append(networks)
+
+
+async def test_overrides_are_read_once_and_shown_until_they_are_taken_back() -> None:
+    board, acting = Board("", {}), Acting()
+    reader = OverrideReader("exemptions", {}, cast(Any, acting), board.hear)
     override = {"network": A, "kind": "exempt", "reason": "a customer", "by": "anna", "v": 1}
-    board.take([record("exemptions", A, orjson.dumps(override))])
-    assert board.overrides[A].fields == override
-    board.take([record("exemptions", A, None, removal=orjson.dumps({"by": "ben"}))])
-    assert board.overrides == {}
-    assert [(one.ended, one.fields["by"]) for one in board.said] == [(False, "anna"), (True, "ben")]
+    named = {"name": "helo:.example.com", "kind": "exempt-name", "created": 7, "v": 1}
+    records = [
+        record("exemptions", A, b"[]"),
+        record("exemptions", A, orjson.dumps(override)),
+        record("exemptions", "helo:.example.com", orjson.dumps(named)),
+    ]
+    await reader.take(records, follow=True)
+    assert acting.asked == [[A]]
+    shown = board.overrides[A]
+    assert (shown.reason, shown.by, shown.created) == ("a customer", "anna", START_MS)
+    assert set(board.overrides) == {A, "helo:.example.com"}
+    removal = orjson.dumps({"by": "ben", "created": START_MS + 5})
+    await reader.take([record("exemptions", A, None, removal=removal)], follow=True)
+    assert set(board.overrides) == {"helo:.example.com"}
+    assert [(type(one), one.by) for one in board.said] == [(Override, "anna"), (Override, ""), (Removal, "ben")]
+    in_force = [acting.book.of(A, START_MS + after_ms) is not None for after_ms in (0, 4, 5)]
+    assert in_force == [True, True, False]
 
 
 def test_an_edge_that_says_goodbye_is_not_missed() -> None:
