@@ -9,6 +9,7 @@ The constants hold the defaults under their bare names; `contracts` gives them f
   network's last value in its old partition) when the connections move to another.
 - ``exemptions`` has 1: an operator's few rows, and their order is the order they were given in.
 - ``edges`` has 1: a heartbeat every other second from each.
+- ``notices`` has 1: a record for each thing that an operator was told of and that isn't over.
 
 All keys go through Kafka's default (murmur2) partitioner.
 """
@@ -109,7 +110,14 @@ EDGES = Topic(
     cleanup="delete",
     retention_ms=HOUR_MS,
 )
-ALL = (CONNECTIONS, DECISIONS, EXEMPTIONS, DEAD_LETTERS, STATE, EDGES)
+NOTICES = Topic(
+    "notices",
+    "condition's name",
+    "what operators were notified of, so that none is told twice; null once it is over",
+    partitions=1,
+    cleanup="compact",
+)
+ALL = (CONNECTIONS, DECISIONS, EXEMPTIONS, DEAD_LETTERS, STATE, EDGES, NOTICES)
 
 
 def contracts(prefix: str, partitions: int, retention_ms: int, replication: int) -> tuple[Topic, ...]:

@@ -1,12 +1,13 @@
 """What an operator wants to be told of, found in a worker's status and on its board. Pure: a name for each, and a sentence.
 
-Names are the same wherever and whenever a condition is found, so that a receiver can tell a repetition. Of partitions each
-owner speaks; of edges and watched networks, which every worker sees, only the owner of partition 0.
+Names, a kind and what it is of, are the same wherever and whenever a condition is found, so that a receiver can tell a
+repetition. Of partitions each owner speaks; of edges and watched networks, which every worker sees, only the owner of
+partition 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 BREAKER, BUDGET, WATCH, LAG, EDGE = "breaker", "budget", "watch", "lag", "edge"
@@ -28,6 +29,23 @@ class Limits(NamedTuple):
 
     lag_s: float
     budget_share: float
+
+
+class Sight(NamedTuple):
+    """What a worker can speak of. ``partitions``: those it has; ``edges``: those it has heard; ``watched``: whether it would
+    know of a throttle on a network."""
+
+    partitions: Collection[str]
+    edges: Collection[str]
+    watched: Callable[[str], bool]
+
+    def covers(self, kind: str, name: str) -> bool:
+        """Whether the condition would be found here if it held."""
+        of = name.partition(" ")[2]
+        if kind in (EDGE, WATCH):
+            known = of in self.edges if kind == EDGE else self.watched(of)
+            return SPOKESMAN in self.partitions and known
+        return of in self.partitions
 
 
 def conditions(

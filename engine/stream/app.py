@@ -26,6 +26,7 @@ from engine.assembly import composer
 from engine.config import Settings, load_settings
 from engine.listed import listed
 from engine.models.layout import BYTES_A_ROW, table_bytes
+from engine.notify.memory import Memory
 from engine.notify.notifier import Notifier
 from engine.stream.engine import Engine
 from engine.stream.overriding import OverrideReader
@@ -37,7 +38,7 @@ from engine.stream.transport import Transport
 from engine.warm import warm
 from engine.web.server import Site
 from engine.web.views import Views
-from topics.contracts import CONNECTIONS, DEAD_LETTERS, DECISIONS, EXEMPTIONS, STATE
+from topics.contracts import CONNECTIONS, DEAD_LETTERS, DECISIONS, EXEMPTIONS, NOTICES, STATE
 
 logger = get_logger(__name__)
 STREAM_BUFFER_BLOCKS = 4
@@ -95,7 +96,8 @@ class Tidegate(faust.App):
         self.views = Views(self.reloader, self.engine, self.end_offset)
         self.overrides = OverrideReader(exemptions, self.client_options, self.engine, self.views.board.hear)
         self.site = Site(self.views, settings)
-        self.notifier = Notifier(settings.notify, f"{socket.gethostname()} {os.getpid()}", self.views.conditions)
+        memory = Memory(prefix + NOTICES.name, self.client_options)
+        self.notifier = Notifier(settings.notify, f"{socket.gethostname()} {os.getpid()}", memory, self.views.look)
         self.views.outcomes = self.notifier.outcomes
 
     def _new_transport(self) -> Transport:

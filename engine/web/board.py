@@ -146,7 +146,7 @@ class Board:
         self.past.append(new)
         self.throttles.pop(new.network, None)
         self._watched.pop(new.network, None)
-        if self._watch and new.verdict == THROTTLE and self._is_watched(new.network):
+        if self._watch and new.verdict == THROTTLE and self.watches(new.network):
             self._watched[new.network] = new
         if new.verdict == THROTTLE:
             self.throttles[new.network] = new
@@ -166,7 +166,8 @@ class Board:
             if found.until > at_ms and (wanted in found.network or wanted == found.reason):
                 yield found
 
-    def _is_watched(self, network: str) -> bool:
+    def watches(self, network: str) -> bool:
+        """Whether a throttle on it would be one that is watched for."""
         around = ip_network(network)
         return any(around.version == one.version and around.overlaps(one) for one in self._watch)
 

@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -22,7 +22,8 @@ from engine.errors import OperatorError
 from engine.exposition import Histogram
 from engine.listed import listed
 from engine.models.constants import HOUR_MS
-from engine.notify.conditions import Condition, Limits, conditions
+from engine.notify.conditions import Condition, Limits, Sight, conditions
+from engine.notify.ledger import Covers
 from engine.policy.movers import Mover, movers
 from engine.stream.engine import Engine
 from engine.stream.reloading import Reloader
@@ -86,12 +87,14 @@ class Views:
         """What is not well, a sentence each."""
         return complaints_of(self.status())
 
-    def conditions(self) -> Iterator[Condition]:
-        """What an operator may want to be told of."""
-        options = self._settings.notify
+    def look(self) -> tuple[list[Condition], Covers]:
+        """What an operator may want to be told of, and of which conditions this worker would know."""
+        options, board, status = self._settings.notify, self.board, self.status()
         limits = Limits(options.lag_s, options.budget_percent / 100)
-        watched = self.board.watched(int(time.time() * 1000)) if self.board.caught_up else {}
-        return conditions(self.status(), self._silent(), watched, limits)
+        if not board.caught_up:
+            return list(conditions(status, {}, {}, limits)), Sight(status["partitions"], (), lambda _: False).covers
+        found = conditions(status, self._silent(), board.watched(int(time.time() * 1000)), limits)
+        return list(found), Sight(status["partitions"], board.beats, board.watches).covers
 
     async def overview(self) -> dict[str, Any]:
         """All that the first page shows."""

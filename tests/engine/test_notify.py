@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 import pytest
 from aiohttp import web
+from aiokafka import ConsumerRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,8 +22,9 @@ from engine.config import load_settings
 from engine.errors import OperatorError
 from engine.notify import notifier as notifier_module
 from engine.notify.channels import Mail, Message, Refused, Relay, Undelivered, Webhook
-from engine.notify.conditions import Condition, Limits, conditions
-from engine.notify.ledger import BEGUN, LASTS, OVER, Ledger
+from engine.notify.conditions import Condition, Limits, Sight, conditions
+from engine.notify.ledger import BEGUN, LASTS, MOST, OVER, Ledger, Told
+from engine.notify.memory import Memory, decode, encode
 from engine.notify.notifier import Notifier, Outbox, message_of
 from engine.optionrules import CONDITIONS
 from engine.web.board import Board
@@ -95,8 +97,25 @@ def test_watched_throttles_are_those_that_touch_a_watched_network() -> None:
 ONE = Condition("lag 0", "lag", "behind", "caught up")
 
 
-def told(ledger: Ledger, held: dict[int, bool]) -> list[tuple[int, str]]:
-    return [(at, notice.state) for at, holds in held.items() for notice in ledger.turn([ONE] if holds else [], at)]
+def everything(kind: str, name: str) -> bool:
+    return True
+
+
+def nothing(kind: str, name: str) -> bool:
+    return False
+
+
+def told(ledger: Ledger, held: dict[int, bool], known: dict[str, Told] | None = None) -> list[tuple[int, str]]:
+    """When what was told of `ONE`; ``known``: what had been told before, and afterwards."""
+    known, spoken = {} if known is None else known, []
+    for at, holds in held.items():
+        for notice in ledger.turn([ONE] if holds else [], known, everything, at):
+            spoken.append((at, notice.state))
+            if notice.told is None:
+                del known[ONE.name]
+            else:
+                known[ONE.name] = notice.told
+    return spoken
 
 
 def test_a_condition_is_told_once_it_has_lasted_again_and_once_it_is_over() -> None:
@@ -117,6 +136,62 @@ def test_begun_and_over_alternate_and_repetitions_keep_their_distance(held: list
     spoken = [at for at, state in notices if state != OVER]
     begun = {at for at, state in notices if state == BEGUN}
     assert all(later - earlier >= repeat for earlier, later in pairwise(spoken) if later not in begun)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=200), st.sets(st.integers(0, 199)), st.integers(1, 300))
+def test_restarts_repeat_nothing_and_leave_nothing_out(held: list[bool], restarts: set[int], repeat: int) -> None:
+    steady, known, spoken = Ledger(0, repeat), dict[str, Told](), list[tuple[int, str]]()
+    ledger = Ledger(0, repeat)
+    for i, holds in enumerate(held):
+        ledger = Ledger(0, repeat) if i in restarts else ledger
+        spoken += told(ledger, {10 * i: holds}, known)
+    assert spoken == told(steady, {10 * i: holds for i, holds in enumerate(held)})
+
+
+def test_after_a_restart_it_is_over_once_it_has_been_looked_for_in_vain_for_as_long_as_ever() -> None:
+    known = {ONE.name: Told(ONE.kind, ONE.over, 5, 60)}
+    assert told(Ledger(50, 10_000), {at: False for at in range(1000, 1100, 10)}, known) == [(1050, OVER)]
+    assert known == {}
+
+
+def test_what_a_worker_can_not_see_is_not_over() -> None:
+    known = {ONE.name: Told(ONE.kind, ONE.over, 5, 60)}
+    ledger = Ledger(0, 10_000)
+    assert [ledger.turn([], known, nothing, at) for at in (100, 200)] == [[], []]
+    (over,) = ledger.turn([], known, everything, 300)
+    assert (over.state, over.condition.over, over.since_ms, over.told) == (OVER, "caught up", 5, None)
+
+
+def test_a_full_ledger_waits_until_others_are_over() -> None:
+    known = {f"edge {number}": Told("edge", "", 0, 0) for number in range(MOST)}
+    assert Ledger(0, 10_000).turn([ONE], known, nothing, 1) == []
+    del known["edge 0"]
+    assert [notice.state for notice in Ledger(0, 10_000).turn([ONE], known, nothing, 1)] == [BEGUN]
+
+
+def test_a_worker_speaks_of_what_it_has_and_of_the_site_if_it_has_partition_0() -> None:
+    first, other = Sight(["0", "2"], ["mx1"], lambda network: network == A), Sight(["1"], ["mx1"], lambda _: True)
+    names = [("lag", "lag 2"), ("breaker", "breaker 1"), ("edge", "edge mx1"), ("edge", "edge mx2"), ("watch", f"watch {A}")]
+    assert [first.covers(*one) for one in names] == [True, False, True, False, True]
+    assert [other.covers(*one) for one in names] == [False, True, False, False, False]
+
+
+def noted(name: str, value: bytes | None, offset: int = 0) -> Any:
+    return ConsumerRecord("notices", 0, offset, START_MS, 0, name.encode(), value, None, 0, 0, ())
+
+
+def test_the_memory_is_what_the_topic_says_unless_something_newer_is_on_its_way() -> None:
+    memory, one, two = Memory("notices", {}), Told("lag", "caught up", 1, 2), Told("lag", "caught up", 1, 9)
+    assert decode(encode("lag 0", one)) == one
+    memory.take(noted("lag 0", encode("lag 0", one)))
+    memory.take(noted("lag 1", b"{"))
+    assert memory.told == {"lag 0": one}
+    memory.note("lag 0", two)
+    memory.take(noted("lag 0", None))
+    assert memory.told == {"lag 0": two}
+    memory.note("lag 0", None)
+    memory.take(noted("lag 0", encode("lag 0", two)))
+    assert memory.told == {}
 
 
 class Receiver:
@@ -195,9 +270,9 @@ async def test_a_full_outbox_drops_the_oldest(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(notifier_module, "MOST_WAITING", 2)
     outcomes: Counter[tuple[str, str]] = Counter()
     outbox = Outbox(Webhook("http://127.0.0.1:9/", ""), outcomes)
-    for name in "abc":
-        outbox.put(Message(name, name, {"id": name}))
-    assert [message.text for _, message in outbox._waiting] == ["b", "c"]
+    sent = [outbox.put(Message(name, name, {"id": name})) for name in "abc"]
+    assert [message.text for _, message, _ in outbox._waiting] == ["b", "c"]
+    assert [done.done() for done in sent] == [True, False, False]
     assert outcomes == {("webhook", "dropped"): 1}
 
 
@@ -252,29 +327,48 @@ async def test_the_notifier_tells_of_what_is_wanted_and_deduplicates(receiver: t
     held: list[list[Condition]] = [[ONE, other], [ONE, other], [other], [], []]
     looks: Iterator[list[Condition]] = iter(held)
     options = load_settings(None, {}, {"notify.webhook": url, "notify.on": "lag", "notify.hold_s": 0}).notify
-    telling = Notifier(options, "mx 7", lambda: next(looks))
+    memory = Keeping()
+    telling = Notifier(options, "mx 7", memory, lambda: (next(looks), everything))
     running = asyncio.create_task(telling._outboxes[0].run())
     for second in range(len(held)):
         telling.turn(START_MS + 1000 * second)
+    assert (memory.told, memory.kept) == ({}, [])  # nothing is kept that nobody has got
     await taking.wait(2)
+    async with asyncio.timeout(30):
+        while len(memory.kept) < 2:  # noqa: ASYNC110 (nobody tells when it was kept)
+            await asyncio.sleep(0.01)
     running.cancel()
+    assert memory.kept == [(ONE.name, Told("lag", "caught up", START_MS, START_MS)), (ONE.name, None)]
     states = [
         (orjson.loads(body)["name"], orjson.loads(body)["state"], orjson.loads(body)["text"]) for _, body in taking.got
     ]
     assert states == [("lag 0", BEGUN, "behind"), ("lag 0", OVER, "caught up")]
 
 
-def test_an_id_names_condition_beginning_and_state() -> None:
-    ledger = Ledger(0, 10_000)
-    (begun,) = ledger.turn([ONE], 1)
-    (over,) = ledger.turn([], 2)
-    assert (
-        message_of(begun, "w").fields["id"] == message_of(begun, "w").fields["id"] != message_of(over, "w").fields["id"]
-    )
+class Keeping(Memory):
+    """A memory whose topic is a list."""
+
+    def __init__(self) -> None:
+        super().__init__("notices", {})
+        self.kept: list[tuple[str, Told | None]] = []
+
+    def keep(self, name: str, told: Told | None) -> None:
+        self.kept.append((name, told))
+
+
+def test_an_id_names_condition_beginning_and_state_whoever_tells_it() -> None:
+    (begun,) = Ledger(0, 10_000).turn([ONE], {}, everything, 1)
+    known = {ONE.name: Told(ONE.kind, ONE.over, 1, 1)}
+    (over,) = Ledger(0, 10_000).turn([], known, everything, 2)
+    again = [Ledger(0, 1).turn([ONE], known, everything, at)[0] for at in (5, 6)]
+    ids = [message_of(notice, "w").fields["id"] for notice in (begun, over, *again)]
+    assert len(set(ids)) == 4
+    assert ids == [message_of(notice, "another").fields["id"] for notice in (begun, over, *again)]
 
 
 def test_a_worker_tells_nobody_unless_it_is_told_whom() -> None:
-    assert not Notifier(load_settings(None, {}, {}).notify, "w", list).needed
+    options = load_settings(None, {}, {}).notify
+    assert not Notifier(options, "w", Keeping(), lambda: ([], everything)).needed
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""A worker on a real Kafka tells a webhook of a watched sender, once when it is throttled and once when it is released."""
+"""Workers on a real Kafka tell a webhook of watched senders, once when one is throttled and once when it is released,
+whichever worker has the partition by then."""
 
 from __future__ import annotations
 
@@ -9,16 +10,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import confluent_kafka
 import orjson
 import pytest
 
 from engine.local import EmbeddedBroker
 from tests.system.edges import Decider
-from tests.system.workers import WorkerProcess, environment, tidegate, until
+from tests.system.workers import WAIT_S, WorkerProcess, environment, tidegate, until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
-WATCHED = "198.51.100.9"
+WATCHED, LATER = "198.51.100.9", "198.51.100.11"
 
 
 @pytest.fixture
@@ -43,25 +45,54 @@ def told() -> Iterator[tuple[list[dict[str, Any]], str]]:
         thread.join()
 
 
-def test_a_watched_sender_is_told_of(
+def burst(*ips: str) -> bytes:
+    """Events of newcomers that lead to throttles."""
+    now_ms = int(time.time() * 1000)
+    events = ({"ts": now_ms - 60_000 + i, "ip": ip} for i in range(2_000) for ip in ips)
+    return b"".join(orjson.dumps(event) + b"\n" for event in events)
+
+
+def test_a_watched_sender_is_told_of_once_and_remembered_by_the_next_worker(
     broker: EmbeddedBroker, prefix: str, tmp_path: Path, told: tuple[list[dict[str, Any]], str]
 ) -> None:
     bodies, url = told
-    options = {"NOTIFY_WEBHOOK": url, "NOTIFY_WATCH": f"{WATCHED}/32", "NOTIFY_HOLD_S": 0, "NOTIFY_ON": "watch"}
+    watch = f"{WATCHED}/32,{LATER}/32"
+    options = {"NOTIFY_WEBHOOK": url, "NOTIFY_WATCH": watch, "NOTIFY_HOLD_S": 0, "NOTIFY_ON": "watch"}
     env = environment(broker.bootstrap, prefix, 1, **options)
     assert tidegate("topics", "--create", env=env).returncode == 0
-    now_ms = int(time.time() * 1000)
-    events = ({"ts": now_ms - 60_000 + i, "ip": ip} for i in range(2_000) for ip in (WATCHED, "198.51.100.10"))
-    lines = b"".join(orjson.dumps(event) + b"\n" for event in events)
     with WorkerProcess(env, tmp_path) as worker:
-        assert tidegate("produce", "-", env=env, stdin=lines).returncode == 0
+        assert tidegate("produce", "-", env=env, stdin=burst(WATCHED, "198.51.100.10")).returncode == 0
         worker.wait_for(1, 4_000)
         until(lambda: bool(bodies), "a notification")
+        until(lambda: f"watch {WATCHED}/32" in notices(broker, prefix), "a notice on the topic")
+        assert worker.stop() == 0
+    with WorkerProcess(env, tmp_path) as worker:
+        worker.wait_for(1, 4_000)
+        assert tidegate("produce", "-", env=env, stdin=burst(LATER)).returncode == 0
+        until(lambda: len(bodies) > 1, "one of the other sender")
         Decider(broker.bootstrap, prefix).release(f"{WATCHED}/32")
-        until(lambda: len(bodies) > 1, "one that it is over")
+        until(lambda: len(bodies) > 2, "one that it is over")
+        until(lambda: notices(broker, prefix) == {f"watch {LATER}/32"}, "a notice taken off the topic")
         assert worker.stop() == 0
     assert [(one["condition"], one["name"], one["state"]) for one in bodies] == [
         ("watch", f"watch {WATCHED}/32", "begun"),
+        ("watch", f"watch {LATER}/32", "begun"),
         ("watch", f"watch {WATCHED}/32", "over"),
     ]
     assert "messages in" in bodies[0]["text"]
+    assert bodies[2]["since"] == bodies[0]["since"]
+
+
+def notices(broker: EmbeddedBroker, prefix: str) -> set[str]:
+    """What the topic says that operators know of."""
+    consumer = confluent_kafka.Consumer({"bootstrap.servers": broker.bootstrap, "group.id": f"{prefix}look"})
+    try:
+        tp = confluent_kafka.TopicPartition(f"{prefix}notices", 0, confluent_kafka.OFFSET_BEGINNING)
+        _, end = consumer.get_watermark_offsets(tp, timeout=WAIT_S)
+        consumer.assign([tp])
+        found: set[str] = set()
+        for message in consumer.consume(end, timeout=WAIT_S) if end else []:
+            (found.add if message.value() else found.discard)(message.key().decode())
+        return found
+    finally:
+        consumer.close()
