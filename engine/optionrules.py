@@ -28,6 +28,7 @@ _UNIX = re.compile(r"unix:/[!-+\--~]{1,106}")  # printable, no comma; the kernel
 _ZONE = re.compile(r"([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?)(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?)*")
 _TOKEN = re.compile(r"[!-~]{16,200}")
 _WEB = re.compile(r"https?://[^\s/]+(/\S*)?")
+_PAGE = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?")
 _MAIL = re.compile(r"[!-?A-~]{1,64}@[A-Za-z0-9.-]{1,255}")
 _STATUS = re.compile(r"4\.7\.[56]\d\d")
 
@@ -96,6 +97,11 @@ def networks(value: str) -> str:
 def web_address(value: str) -> str:
     """Nothing, or an http or https address."""
     return "" if not value or _WEB.fullmatch(value) else "an http or https address"
+
+
+def page_address(value: str) -> str:
+    """Nothing, or the http or https address of a page: no name and password, no question, no fragment."""
+    return "" if not value or _PAGE.fullmatch(value) else "an address such as http://worker1.example:10090"
 
 
 def token(value: str) -> str:

@@ -114,6 +114,12 @@ class Worker:
         "where page, status and metrics are, HOST:PORT, several with commas; empty: nowhere",
         wanted=rules.internet_listeners,
     )
+    http_advertised: str = option(
+        "",
+        "where the other workers reach this one's page, http or https; empty: at worker.http, by this host's name if that is "
+        "every address",
+        wanted=rules.page_address,
+    )
     http_token: str = option(
         "",
         "who knows it may exempt and release senders on the page; empty: it only shows; better in the environment",

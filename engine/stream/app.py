@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import uvloop
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
 from mode import get_logger
+from yarl import URL
 
 from engine.assembly import composer
 from engine.config import Settings, load_settings
@@ -29,6 +29,7 @@ from engine.models.layout import BYTES_A_ROW, table_bytes
 from engine.notify.memory import Memory
 from engine.notify.notifier import Notifier
 from engine.stream.engine import Engine
+from engine.stream.membership import Assignor
 from engine.stream.overriding import OverrideReader
 from engine.stream.publisher import Publisher
 from engine.stream.reloading import Reloader
@@ -36,6 +37,7 @@ from engine.stream.shards import Shards
 from engine.stream.status import StatusWriter
 from engine.stream.transport import Transport
 from engine.warm import warm
+from engine.web.fleet import Fleet
 from engine.web.server import Site
 from engine.web.views import Views
 from topics.contracts import CONNECTIONS, DEAD_LETTERS, DECISIONS, EXEMPTIONS, NOTICES, STATE
@@ -83,6 +85,7 @@ class Tidegate(faust.App):
             topic_allow_declare=False,
             web_enabled=False,
             autodiscover=False,
+            PartitionAssignor=Assignor,
             **options,
         )
         prefix = settings.topics.prefix
@@ -93,11 +96,12 @@ class Tidegate(faust.App):
         self.engine = Engine(self.shards, self.publisher, composer(settings), self._first_offset, exemptions)
         self.status = StatusWriter(self.engine, settings, self.end_offset)
         self.reloader = Reloader(settings, self.engine, read)
-        self.views = Views(self.reloader, self.engine, self.end_offset)
+        self.fleet = Fleet(settings, lambda: self.assignor.external_topics_metadata())
+        self.views = Views(self.reloader, self.engine, self.end_offset, self.fleet)
         self.overrides = OverrideReader(exemptions, self.client_options, self.engine, self.views.board.hear)
         self.site = Site(self.views, settings)
         memory = Memory(prefix + NOTICES.name, self.client_options)
-        self.notifier = Notifier(settings.notify, f"{socket.gethostname()} {os.getpid()}", memory, self.views.look)
+        self.notifier = Notifier(settings.notify, self.fleet.own.name, memory, self.views.look)
         self.views.outcomes = self.notifier.outcomes
 
     def _new_transport(self) -> Transport:
@@ -111,7 +115,7 @@ class Tidegate(faust.App):
         logger.info("a partition has %s slots x %d bytes, %.0f MB when full", f"{rows:,}", BYTES_A_ROW, size_mb)
 
     async def on_start(self) -> None:
-        """Connect the publisher, and know all overrides, before the first block can come."""
+        """Connect the publisher, know all overrides and have a page, before the group is joined and the first block comes."""
         await super().on_start()
         await self.publisher.start()
         await self.overrides.catch_up()
@@ -126,10 +130,12 @@ class Tidegate(faust.App):
         if self.settings.worker.http:
             self.add_future(self.views.pulse.run())
             await self.site.start()
+        self.conf.canonical_url = URL(self.fleet.announce(self.site.listening))
 
     async def on_stop(self) -> None:
         """Make everything applied durable and commit it, stop the stream, then what it publishes with."""
         await self.site.stop()
+        await self.fleet.stop()
         await self.shards.close(self.shards.assigned())
         if self._consumer is not None:
             await self._consumer.commit()

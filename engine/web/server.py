@@ -28,6 +28,7 @@ from engine.operating.asking import orders_of
 from engine.operating.changes import REFUSES
 from engine.operating.topic import order
 from engine.stream.metrics import samples
+from engine.web.fleet import FORWARDED, PART
 from engine.web.views import SHOWN, Views
 
 logger = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ class Site:
             "/v1/status": self._status,
             "/v1/config": self._config,
             "/v1/overview": self._overview,
+            PART: self._part,
             "/v1/decisions": self._decisions,
             "/v1/movers": self._movers,
             "/v1/overrides": self._overrides,
@@ -102,8 +104,13 @@ class Site:
                     "no page, status or metrics at %s:%d: %s; name another place in worker.http, or none",
                     *(place.host, place.port, error.strerror),
                 )
-        for host, port, *_ in self._runner.addresses:
+        for host, port in self.listening:
             logger.info("page, status and metrics at http://%s:%d", f"[{host}]" if ":" in host else host, port)
+
+    @property
+    def listening(self) -> list[tuple[str, int]]:
+        """The places that it has got."""
+        return [(host, port) for host, port, *_ in self._runner.addresses]
 
     async def stop(self) -> None:
         """Listen no more."""
@@ -142,6 +149,9 @@ class Site:
     async def _overview(self, request: web.Request) -> web.Response:
         return json_response(await self.views.overview())
 
+    async def _part(self, request: web.Request) -> web.Response:
+        return json_response(await self.views.part())
+
     async def _decisions(self, request: web.Request) -> web.Response:
         most = request.query.get("limit", str(SHOWN))
         if not (most.isascii() and most.isdigit() and len(most) < 6):
@@ -174,8 +184,10 @@ class Site:
         return json_response({"changes": told}, 409 if refused else 200)
 
     async def _sender(self, request: web.Request) -> web.Response:
-        return json_response(await self.views.sender(request.match_info["address"]))
+        address, asked_by_peer = request.match_info["address"], FORWARDED in request.headers
+        return json_response(await self.views.sender(address, asked_by_peer=asked_by_peer))
 
     async def _plot(self, request: web.Request) -> web.Response:
-        svg = await self.views.plot(request.match_info["address"])
+        address, asked_by_peer = request.match_info["address"], FORWARDED in request.headers
+        svg = await self.views.plot(address, asked_by_peer=asked_by_peer)
         return web.Response(text=svg, content_type=SVG, headers=HEADERS)

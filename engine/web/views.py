@@ -1,5 +1,6 @@
 """What the worker's pages say, made of the engine as it stands between two blocks. Each answer's work is bounded.
 
+A sender whose partition another worker has is asked for there (`engine.web.fleet`); an overview has all workers' parts.
 Looking through all rows for the top movers is done in a thread, at most every `MOVERS_S` and only while somebody asks; reading
 a sender's past off its topic is done for one asker at a time, and kept for `PLOT_S`.
 """
@@ -10,10 +11,12 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
+from urllib.parse import quote
 
 from engine.analysis import picture
 from engine.analysis.explanation import explain
@@ -31,7 +34,9 @@ from engine.stream.shard import Shard
 from engine.stream.status import EndOffset, status_of
 from engine.web.board import Board, Held
 from engine.web.complaints import complaints_of
+from engine.web.fleet import PICTURE_S, Fleet, Unanswered
 from engine.web.history import past_of, timeline_of
+from engine.web.peers import listed
 from engine.web.pulse import Pulse
 from topics.decisions import Decision
 from topics.exemptions import Override, Said
@@ -50,14 +55,14 @@ COUNT_S = 2.0
 class Views:
     """One worker, as its pages see it."""
 
-    def __init__(self, reloader: Reloader, engine: Engine, end_offset: EndOffset) -> None:
+    def __init__(self, reloader: Reloader, engine: Engine, end_offset: EndOffset, fleet: Fleet) -> None:
         settings = reloader.settings
         watch = listed(settings.notify.watch)
         self.board = Board(settings.topics.prefix, settings.kafka.client_options(), watch)
         self.pulse = Pulse(engine)
         self.outcomes: Mapping[tuple[str, str], int] = {}
         self._reloader, self._settings = reloader, settings
-        self._engine, self._end_offset = engine, end_offset
+        self._engine, self._end_offset, self._fleet = engine, end_offset, fleet
         self._movers: tuple[float, list[dict[str, Any]]] = (0.0, [])
         self._live: tuple[float, int] = (0.0, 0)
         self._looking, self._reading = asyncio.Lock(), asyncio.Lock()
@@ -96,17 +101,28 @@ class Views:
         found = conditions(status, self._silent(), board.watched(int(time.time() * 1000)), limits)
         return list(found), Sight(status["partitions"], board.beats, board.watches).covers
 
-    async def overview(self) -> dict[str, Any]:
-        """All that the first page shows."""
+    async def part(self) -> dict[str, Any]:
+        """What this worker has to say in an overview of all of them."""
         status = self.status()
         return {
+            "worker": self._fleet.own.name,
             "status": status,
             "complaints": complaints_of(status),
             "pulse": [*self.pulse.samples, self.pulse.now()],
+            "movers": await self.movers(),
+        }
+
+    async def overview(self) -> dict[str, Any]:
+        """All that the first page shows: this worker's part, those of the others, which are missing, and the site's decisions."""
+        part, parts, unowned = await self.part(), await self._fleet.parts(), self._fleet.unowned()
+        return {
+            **part,
+            "others": parts.others,
+            "missing": [*parts.missing, *([f"not shown: {listed(unowned)}, which no worker has now"] if unowned else [])],
+            "partitions": self._settings.topics.partitions,
             "live": self._live_count(),
             "caught_up": self.board.caught_up,
             "decisions": self.decisions("", SHOWN),
-            "movers": await self.movers(),
             "edges": {"heard": sum(1 for at_ms in self.board.beats.values() if at_ms), "silent": self._silent()},
         }
 
@@ -133,35 +149,43 @@ class Views:
                 self._movers = (time.monotonic(), [_moved(one) for one in found[:MOST_MOVERS]])
         return self._movers[1]
 
-    async def sender(self, address: str) -> dict[str, Any]:
-        """Why it is throttled or not, as `tidegate explain` has it, with each decision in words. `OperatorError`."""
+    async def sender(self, address: str, *, asked_by_peer: bool) -> dict[str, Any]:
+        """Why it is throttled or not, as `tidegate explain` has it, with each decision in words; by whoever has its partition,
+        or if another worker asks by this one alone. `OperatorError`."""
         key = _key(address)
-        found = explain(
-            self._shard(key).partition, key, self._now_ms(key), self._decisions(key), self._engine.composer.config
-        )
+        shard = self._shard(key)
+        if shard is None:
+            with self._elsewhere(key, asked_by_peer=asked_by_peer) as path:
+                return await self._fleet.ask_object(self._number(key), path)
+        found = explain(shard.partition, key, _now_ms(shard), self._decisions(key), self._engine.composer.config)
         return {
             **found.as_json(),
             "address": key_text(key).removesuffix("/64"),
+            "partition": shard.partition.number,
+            "worker": self._fleet.own.name,
             "told": [
                 {"issued": made.issued, "verdict": made.verdict, "words": in_words(made)} for made in found.decisions
             ],
         }
 
-    async def plot(self, address: str) -> str:
-        """The last day's picture as SVG. `OperatorError`."""
+    async def plot(self, address: str, *, asked_by_peer: bool) -> str:
+        """The last day's picture as SVG; by whom: as `sender`. `OperatorError`."""
         key = _key(address)
-        self._shard(key)
+        shard = self._shard(key)
+        if shard is None:
+            with self._elsewhere(key, asked_by_peer=asked_by_peer) as path:
+                return (await self._fleet.ask(self._number(key), f"{path}/plot.svg", PICTURE_S)).decode(errors="replace")
         async with self._reading:
             made_s, svg = self._plots.get(key, (0.0, ""))
             if time.monotonic() - made_s > PLOT_S:
-                svg = await self._draw(key)
+                svg = await self._draw(shard, key)
                 while len(self._plots) >= MOST_PLOTS:
                     del self._plots[next(iter(self._plots))]
                 self._plots[key] = (time.monotonic(), svg)
         return svg
 
-    async def _draw(self, key: int) -> str:
-        partition, now_ms = self._shard(key).partition, self._now_ms(key)
+    async def _draw(self, shard: Shard, key: int) -> str:
+        partition, now_ms = shard.partition, _now_ms(shard)
         past = await past_of(self._settings, partition.number, key, now_ms)
         if not len(past.ts_ms):
             hours = (now_ms - past.since_ms) / HOUR_MS
@@ -172,18 +196,32 @@ class Views:
         frame = picture.frame_of(timeline, max(past.since_ms, int(past.ts_ms[0]) - HOUR_MS), now_ms)
         return await asyncio.to_thread(picture.svg, timeline, timeline.telling_scale(), frame)
 
-    def _now_ms(self, key: int) -> int:
-        return max(int(time.time() * 1000), int(self._shard(key).partition.state.site["clock_ms"][0]))
+    def _number(self, key: int) -> int:
+        return partition_of(key_text(key).encode(), self._settings.topics.partitions)
 
-    def _shard(self, key: int) -> Shard:
-        number = partition_of(key_text(key).encode(), self._settings.topics.partitions)
-        for shard in self._engine.shards:
-            if shard.partition.number == number:
-                return shard
-        raise OperatorError(
-            f"{network_text(key)} belongs to partition {number}, which another worker has (or restores): ask that one, "
-            "or `tidegate explain`"
-        )
+    def _shard(self, key: int) -> Shard | None:
+        """That of a sender's partition; None if it isn't here."""
+        number = self._number(key)
+        return next((shard for shard in self._engine.shards if shard.partition.number == number), None)
+
+    @contextmanager
+    def _elsewhere(self, key: int, *, asked_by_peer: bool) -> Iterator[str]:
+        """Where to ask another worker for a sender whose partition isn't here. `OperatorError` if nobody may be asked, or who
+        was asked has not answered."""
+        number, address = self._number(key), key_text(key).removesuffix("/64")
+        belongs = f"{network_text(key)} belongs to partition {number}"
+        restoring = self._engine.shards.restoring().get(number)
+        if restoring is not None:
+            share = restoring.timing.restored_share
+            raise OperatorError(f"{belongs}, whose state is being restored, {share:.0%} of it is read: ask again in a moment")
+        if asked_by_peer:
+            raise OperatorError(f"{belongs}, which worker {self._fleet.own.name} hasn't got: ask again in a moment")
+        try:
+            yield f"/v1/senders/{quote(address, safe='')}"
+        except Unanswered as error:
+            raise OperatorError(
+                f"{network_text(key)} belongs to {error}; `tidegate explain {address}` answers anywhere"
+            ) from None
 
     def _decisions(self, key: int) -> list[Decision]:
         lengths = range(8, 33) if key >= IPV4_TAG else range(16, 65)
@@ -205,6 +243,10 @@ def _key(address: str) -> int:
         return key_of(address.strip().removesuffix("/32").removesuffix("/64"))
     except ValueError as error:
         raise OperatorError(f"{error}: give an IPv4 or IPv6 address") from None
+
+
+def _now_ms(shard: Shard) -> int:
+    return max(int(time.time() * 1000), int(shard.partition.state.site["clock_ms"][0]))
 
 
 def _told(found: Held) -> dict[str, Any]:

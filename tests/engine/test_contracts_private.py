@@ -11,6 +11,7 @@ import inspect
 import re
 import textwrap
 import tomllib
+import zlib
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -21,21 +22,27 @@ import aiokafka
 import faust
 import numba
 import numpy as np
+import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.consumer import fetcher
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import RecordTooLargeError
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator, MessageBatch
 from aiokafka.producer.sender import Sender
+from faust.assignor.client_assignment import ClientAssignment, ClientMetadata
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.serializers.schemas import Schema
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
+from yarl import URL
 
+from engine.config import load_settings
 from engine.models.layout import empty_state
 from engine.policy.lapse import requeue
 from engine.stream.app import BlockSchema, Tidegate
 from engine.stream.blocks import BlockConsumer, BlockFetcher, BlockRecords, RawRecords
+from engine.stream.membership import Assignor
 from engine.stream.reading import EventConsumer, EventFetcher, EventRecords
 from engine.stream.transport import Consumer, ConsumerThread, Transport
 from tests.topics.fetches import Sent, by_aiokafka
@@ -209,6 +216,41 @@ def test_an_assignor_tells_whom_this_worker_is_a_standby_for() -> None:
     assignor: Any = PartitionAssignor(cast(Any, SimpleNamespace(tables=None)), replicas=1)
     assignor._assignment.standbys["connections"] = [1, 2]
     assert assignor.assigned_standbys() == {("connections", 1), ("connections", 2)}
+
+
+def dealt(url: str, distribution: dict[str, dict[str, list[int]]]) -> Any:
+    """An assignment as the group's leader deals it to the worker of that address, which has nothing."""
+    made: Any = ClientMetadata(
+        assignment=ClientAssignment(actives={}, standbys={}),
+        url=url,
+        changelog_distribution={},
+        external_topic_distribution=distribution,
+        topic_groups={},
+    )
+    return ConsumerProtocolMemberAssignment(4, [], zlib.compress(made.dumps()))
+
+
+def test_an_assignment_tells_every_worker_which_address_has_which_partitions() -> None:
+    conf = SimpleNamespace(canonical_url=URL("http://127.0.0.1:1/#a"))
+    tables = SimpleNamespace(changelog_topics=set())
+    assignor: Any = Assignor(cast(Any, SimpleNamespace(tables=tables, conf=conf)))
+    assert orjson.loads(assignor.metadata({"connections"}).user_data)["url"] == "http://127.0.0.1:1/#a"
+    told = {"http://127.0.0.1:2/#b": {"connections": [0, 1]}}
+    assignor.on_assignment(dealt("http://127.0.0.1:1/#a", told))
+    assert assignor.external_topics_metadata() == told
+    assert assignor._get_external_topic_distribution({}) == {}
+    assert Tidegate(load_settings(None, {}, {})).conf.PartitionAssignor is Assignor
+
+
+def test_a_static_member_that_restarts_elsewhere_takes_what_was_dealt_to_the_one_before() -> None:
+    tables = SimpleNamespace(changelog_topics=set())
+    app = cast(Any, SimpleNamespace(tables=tables, conf=SimpleNamespace(canonical_url=URL("http://127.0.0.1:9/#a"))))
+    with pytest.raises(AssertionError):
+        PartitionAssignor(app).on_assignment(cast(Any, dealt("http://127.0.0.1:1/#a", {})))
+    ours: Any = Assignor(app)
+    told = {"http://127.0.0.1:1/#a": {"connections": [0]}}
+    ours.on_assignment(dealt("http://127.0.0.1:1/#a", told))
+    assert ours.external_topics_metadata() == told
 
 
 def test_the_driver_builds_its_consumer_from_the_module_aiokafka() -> None:

@@ -64,9 +64,13 @@ function rateOf(pulse) {
   return pulse.length > 1 ? (last[1] - before[1]) / seconds : 0;
 }
 
-function spark(pulse) {
-  const rates = pulse.slice(1).map((sample, i) => (sample[1] - pulse[i][1]) / Math.max((sample[0] - pulse[i][0]) / 1000, 0.001));
-  if (rates.length > 1) rates.pop(); // the youngest spans too little to tell
+// The workers' rates one upon the other, the youngest samples together.
+function spark(pulses) {
+  const rows = pulses.map((pulse) => {
+    const rates = pulse.slice(1).map((sample, i) => (sample[1] - pulse[i][1]) / Math.max((sample[0] - pulse[i][0]) / 1000, 0.001));
+    return (rates.length > 1 ? rates.slice(0, -1) : rates).reverse(); // the youngest spans too little to tell
+  });
+  const rates = Array.from({ length: Math.max(...rows.map((row) => row.length)) }, (_, i) => sum(rows, (row) => row[i] ?? 0)).reverse();
   const most = Math.max(...rates, 1);
   const points = rates.map((rate, i) => `${((240 * i) / Math.max(rates.length - 1, 1)).toFixed(1)},${(42 - (38 * rate) / most).toFixed(1)}`);
   const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
@@ -84,21 +88,25 @@ function sum(list, of) {
   return list.reduce((total, one) => total + of(one), 0);
 }
 
-function showTiles(found) {
-  const { status, pulse } = found;
-  const partitions = Object.values(status.partitions);
+function throttlesOf(pulse) {
+  const last = pulse[pulse.length - 1];
+  const before = pulse.find((sample) => sample[0] > last[0] - 60000) || pulse[0];
+  return last[2] - before[2];
+}
+
+function showTiles(found, parts) {
+  const partitions = parts.flatMap((part) => Object.values(part.status.partitions));
   const behind = Math.max(0, ...partitions.map((one) => one.lag_s));
   const messages = sum(partitions, (one) => one.established.messages);
   const deferred = sum(partitions, (one) => one.established.deferred);
   const used = messages ? deferred / messages / partitions[0].established.budget : 0;
-  const minute = pulse.find((sample) => sample[0] > pulse[pulse.length - 1][0] - 60000) || pulse[0];
-  tile("rate", whole.format(rateOf(pulse)));
-  tile("throttles", whole.format(pulse[pulse.length - 1][2] - minute[2]));
+  tile("rate", whole.format(sum(parts, (part) => rateOf(part.pulse))));
+  tile("throttles", whole.format(sum(parts, (part) => throttlesOf(part.pulse))));
   tile("live", whole.format(found.live) + (found.caught_up ? "" : "…"));
   tile("behind", behind < 1 ? "no" : `${whole.format(behind)} s`, behind > 60 ? "bad" : behind > 10 ? "warn" : "");
   tile("budget", percent.format(used), used > 1 ? "bad" : used > 0.8 ? "warn" : "");
-  tile("keys", whole.format(status.keys));
-  spark(pulse);
+  tile("keys", whole.format(sum(parts, (part) => part.status.keys)));
+  spark(parts.map((part) => part.pulse));
 }
 
 function showDecisions(decisions) {
@@ -109,8 +117,9 @@ function showDecisions(decisions) {
   if (focused) list.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
 }
 
-function showMovers(movers) {
-  const nodes = movers.map((one) => {
+function showMovers(parts) {
+  const movers = parts.flatMap((part) => part.movers).sort((a, b) => a.expected - a.messages - (b.expected - b.messages));
+  const nodes = movers.slice(0, 15).map((one) => {
     const stage = one.active_days ? `its own most was ${amount(one.expected)}` : `new here, where newcomers send up to ${amount(one.expected)}`;
     return entry(who(one.address), `${amount(one.messages)} messages`, stage, one.until ? "throttled" : "");
   });
@@ -123,26 +132,36 @@ function row(cells) {
   return line;
 }
 
-function showEngine(found) {
-  const { status, complaints, edges } = found;
-  const rows = Object.entries(status.partitions).sort((a, b) => a[0] - b[0]).map(([number, one]) => row([
-    number, one.lag === null ? "?" : whole.format(one.lag), short.format(one.lag_s), whole.format(one.keys),
+function partitionRows(part) {
+  const rows = Object.entries(part.status.partitions).map(([number, one]) => [number, [
+    one.lag === null ? "?" : whole.format(one.lag), short.format(one.lag_s), whole.format(one.keys),
     percent.format(one.keys / one.capacity), whole.format(one.throttled),
     percent.format(one.established.share / one.established.budget), one.decides ? one.threshold.toFixed(2) : "learns",
-    `${short.format(one.checkpoint_age_s)} s`]));
-  for (const [number, one] of Object.entries(status.restoring)) rows.push(row([number, `being restored: ${percent.format(one.share)}`]));
-  at("partitions").replaceChildren(...rows);
+    `${short.format(one.checkpoint_age_s)} s`]]);
+  const restoring = Object.entries(part.status.restoring).map(([number, one]) => [number, [`being restored: ${percent.format(one.share)}`, ...Array(7).fill("")]]);
+  return [...rows, ...restoring].map(([number, cells]) => [Number(number), row([number, ...cells, part.worker])]);
+}
+
+function showEngine(found, parts) {
+  const { edges, missing } = found;
+  const rows = parts.flatMap(partitionRows).sort((a, b) => a[0] - b[0]);
+  at("partitions").replaceChildren(...rows.map((one) => one[1]));
+  at("engine").classList.toggle("alone", parts.length === 1);
   const silent = Object.entries(edges.silent).map(([name, seconds]) => `edge ${name} was last heard ${whole.format(seconds)} s ago`);
-  const late = status.since_start.decision_s.p99;
+  const complaints = parts.flatMap((part) => part.complaints.map((said) => (part === found ? said : `worker ${part.worker}: ${said}`)));
+  const late = parts.map((part) => part.status.since_start.decision_s.p99).filter((seconds) => seconds !== null);
   at("facts").textContent = [
-    `worker ${status.pid} on ${status.host}`, `configuration ${status.config.slice(0, 19)}`,
-    `${whole.format(status.events)} events counted in all`, `${edges.heard} edges heard`, ...silent,
-    late === null ? "no decision since it started" : `99 % of decisions within ${late} s of the event`].join(" · ");
-  const well = !complaints.length && !silent.length;
-  at("pill").textContent = well ? "well" : complaints.length + silent.length === 1 ? "one complaint" : `${complaints.length + silent.length} complaints`;
-  at("pill").className = `pill ${well ? "good" : "bad"}`;
-  at("complaints").hidden = well;
+    `worker ${found.worker}`, `shown: ${rows.length} of ${found.partitions} partitions, of ${parts.length} ${parts.length === 1 ? "worker" : "workers"}`,
+    `configuration ${found.status.config.slice(0, 19)}`, `${whole.format(sum(parts, (part) => part.status.events))} events counted in all`,
+    `${edges.heard} edges heard`, ...silent,
+    late.length ? `99 % of decisions within ${Math.max(...late)} s of the event` : "no decision since it started"].join(" · ");
+  const count = complaints.length + silent.length;
+  at("pill").textContent = count ? (count === 1 ? "one complaint" : `${count} complaints`) : missing.length ? "well, as far as shown" : "well";
+  at("pill").className = `pill ${count ? "bad" : missing.length ? "warn" : "good"}`;
+  at("complaints").hidden = !count;
   at("complaints").replaceChildren(...[...complaints, ...silent].map((said) => make("li", "", said)));
+  at("missing").hidden = !missing.length;
+  at("missing").replaceChildren(...missing.map((said) => make("li", "", said)));
 }
 
 function override(one) {
@@ -155,9 +174,10 @@ let wanted = "";
 
 async function refreshHome() {
   const found = await get("/v1/overview");
-  showTiles(found);
-  showMovers(found.movers);
-  showEngine(found);
+  const parts = [found, ...found.others];
+  showTiles(found, parts);
+  showMovers(parts);
+  showEngine(found, parts);
   showDecisions(wanted ? await get(`/v1/decisions?search=${encodeURIComponent(wanted)}`) : found.decisions);
   const overrides = await get("/v1/overrides");
   told(at("overrides"), overrides.overrides.map(override), "None: everybody is judged by what they send.");
@@ -203,11 +223,12 @@ const STAGES = {
   known: "known, measured against its own most on an active day",
 };
 
-function showPast(past) {
+function showPast({ past, partition, worker }) {
+  const where = `partition ${partition}, worker ${worker}`;
   at("past").textContent = past ? [
     STAGES[past.stage], `${past.active_days} active days since ${moment(past.first_seen_ms)}`, `last seen ${moment(past.last_seen_ms)}`,
     `${whole.format(past.accepted)} messages accepted, ${whole.format(past.rejected)} refused`,
-    `${short.format(past.typical_per_h)} in a usual busiest hour`].join(" · ") : "The state doesn't know this sender.";
+    `${short.format(past.typical_per_h)} in a usual busiest hour`, where].join(" · ") : `The state doesn't know this sender (${where}).`;
 }
 
 async function draw(address) {
@@ -250,7 +271,7 @@ async function refreshSender(address) {
   at("verdict").textContent = found.throttled ? `Throttled until ${moment(found.until)} (${found.reason || "by the state"}): ${rate}` : "Not throttled";
   at("release").textContent = `${found.release[0].toUpperCase()}${found.release.slice(1)}.`;
   showCounts(found.counts);
-  showPast(found.past);
+  showPast(found);
   told(at("told"), found.told.toReversed().map((one) => entry(make("span", "who", one.verdict), moment(one.issued), one.words)), "None that is still known.");
   await draw(address);
 }
