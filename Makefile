@@ -59,10 +59,10 @@ bench-edge: setup ## measure the edge's look-ups beside redis-server (about two 
 bench-wire: setup ## measure from an event in Kafka to the 451 that a real Postfix says (a minute; root; downloads Postfix)
 	@$(BIN)/python -m benchmarks.wire_latency $(ARGS)
 
-bench-operator: setup ## measure how soon a release or an exemption holds at three edges with a million decisions, and what metrics and page cost (ten minutes)
+bench-operator: setup ## measure how soon a release or an exemption holds at three edges with a million decisions, and what metrics and page cost (20 minutes)
 	@$(BIN)/python -m benchmarks.operators $(ARGS)
 
-bench-watching: setup ## measure what a worker's metrics and page cost (about 5 min; ARGS="--small")
+bench-watching: setup ## measure what a worker's metrics and page cost, and whether the page grows (15 min, a browser; ARGS="--small")
 	@$(BIN)/python -m benchmarks.watching $(ARGS)
 
 soak: setup ## ten minutes of idle, busy, slow and mad clients at an edge (ARGS="--seconds 60": shorter)

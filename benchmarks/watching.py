@@ -3,7 +3,8 @@
 One embedded broker, a topic filled once; workers read all of it in turn: one that nobody watches (`worker.http` empty), and
 one that is scraped every second, fifteen times as often as by a usual Prometheus, while its page is open (an overview and the
 overrides every two seconds). What is lost is the ratio of the medians. Then, on a worker that knows all the senders, with
-ten thousand throttles in force: how long from asking for the page to all that its first view needs.
+ten thousand throttles in force: how long from asking for the page to all that its first view needs, and whether a browser that
+has the page open for minutes grows (`benchmarks.page_memory`).
 
 Every run must have counted each event once, else the answer is wrong and the exit status 1. The last line is one JSON object.
 """
@@ -15,6 +16,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -29,7 +31,7 @@ from typing import Any
 import orjson
 from aiokafka import AIOKafkaProducer
 
-from benchmarks import cluster, machine
+from benchmarks import cluster, machine, page_memory
 from benchmarks.cluster import Place
 from benchmarks.engine_worker import EngineRun, Worker, measured
 from benchmarks.errors import Broken
@@ -128,8 +130,9 @@ async def throttle(place: Place, count: int) -> None:
         await producer.stop()
 
 
-def first_views(place: Place, folder: Path, live: int, times: int) -> list[float]:
-    """Seconds of first views of a restarted worker's page, ``live`` more throttles in force."""
+@contextmanager
+def shown(place: Place, folder: Path, live: int) -> Iterator[Watch]:
+    """A restarted worker whose page shows ``live`` more throttles in force."""
     asyncio.run(throttle(place, live))
     watch = Watch(free_port())
     environment = place.environment(f"bench-{time.time_ns()}", TIDEGATE_WORKER_HTTP=f"127.0.0.1:{watch.port}")
@@ -140,13 +143,18 @@ def first_views(place: Place, folder: Path, live: int, times: int) -> list[float
             if time.monotonic() > deadline_s:
                 raise Broken(f"the page shows {found['live']:,} of {live:,} throttles")
             time.sleep(0.1)
-        took = []
-        for _ in range(times):
-            started_s = time.perf_counter()
-            for path in FIRST_VIEW:
-                watch.ask(path)
-            took.append(time.perf_counter() - started_s)
-            time.sleep(0.5)
+        yield watch
+
+
+def first_views(watch: Watch, times: int) -> list[float]:
+    """Seconds of first views of a page."""
+    took = []
+    for _ in range(times):
+        started_s = time.perf_counter()
+        for path in FIRST_VIEW:
+            watch.ask(path)
+        took.append(time.perf_counter() - started_s)
+        time.sleep(0.5)
     return took
 
 
@@ -159,11 +167,15 @@ def sizes(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="of each, in turn")
     parser.add_argument("--live", type=int, default=10_000, help="throttles in force for the first view")
     parser.add_argument("--views", type=int, default=10, help="first views that are timed")
+    parser.add_argument("--browser-minutes", type=float, help="a browser has the page open for so long; 0: none  [10]")
+    parser.add_argument("--screens", type=Path, help="folder for the page's pictures at the end, light and dark")
     parser.add_argument("--results", type=Path, default=KEPT, help="where the result is appended")
     chosen = parser.parse_args(arguments)
     if chosen.small:
         chosen.events, chosen.keys, chosen.rounds, chosen.live, chosen.results = 20_000, 2_000, 1, 200, None
         chosen.views = 2
+    if chosen.browser_minutes is None:
+        chosen.browser_minutes = 0.4 if chosen.small else 10.0
     return chosen
 
 
@@ -203,9 +215,23 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
                 runs.append(run(place, folder, by))
             rates = f"{alone[-1].events_per_s:,.0f} events/s alone, {watched[-1].events_per_s:,.0f} watched"
             print(f"{number + 1}: {rates}", file=sys.stderr)
-        views = first_views(place, folder, chosen.live, chosen.views)
+        with shown(place, folder, chosen.live) as looked:
+            views = first_views(looked, chosen.views)
+            page = page_figures(place, folder, looked, chosen)
     wrong = [one.counts["events"] for one in (*alone, *watched) if one.counts["events"] != chosen.events]
-    return {**figures_of(alone, watched, watch, views), "answer": "wrong" if wrong else "right"}
+    return {**figures_of(alone, watched, watch, views), **page, "answer": "wrong" if wrong else "right"}
+
+
+def page_figures(place: Place, folder: Path, looked: Watch, chosen: argparse.Namespace) -> dict[str, Any]:
+    """Of a browser before the page; nothing without one."""
+    if not chosen.browser_minutes:
+        return {}
+    mail = page_memory.Mail(place, Workload(chosen.events, chosen.keys).senders)
+    url = f"http://127.0.0.1:{looked.port}"
+    found = page_memory.measure(mail, folder, url, chosen.browser_minutes, chosen.live)
+    if chosen.screens is not None:
+        shutil.copytree(folder / page_memory.SCREENS_FOLDER, chosen.screens, dirs_exist_ok=True)
+    return {"page": found, "page_heap_growth": found["heap"]["growth"], "page_rss_growth": found["rss"]["growth"]}
 
 
 def run_and_keep(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -214,6 +240,9 @@ def run_and_keep(chosen: argparse.Namespace) -> dict[str, Any]:
     lost, first_s = figures["lost"], figures["first_view_s"]["most"]
     if lost > MOST_LOST or first_s > MOST_FIRST_S:
         print(f"falls short: lost {lost:.1%} (wanted {MOST_LOST:.0%}), first view {first_s:.2f} s", file=sys.stderr)
+    grown = max(figures.get(name, 0.0) for name in ("page_heap_growth", "page_rss_growth"))
+    if grown > page_memory.MOST_GROWTH:
+        print(f"falls short: the page grew {grown:.2f} times (wanted {page_memory.MOST_GROWTH:g})", file=sys.stderr)
     if chosen.results is not None:
         keep({"machine": stamp, "figures": figures, "events": chosen.events, "keys": chosen.keys}, chosen.results)
     return figures

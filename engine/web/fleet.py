@@ -6,7 +6,7 @@ goes in a circle. It has an end: `LOOK_S`, for a picture `PICTURE_S`, as its dra
 Whoever can't be asked is named, with what to do instead.
 
 For overviews the others are asked while somebody looks, at most every `EVERY_S`; what isn't there after `PATIENCE_S` comes with
-the next one. So one that doesn't answer costs the others' page nothing.
+the next one. So one that doesn't answer costs the others' pages next to nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from engine.web.peers import Distribution, Peer, listed, page_of, peers_of
 from topics.contracts import CONNECTIONS
 
 FORWARDED = "X-Tidegate-Forwarded"
-PART = "/v1/part"
+PART, NAMES = "/v1/part", frozenset({"status", "complaints", "pulse", "movers"})
 LOOK_S, PICTURE_S = 2.0, 8.0
 EVERY_S, PATIENCE_S = 2.0, 0.3
 MOST_OCTETS = 4 << 20
@@ -95,8 +95,8 @@ class Fleet:
     async def ask_object(self, number: int, path: str) -> dict[str, Any]:
         """The same, of what is a JSON object."""
         try:
-            return dict(orjson.loads(await self.ask(number, path, LOOK_S)))
-        except (TypeError, ValueError):
+            return _object(await self.ask(number, path, LOOK_S), frozenset())
+        except ValueError:
             raise Unanswered(f"partition {number}, and what answers at its worker's address is no worker") from None
 
     async def parts(self) -> Parts:
@@ -120,11 +120,11 @@ class Fleet:
     async def _part(self, peer: Peer) -> dict[str, Any] | str:
         """A worker's part, or why it isn't there."""
         try:
-            return dict(orjson.loads(await self._get(peer, PART, LOOK_S)))
+            return _object(await self._get(peer, PART, LOOK_S), NAMES)
         except (Unanswered, OperatorError) as error:
             return str(error)
-        except (TypeError, ValueError):
-            return f"what answers at {peer.page} is no worker: mend its worker.http_advertised"
+        except ValueError:
+            return f"what answers at {peer.page} is no worker of this version: is that its worker.http_advertised?"
 
     async def _get(self, peer: Peer, path: str, within_s: float) -> bytes:
         if not peer.page:
@@ -165,8 +165,16 @@ class Fleet:
             return bytes(body)
 
 
+def _object(body: bytes, names: frozenset[str]) -> dict[str, Any]:
+    """A JSON object that has all ``names``; ValueError."""
+    found = orjson.loads(body)
+    if not isinstance(found, dict) or not found.keys() >= names:
+        raise ValueError("another object")
+    return found
+
+
 def _error(body: bytes) -> str:
     try:
-        return str(orjson.loads(body)["error"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return str(_object(body, frozenset({"error"}))["error"])
+    except ValueError:
         return "the worker that was asked refuses the question"

@@ -21,6 +21,7 @@ from engine.web import fleet as fleet_module
 from engine.web.fleet import FORWARDED, Fleet, Unanswered
 from engine.web.peers import Peer, listed, page_of, peers_of
 
+ADDRESS, NAMED = "192.0.2.1", "name:word"
 PAGE = "http://worker1.example:10090"
 HERE = f"{socket.gethostname()} 2"  # the name of another worker on the same machine
 
@@ -36,8 +37,8 @@ def test_what_a_worker_announces_is_what_the_others_read(host: str, process: str
 
 
 def test_who_announces_nothing_of_ours_has_no_page_that_is_known() -> None:
-    (found,) = peers_of({"http://mx1:6066": {"connections": [0], "others": [7]}}, "connections")
-    assert found == Peer("mx1", "", "", (0,))
+    (found,) = peers_of({"http://mx1.test:6066": {"connections": [0], "others": [7]}}, "connections")
+    assert found == Peer("mx1.test", "", "", (0,))
 
 
 @pytest.mark.parametrize(
@@ -47,14 +48,14 @@ def test_who_announces_nothing_of_ours_has_no_page_that_is_known() -> None:
         (PAGE, [], ""),
         (f"{PAGE}/", [("127.0.0.1", 10090)], PAGE),
         ("", [("127.0.0.1", 10090)], "http://127.0.0.1:10090"),
-        ("", [("127.0.0.1", 10090), ("192.0.2.1", 10091)], "http://192.0.2.1:10091"),
-        ("", [("0.0.0.0", 10090)], "http://mx1:10090"),
-        ("", [("::1", 1), ("::", 2)], "http://mx1:2"),
+        ("", [("127.0.0.1", 10090), (ADDRESS, 10091)], f"http://{ADDRESS}:10091"),
+        ("", [("0.0.0.0", 10090)], "http://mx1.test:10090"),
+        ("", [("::1", 1), ("::", 2)], "http://mx1.test:2"),
         ("", [("0.0.0.0", 1), ("2001:db8::1", 2)], "http://[2001:db8::1]:2"),
     ],
 )
 def test_a_page_is_where_others_reach_it(advertised: str, listening: list[tuple[str, int]], page: str) -> None:
-    assert page_of(advertised, listening, "mx1") == page
+    assert page_of(advertised, listening, "mx1.test") == page
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_partitions_are_told_in_words(partitions: list[int], words: str) -> None
     assert listed(partitions) == words
 
 
-@pytest.mark.parametrize("wrong", ["mx1:10090", "http://name:word@mx1.example", "http://mx1.example/#1", "ftp://mx1.example"])
+@pytest.mark.parametrize("wrong", ["mx1:10090", f"http://{NAMED}@mx1.example", "http://mx1.example/#1", "ftp://mx1.example"])
 def test_an_address_that_is_none_is_refused(wrong: str) -> None:
     with pytest.raises(OperatorError, match="worker.http_advertised"):
         load_settings(None, {}, {"worker.http_advertised": wrong})
@@ -180,9 +181,12 @@ async def test_who_can_not_be_asked_is_named_with_what_to_do() -> None:
             await made.ask(1, "/", 1.0)
 
 
+PART: dict[str, Any] = {"status": {"partitions": {}}, "complaints": [], "pulse": [], "movers": []}
+
+
 async def test_an_overview_has_the_parts_that_came_and_names_the_others() -> None:
     async def answer(request: web.Request) -> web.Response:
-        return web.json_response({"worker": "whoever", "status": {}})
+        return web.json_response({"worker": "whoever", **PART})
 
     async def broken(request: web.Request) -> web.Response:
         return web.json_response([])
@@ -193,10 +197,10 @@ async def test_an_overview_has_the_parts_that_came_and_names_the_others() -> Non
             async with asyncio.timeout(30):
                 while "hasn't answered" in str(found := await made.parts()):
                     await asyncio.sleep(0.01)
-            assert found.others == [{"worker": HERE, "status": {}}]
+            assert found.others == [{"worker": HERE, **PART}]
             assert found.missing == [
-                f"not shown: partition 2 of worker {HERE}: what answers at {two} is no worker: "
-                "mend its worker.http_advertised"
+                f"not shown: partition 2 of worker {HERE}: what answers at {two} is no worker of this version: "
+                "is that its worker.http_advertised?"
             ]
             assert made.unowned() == [3]
 

@@ -1,4 +1,4 @@
-"""A headless Chromium for tests of the page: Debian's packages chromium and chromium-driver, driven by Selenium."""
+"""A headless Chromium for tests and benchmarks of the page: Debian's packages chromium and chromium-driver, driven by Selenium."""
 
 from __future__ import annotations
 
@@ -18,18 +18,32 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DRIVERS = ("chromedriver", "chromium.chromedriver")
 
 
+class NoBrowser(Exception):
+    """There is none here; the message says what to install."""
+
+
 def _found(names: tuple[str, ...]) -> str:
-    """Where one of them is; else the test is skipped."""
+    """Where one of them is; `NoBrowser`."""
     for name in names:
         path = shutil.which(name)
         if path is not None:
             return path
-    pytest.skip(f"needs a browser: no {names[0]} here (Debian, Ubuntu: apt install chromium chromium-driver)")
+    raise NoBrowser(f"needs a browser: no {names[0]} here (Debian, Ubuntu: apt install chromium chromium-driver)")
 
 
 @contextmanager
 def browser(folder: Path) -> Iterator[Chrome]:
-    """A browser whose profile is in ``folder``, 1280 x 900, in English and UTC."""
+    """A browser for a test, which is skipped without one."""
+    try:
+        with opened(folder) as driver:
+            yield driver
+    except NoBrowser as error:
+        pytest.skip(str(error))
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Chrome]:
+    """A browser whose profile is in ``folder``, 1280 x 900, in English and UTC; `NoBrowser`."""
     options = ChromeOptions()
     options.binary_location = _found(BROWSERS)
     for argument in (
