@@ -234,7 +234,8 @@ def figures(found: dict[str, list[float]]) -> dict[str, float]:
 def page_cost(browser_minutes: float) -> dict[str, Any]:
     """What metrics and page cost, and whether a page that stays open grows."""
     cost = watching.run_and_keep(watching.sizes(["--browser-minutes", str(browser_minutes)]))
-    grown = {name: cost[name] for name in ("page_heap_growth", "page_rss_growth") if name in cost}
+    names = ("page_heap_growth", "page_rss_growth")
+    grown: dict[str, Any] = {name: cost[name] for name in names if name in cost}
     first_view_ms = round(1000 * cost["first_view_s"]["most"])
     return {"page_first_view_ms": first_view_ms, "metrics_cost_share": cost["lost"], **grown}
 

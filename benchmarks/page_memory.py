@@ -1,9 +1,10 @@
 """Does a page that stays open grow? A real browser has a worker's page before it for minutes, while mail comes and goes.
 
-Known senders send at a rate that changes every few seconds, and every other second a newcomer breaks out and is throttled. Every twelve
-seconds the browser collects its garbage, and what is left is noted: JavaScript's heap, the page's nodes, the resident memory of
-the renderers. Growth is the mean of the last minute by that of the second (of shorter runs, of the last and the second quarter).
-The page must have shown it all: changing rates, ever more decisions, movers; else the answer is wrong (`Broken`).
+Known senders send at a rate that changes every few seconds, and every other second a newcomer breaks out and is throttled.
+Every twelve seconds the browser collects its garbage, and what is left is noted: JavaScript's heap, the page's nodes, the
+resident memory of the renderers. Growth is the mean of the last minute by that of the second (of shorter runs, of the last
+and the second quarter). The page must have shown it all, changing rates, ever more decisions, movers; else the answer is
+wrong (`Broken`).
 """
 
 from __future__ import annotations

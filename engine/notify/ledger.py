@@ -51,9 +51,7 @@ class Ledger:
         self._since: dict[str, int] = {}  # when that began of which nobody was told
         self._seen: dict[str, int] = {}  # when a condition was seen last, or first looked for in vain
 
-    def turn(
-        self, found: Iterable[Condition], told: Mapping[str, Told], covers: Covers, now_ms: int
-    ) -> list[Notice]:
+    def turn(self, found: Iterable[Condition], told: Mapping[str, Told], covers: Covers, now_ms: int) -> list[Notice]:
         """What is to be told, given all conditions that hold at ``now_ms`` and what was ``told``. ``covers``: whether a
         condition of a kind and name would be among those found if it held."""
         here = {condition.name: condition for condition in found}

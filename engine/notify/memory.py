@@ -110,7 +110,7 @@ class Memory:
         while True:
             kept = [await self._writes.get()]
             kept += [self._writes.get_nowait() for _ in range(self._writes.qsize())]
-            while not await self._written(kept):
+            while not await self._written(kept):  # noqa: ASYNC110 (nobody tells when the cluster is back)
                 await asyncio.sleep(AGAIN_S)
             for name, _ in kept:
                 self._unwritten[name] -= 1

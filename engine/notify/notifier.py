@@ -128,8 +128,9 @@ class Notifier:
     async def run(self) -> None:
         """Look and tell until cancelled; nothing before it is known what was told."""
         async with asyncio.TaskGroup() as group:
-            for work in (self._memory, *self._outboxes):
-                group.create_task(work.run())
+            group.create_task(self._memory.run())
+            for outbox in self._outboxes:
+                group.create_task(outbox.run())
             while True:
                 if self._memory.known:
                     self.turn(int(time.time() * 1000))

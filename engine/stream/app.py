@@ -13,7 +13,7 @@ import os
 import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import faust
 import uvloop
@@ -38,6 +38,7 @@ from engine.stream.status import StatusWriter
 from engine.stream.transport import Transport
 from engine.warm import warm
 from engine.web.fleet import Fleet
+from engine.web.peers import Distribution
 from engine.web.server import Site
 from engine.web.views import Views
 from topics.contracts import CONNECTIONS, DEAD_LETTERS, DECISIONS, EXEMPTIONS, NOTICES, STATE
@@ -96,7 +97,7 @@ class Tidegate(faust.App):
         self.engine = Engine(self.shards, self.publisher, composer(settings), self._first_offset, exemptions)
         self.status = StatusWriter(self.engine, settings, self.end_offset)
         self.reloader = Reloader(settings, self.engine, read)
-        self.fleet = Fleet(settings, lambda: self.assignor.external_topics_metadata())
+        self.fleet = Fleet(settings, self._distribution)
         self.views = Views(self.reloader, self.engine, self.end_offset, self.fleet)
         self.overrides = OverrideReader(exemptions, self.client_options, self.engine, self.views.board.hear)
         self.site = Site(self.views, settings)
@@ -142,6 +143,11 @@ class Tidegate(faust.App):
         await super().on_stop()
         await self.shards.stop()
         await self.publisher.stop()
+
+    def _distribution(self) -> Distribution:
+        """Who has which partitions, as the last assignment has told it."""
+        found: Distribution = cast(Assignor, self.assignor).external_topics_metadata()
+        return found
 
     async def _first_offset(self, partition: int) -> int:
         tp = TP(self.settings.topics.prefix + CONNECTIONS.name, partition)

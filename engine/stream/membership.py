@@ -10,8 +10,8 @@ from faust.assignor.partition_assignor import PartitionAssignor
 
 
 class Assignor(PartitionAssignor):
-    """Faust's, but for one thing. A static member that restarts is handed the assignment of the process before it, with the
-    address of that one, which Faust takes for a mistake and ends the worker: here it counts what this process says of itself."""
+    """Faust's, but for one thing. A static member that restarts is handed the assignment of the process before it, with that
+    one's address, which Faust takes for a mistake and ends the worker: here it counts what this process says of itself."""
 
     def on_assignment(self, assignment: Any) -> None:
         """Take what the leader has dealt out."""

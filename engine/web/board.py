@@ -1,4 +1,4 @@
-"""The site's decisions, overrides and edges as their topics have them, for the page: bounded, decisions as the octets that came.
+"""The site's decisions, overrides and edges as their topics have them, for the page: bounded, decisions as octets.
 
 A worker's page shows all decisions, those of other workers too, and those from before it started. Their topic and that of the
 edges are read from the beginning, a hundred records a turn with a pause after each, so that an engine at work hardly notices;

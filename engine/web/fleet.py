@@ -1,8 +1,8 @@
 """What other workers' pages say, asked for by this one's: of a sender whose partition another has, and for the overview.
 
-A question is a GET of our own to the place that its owner announced, with nothing of the asker's request in it but the sender: no
-header, no token, no cookie. It is marked, and a worker answers a marked one from what it has itself or not at all, so nothing
-goes in a circle. It has an end: `LOOK_S`, for a picture `PICTURE_S`, as its drawing may take that long, and `MOST_OCTETS`.
+A question is a GET of our own to the place that its owner announced, with nothing of the asker's request in it but the sender:
+no header, no token, no cookie. It is marked, and a worker answers a marked one from what it has itself or not at all, so
+nothing goes in a circle. It has an end: `LOOK_S`, for a picture `PICTURE_S`, as drawing may take that long; `MOST_OCTETS`.
 Whoever can't be asked is named, with what to do instead.
 
 For overviews the others are asked while somebody looks, at most every `EVERY_S`; what isn't there after `PATIENCE_S` comes with
@@ -80,7 +80,14 @@ class Fleet:
     def others(self) -> list[Peer]:
         """The other workers that have partitions, in their order."""
         found = peers_of(self._distribution(), self._topic)
-        return sorted((one for one in found if one.partitions and not one.is_same(self.own)), key=lambda one: one.partitions)
+        return sorted(
+            (one for one in found if one.partitions and not one.is_same(self.own)), key=lambda one: one.partitions
+        )
+
+    def unowned(self) -> list[int]:
+        """The partitions that no worker has."""
+        had = {number for one in peers_of(self._distribution(), self._topic) for number in one.partitions}
+        return [number for number in range(self._settings.topics.partitions) if number not in had]
 
     async def ask(self, number: int, path: str, within_s: float) -> bytes:
         """What the owner of a partition answers. `OperatorError` with its complaint; `Unanswered`."""

@@ -2,8 +2,8 @@
 
 A worker announces itself in its group, as the address that Faust's assignor hands to all workers with every assignment: its
 page's place and, as the fragment, its name, ``HOST PID``, and a mark that no other has. (With static membership the name is
-``HOST INSTANCE``, and there is no mark: nobody is told anew when such a one restarts.) One without a page announces a place that
-is none. So whoever has a partition is known as soon as it has it, and nothing has to be kept, read or to run out.
+``HOST INSTANCE``, and there is no mark: nobody is told anew when such a one restarts.) One without a page announces a place
+that is none. So whoever has a partition is known as soon as it has it, and nothing has to be kept, read or to run out.
 """
 
 from __future__ import annotations

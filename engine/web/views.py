@@ -113,12 +113,15 @@ class Views:
         }
 
     async def overview(self) -> dict[str, Any]:
-        """All that the first page shows: this worker's part, those of the others, which are missing, and the site's decisions."""
+        """All that the first page shows: this worker's part, those of the others or why not, and the site's decisions."""
         part, parts, unowned = await self.part(), await self._fleet.parts(), self._fleet.unowned()
         return {
             **part,
             "others": parts.others,
-            "missing": [*parts.missing, *([f"not shown: {listed(unowned)}, which no worker has now"] if unowned else [])],
+            "missing": [
+                *parts.missing,
+                *([f"not shown: {listed(unowned)}, which no worker has now"] if unowned else []),
+            ],
             "partitions": self._settings.topics.partitions,
             "live": self._live_count(),
             "caught_up": self.board.caught_up,
@@ -174,7 +177,9 @@ class Views:
         shard = self._shard(key)
         if shard is None:
             with self._elsewhere(key, asked_by_peer=asked_by_peer) as path:
-                return (await self._fleet.ask(self._number(key), f"{path}/plot.svg", PICTURE_S)).decode(errors="replace")
+                return (await self._fleet.ask(self._number(key), f"{path}/plot.svg", PICTURE_S)).decode(
+                    errors="replace"
+                )
         async with self._reading:
             made_s, svg = self._plots.get(key, (0.0, ""))
             if time.monotonic() - made_s > PLOT_S:
@@ -213,7 +218,9 @@ class Views:
         restoring = self._engine.shards.restoring().get(number)
         if restoring is not None:
             share = restoring.timing.restored_share
-            raise OperatorError(f"{belongs}, whose state is being restored, {share:.0%} of it is read: ask again in a moment")
+            raise OperatorError(
+                f"{belongs}, whose state is being restored, {share:.0%} of it is read: ask again in a moment"
+            )
         if asked_by_peer:
             raise OperatorError(f"{belongs}, which worker {self._fleet.own.name} hasn't got: ask again in a moment")
         try:

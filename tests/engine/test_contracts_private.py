@@ -40,7 +40,7 @@ from yarl import URL
 from engine.config import load_settings
 from engine.models.layout import empty_state
 from engine.policy.lapse import requeue
-from engine.stream.app import BlockSchema, Tidegate
+from engine.stream.app import BlockSchema, Tidegate, create_app
 from engine.stream.blocks import BlockConsumer, BlockFetcher, BlockRecords, RawRecords
 from engine.stream.membership import Assignor
 from engine.stream.reading import EventConsumer, EventFetcher, EventRecords
@@ -239,7 +239,7 @@ def test_an_assignment_tells_every_worker_which_address_has_which_partitions() -
     assignor.on_assignment(dealt("http://127.0.0.1:1/#a", told))
     assert assignor.external_topics_metadata() == told
     assert assignor._get_external_topic_distribution({}) == {}
-    assert Tidegate(load_settings(None, {}, {})).conf.PartitionAssignor is Assignor
+    assert type(create_app(load_settings(None, {}, {})).assignor) is Assignor
 
 
 def test_a_static_member_that_restarts_elsewhere_takes_what_was_dealt_to_the_one_before() -> None:

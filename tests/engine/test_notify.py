@@ -150,7 +150,7 @@ def test_restarts_repeat_nothing_and_leave_nothing_out(held: list[bool], restart
 
 def test_after_a_restart_it_is_over_once_it_has_been_looked_for_in_vain_for_as_long_as_ever() -> None:
     known = {ONE.name: Told(ONE.kind, ONE.over, 5, 60)}
-    assert told(Ledger(50, 10_000), {at: False for at in range(1000, 1100, 10)}, known) == [(1050, OVER)]
+    assert told(Ledger(50, 10_000), dict.fromkeys(range(1000, 1100, 10), False), known) == [(1050, OVER)]
     assert known == {}
 
 
@@ -171,7 +171,13 @@ def test_a_full_ledger_waits_until_others_are_over() -> None:
 
 def test_a_worker_speaks_of_what_it_has_and_of_the_site_if_it_has_partition_0() -> None:
     first, other = Sight(["0", "2"], ["mx1"], lambda network: network == A), Sight(["1"], ["mx1"], lambda _: True)
-    names = [("lag", "lag 2"), ("breaker", "breaker 1"), ("edge", "edge mx1"), ("edge", "edge mx2"), ("watch", f"watch {A}")]
+    names = [
+        ("lag", "lag 2"),
+        ("breaker", "breaker 1"),
+        ("edge", "edge mx1"),
+        ("edge", "edge mx2"),
+        ("watch", f"watch {A}"),
+    ]
     assert [first.covers(*one) for one in names] == [True, False, True, False, True]
     assert [other.covers(*one) for one in names] == [False, True, False, False, False]
 

@@ -1,4 +1,4 @@
-"""A headless Chromium for tests and benchmarks of the page: Debian's packages chromium and chromium-driver, driven by Selenium."""
+"""A headless Chromium for tests and benchmarks of the page: Debian's chromium and chromium-driver, driven by Selenium."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def notices(broker: EmbeddedBroker, prefix: str) -> set[str]:
         consumer.assign([tp])
         found: set[str] = set()
         for message in consumer.consume(end, timeout=WAIT_S) if end else []:
-            (found.add if message.value() else found.discard)(message.key().decode())
+            (found.add if message.value() else found.discard)((message.key() or b"").decode())
         return found
     finally:
         consumer.close()

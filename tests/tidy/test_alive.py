@@ -29,6 +29,7 @@ ENTRIES = {
 ALIVE = {
     "CACHE_DIR": "Numba's configuration",
     "__getattr__": "Python asks it for a module's missing names",
+    "canonical_url": "Faust's assignor hands it to all workers",
     "aa": "dnslib writes it into the packet",
     "has_next": "aiokafka's fetcher asks what it fetched",
     "obj": "click hands it to the commands",
