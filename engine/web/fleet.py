@@ -24,7 +24,7 @@ import orjson
 
 from engine.config import Settings
 from engine.errors import OperatorError
-from engine.web.peers import Distribution, Peer, in_words, page_of, peers_of
+from engine.web.peers import Distribution, Peer, numbered, page_of, peers_of
 from topics.contracts import CONNECTIONS
 
 FORWARDED = "X-Tidegate-Forwarded"
@@ -119,7 +119,7 @@ class Fleet:
             task = self._asking.get(peer)
             answer = task.result() if task is not None and task.done() else "it hasn't answered yet"
             if isinstance(answer, str):
-                parts.missing.append(f"not shown: {in_words(peer.partitions)} of worker {peer.name}: {answer}")
+                parts.missing.append(f"not shown: {numbered(peer.partitions)} of worker {peer.name}: {answer}")
             else:
                 parts.others.append({**answer, "worker": peer.name})
         return parts

@@ -77,7 +77,7 @@ def _rank(place: str) -> int:
     return LOOPBACK if found.is_loopback else ANY if found.is_unspecified else OTHERS
 
 
-def in_words(partitions: Sequence[int]) -> str:
+def numbered(partitions: Sequence[int]) -> str:
     """Partitions in words: "partition 3", "partitions 0 to 3 and 7"."""
     spans: list[list[int]] = []
     for number in sorted(partitions):

@@ -36,7 +36,7 @@ from engine.web.board import Board, Held
 from engine.web.complaints import complaints_of
 from engine.web.fleet import PICTURE_S, Fleet, Unanswered
 from engine.web.history import past_of, timeline_of
-from engine.web.peers import in_words
+from engine.web.peers import numbered
 from engine.web.pulse import Pulse
 from topics.decisions import Decision
 from topics.exemptions import Override, Said
@@ -120,7 +120,7 @@ class Views:
             "others": parts.others,
             "missing": [
                 *parts.missing,
-                *([f"not shown: {in_words(unowned)}, which no worker has now"] if unowned else []),
+                *([f"not shown: {numbered(unowned)}, which no worker has now"] if unowned else []),
             ],
             "partitions": self._settings.topics.partitions,
             "live": self._live_count(),

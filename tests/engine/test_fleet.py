@@ -19,7 +19,7 @@ from engine.config import load_settings
 from engine.errors import OperatorError
 from engine.web import fleet as fleet_module
 from engine.web.fleet import FORWARDED, Fleet, Unanswered
-from engine.web.peers import Peer, in_words, page_of, peers_of
+from engine.web.peers import Peer, numbered, page_of, peers_of
 
 ADDRESS, NAMED = "192.0.2.1", "name:word"
 PAGE = "http://worker1.example:10090"
@@ -67,7 +67,7 @@ def test_a_page_is_where_others_reach_it(advertised: str, listening: list[tuple[
     ],
 )
 def test_partitions_are_told_in_words(partitions: list[int], words: str) -> None:
-    assert in_words(partitions) == words
+    assert numbered(partitions) == words
 
 
 @pytest.mark.parametrize(
