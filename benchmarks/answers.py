@@ -43,16 +43,13 @@ def replayed(place: Place, workload: Chunked, folder: Path) -> list[Published]:
     return [(str(orjson.loads(line)["network"]).encode(), line) for line in out.read_bytes().splitlines()]
 
 
-def complaints(
-    place: Place, run: EngineRun, events: int, expected: Iterable[Published], never: Iterable[str] = NEVER
-) -> list[str]:
-    """What is wrong with a run over ``events`` whose decisions should be the ``expected`` ones; ``never``: the counts that
-    must be zero."""
+def complaints(place: Place, run: EngineRun, events: int, expected: Iterable[Published]) -> list[str]:
+    """What is wrong with a run over ``events`` whose decisions should be the ``expected`` ones."""
     counts = {"events read": run.events, "events counted": run.counts["events"]}
     saved = saved_counts(place)
     counts["events in the changelog"] = saved["events"]
     found = [f"{name}: {count:,} instead of {events:,}" for name, count in counts.items() if count != events]
-    found += [f"{name}: {run.counts[name]:,} instead of 0" for name in never if run.counts[name]]
+    found += [f"{name}: {run.counts[name]:,} instead of 0" for name in NEVER if run.counts[name]]
     if saved["keys"] != run.keys:
         found.append(f"keys in the changelog: {saved['keys']:,} instead of {run.keys:,}")
     return found + differences(Counter(published(place)), Counter(expected))

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from benchmarks import answers, cluster, perf_tool
 from benchmarks.cluster import PARTITIONS, Place
-from benchmarks.engine_worker import EngineRun, Worker, measured
+from benchmarks.engine_worker import EngineRun, Sample, Worker, measured
 from benchmarks.errors import Broken
 from benchmarks.perf_tool import ToolRun
 from benchmarks.sizes import Sizes
@@ -126,23 +126,29 @@ def _told(case: Case, number: int, result: CaseResult) -> str:
 
 def run_engine(place: Place, folder: Path) -> EngineRun:
     """One run of a fresh worker over the whole topic."""
+    return measured(*watch_engine(place, folder))
+
+
+def watch_engine(place: Place, folder: Path, **variables: str) -> tuple[list[Sample], dict[int, int], float]:
+    """What `measured` takes: every status of such a run, the partitions' last offsets, when the worker was started.
+    ``variables``: of its environment, besides the place's."""
     cluster.empty_outputs(place)
     last = {number: end - 1 for number, end in cluster.ends(place).items()}
-    with Worker(place.environment(f"bench-{time.time_ns()}"), folder) as worker:
+    with Worker(place.environment(f"bench-{time.time_ns()}", **variables), folder) as worker:
         samples = worker.until_durable(last)
-    return measured(samples, last, worker.started_s)
+    return samples, last, worker.started_s
 
 
-def run_floors(place: Place) -> dict[str, dict[str, float]]:
-    """The floors on a filled topic (`floors.py`)."""
+def run_floors(place: Place, **variables: str) -> dict[str, dict[str, float]]:
+    """The floors on a filled topic (`floors.py`); ``variables``: of their environment, besides the place's."""
     arguments = ["--bootstrap", place.bootstrap, "--topic", place.connections, "--partitions", str(PARTITIONS)]
-    floors: dict[str, dict[str, float]] = _json_of(place, HERE / "floors.py", arguments)
+    floors: dict[str, dict[str, float]] = json_of(place, HERE / "floors.py", arguments, **variables)
     return floors
 
 
 def _stock_faust(place: Place, events: int) -> dict[str, float]:
     arguments = ["--bootstrap", place.bootstrap, "--topic", place.connections, "--events", str(events)]
-    found: dict[str, float] = _json_of(
+    found: dict[str, float] = json_of(
         place, HERE / "peers" / "stock_faust.py", [*arguments, "--group", f"faust-{time.time_ns()}"]
     )
     if found["events"] != events:
@@ -150,11 +156,11 @@ def _stock_faust(place: Place, events: int) -> dict[str, float]:
     return found
 
 
-def _json_of(place: Place, script: Path, arguments: list[str]) -> Any:
+def json_of(place: Place, script: Path, arguments: list[str], **variables: str) -> Any:
     """What a script of ours prints, in an environment without the caller's options."""
     done = subprocess.run(
         [sys.executable, str(script), *arguments],
-        env=place.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, check=False,
+        env=place.environment(**variables), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     if done.returncode:
         raise Broken(f"{script.name} ended with status {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")

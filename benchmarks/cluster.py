@@ -18,6 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from benchmarks.workload import Chunked
 from engine.assembly import partition
 from engine.config import Settings, load_settings
+from engine.options import Worker
 from engine.stream.changelog import restore
 from engine.stream.producing import EventProducer, Produced
 from engine.stream.run import contracted
@@ -33,10 +34,11 @@ KEPT_VARIABLES = ("TIDEGATE_CACHE_DIR",)
 
 @dataclass(frozen=True)
 class Place:
-    """Topics under a ``prefix`` on the broker at ``bootstrap``."""
+    """Topics under a ``prefix`` on the broker at ``bootstrap``; ``rows``: senders that a partition can know."""
 
     bootstrap: str
     prefix: str
+    rows: int = Worker().rows_per_partition
 
     @property
     def connections(self) -> str:
@@ -51,6 +53,7 @@ class Place:
             "TIDEGATE_TOPICS_PARTITIONS": str(PARTITIONS),
             "TIDEGATE_TOPICS_RETENTION_MS": str(UNLIMITED),
             "TIDEGATE_WORKER_APP_ID": app_id,
+            "TIDEGATE_WORKER_ROWS_PER_PARTITION": str(self.rows),
             "TIDEGATE_LOG_LEVEL": "warning",
             "TIDEGATE_WORKER_HTTP": "",
             "TIDEGATE_MODEL_LEARNING_DAYS": "0",  # so that there are decisions to compare

@@ -53,6 +53,11 @@ class Sample(NamedTuple):
         """How many it had applied since it started."""
         return int(self.status["since_start"]["blocks"])
 
+    @property
+    def records(self) -> int:
+        """How many events it had read since it started."""
+        return int(self.status["since_start"]["records"])
+
     def reached(self, column: str, last: Mapping[int, int]) -> bool:
         """Whether each partition's ``column`` (applied, durable) has come to its last offset."""
         found = self.status["partitions"]
@@ -177,7 +182,7 @@ def measured(samples: list[Sample], last: Mapping[int, int], started_s: float) -
     seconds = applied.time_s - first.time_s + saving_s
     status, since = end.status, end.status["since_start"]
     partitions = status["partitions"].values()
-    events = int(since["records"])
+    events = end.records
     return EngineRun(
         events=events,
         events_per_s=events / seconds,

@@ -1,22 +1,27 @@
 """What a load needs: cores, workers, memory, disk and the options that say so, from measured costs of one worker.
 
-The model is linear, and that is its limit. Partitions share nothing, so n workers take n times what one takes as long as the
-brokers keep up and no partition gets more than its share; one that has half of the traffic is bounded by one worker, which
-no planning changes. The cost of an event grows with the logarithm of the senders, as more rows miss the processor's caches;
-between and beyond the measured points it is a straight line over that logarithm. Measured with every sender a newcomer,
-which is the dearest case (benchmarks/README.md); what your machines need, `make bench-pipeline` tells.
+A linear model. It assumes, and is wrong where it doesn't hold, that
+
+- partitions share nothing: n workers take n times what one takes, and an event costs several no more than one;
+- keys are spread evenly: a sender with half of the traffic has one partition, and so one worker at most;
+- the brokers keep up, and have cores of their own; workers with standbys read the others' changelogs besides;
+- every sender is a newcomer, the dearest case, and your cores are as quick as those measured.
+
+An event costs more the more senders there are, as more rows miss the processor's caches: between the measured points, and
+beyond them, a straight line over the logarithm. A test holds all this against the last contest (benchmarks/README.md).
+What your machines need, `make bench-pipeline` tells.
 """
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass
 
 from engine.errors import OperatorError
 from engine.options import Settings
 
-MEASURED = ((200_000, 1.30), (1_000_000, 1.49))  # senders, CPU seconds a million events: lz4, AMD EPYC
-LEAST_CPU_S = 1.0  # a million events, however few the senders
+MEASURED = ((10_000, 0.96), (200_000, 0.97), (1_000_000, 1.59))  # senders, CPU seconds a million events: lz4, AMD EPYC
 BUSIEST_CORES = 1.25  # that one worker keeps busy: its tables are changed by one thread
 OCTETS_AN_EVENT = 64  # on disk and on the wire, lz4
 BASE_MB = 300  # a worker without a sender
@@ -55,10 +60,16 @@ class Plan:
 
 
 def cost(keys: int) -> float:
-    """CPU seconds a million events with so many senders."""
-    (few, cheap), (many, dear) = MEASURED
+    """CPU seconds a million events with so many senders; with fewer than were measured, as with the fewest that were."""
+    at = bisect.bisect([senders for senders, _ in MEASURED[:-1]], keys, lo=1)
+    (few, cheap), (many, dear) = MEASURED[at - 1], MEASURED[at]
     slope = (dear - cheap) / math.log(many / few)
-    return max(LEAST_CPU_S, cheap + slope * math.log(max(keys, 1) / few))
+    return cheap + max(0.0, slope * math.log(max(keys, 1) / few))
+
+
+def rows_of(keys: int, partitions: int) -> int:
+    """The least table, a power of two, that holds a partition's share of so many senders without being too full."""
+    return 1 << max(10, math.ceil(math.log2(max(1.0, keys / partitions / FULLEST))))
 
 
 def plan(load: Load, settings: Settings, octets_a_row: int) -> Plan:
@@ -68,7 +79,7 @@ def plan(load: Load, settings: Settings, octets_a_row: int) -> Plan:
     one = BUSIEST_CORES / cpu_s * 1e6
     workers = math.ceil(load.events_per_s / (one * load.busy)) + 1
     needed = max(partitions, workers)
-    rows = 1 << max(10, math.ceil(math.log2(max(1.0, load.keys / needed / FULLEST))))
+    rows = rows_of(load.keys, needed)
     if rows > MOST_ROWS:
         raise OperatorError(
             f"{load.keys:,} senders don't fit into {needed} partitions: plan with more of them (topics.partitions)"

@@ -1,9 +1,10 @@
 """Tidegate side by side with what a user would take instead: `make bench`, or `python benchmarks/contest/bench.py`.
 
-One broker on this machine; four parts: throughput of everybody on one case (`rounds.py`), of a few on cases that differ in
-one thing each, open load (`openload.py`), coming back (`recovery.py`). Progress goes to standard error, tables to standard
-output, whose last line is one JSON object. Exit status: 0, 1 for a wrong answer, 2 when the engine or the harness broke down;
-a peer that can't be had or breaks down is left out, and it is said why. Half an hour and 4 GB of disk; `--small`: minutes.
+One broker on this machine; six parts: throughput of everybody on one case (`rounds.py`), of a few on cases that differ in
+one thing each, cost against the number of senders (`keycosts.py`), open load (`openload.py`), coming back (`recovery.py`),
+several workers (`scaling.py`). Progress goes to standard error, tables to standard output, whose last line is one JSON
+object. Exit status: 0, 1 for a wrong answer, 2 when the engine or the harness broke down; a peer that can't be had or breaks
+down is left out, and it is said why. Forty minutes and 6 GB of disk; `--small`: minutes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 import orjson
 
 from benchmarks import machine
-from benchmarks.contest import opened, recovery, rounds, tables
+from benchmarks.contest import keycosts, opened, recovery, rounds, scaling, tables
 from benchmarks.contest.figures import Outcome, last_line
 from benchmarks.contest.sizes import KEPT, Sizes, sizes
 from benchmarks.errors import Broken
@@ -43,10 +44,14 @@ def run(chosen: Sizes, folder: Path) -> Outcome:
             outcome.cases.append(rounds.run_case(chosen.main_case(), chosen.rounds, broker.bootstrap, folder, say))
         if "grid" in chosen.parts:
             outcome.cases += [rounds.run_case(case, 1, broker.bootstrap, folder, say) for case in chosen.grid()]
+        if "keys" in chosen.parts:
+            outcome.key_costs += keycosts.run(chosen, broker.bootstrap, folder, say)
         if "open" in chosen.parts:
             outcome.opened += opened.run(chosen, broker.bootstrap, folder, say)
         if "recovery" in chosen.parts:
             outcome.recoveries += recovery.run(chosen, broker.bootstrap, folder, say)
+    if "scaling" in chosen.parts:
+        outcome.scaled += scaling.run(chosen, folder, say)
     return outcome
 
 

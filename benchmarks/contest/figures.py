@@ -11,11 +11,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from benchmarks.contest import keycosts, scaling
 from benchmarks.contest.contenders import BY_NAME, CONFLUENT, FAUST, FLINK, QUIX, STREAMS
+from benchmarks.contest.keycosts import KeyCost
 from benchmarks.contest.opened import Opened
 from benchmarks.contest.recovery import Recovery
 from benchmarks.contest.rounds import ENGINE, TOOL, CaseResult
 from benchmarks.contest.running import Run
+from benchmarks.contest.scaling import Scaling
+from benchmarks.engine_worker import octets_per_key
 
 SHORT_NAMES = {
     TOOL: "perf_tool_lz4",
@@ -31,6 +35,9 @@ SHORT_NAMES = {
 }
 
 
+MOST_COST_RATIO, MOST_RSS_OCTETS = 2.0, 200.0  # with the most senders to the fewest; a sender, the whole process
+
+
 @dataclass
 class Outcome:
     """All that a contest measured; the first case is the one that everybody reads."""
@@ -38,11 +45,14 @@ class Outcome:
     cases: list[CaseResult] = field(default_factory=list)
     opened: list[Opened] = field(default_factory=list)
     recoveries: list[Recovery] = field(default_factory=list)
+    key_costs: list[KeyCost] = field(default_factory=list)
+    scaled: list[Scaling] = field(default_factory=list)
 
     @property
     def wrong(self) -> list[str]:
         """Every wrong answer."""
-        said = [*(each.complaints for each in self.opened), *(each.complaints for each in self.recoveries)]
+        said = [each.complaints for each in self.opened] + [each.complaints for each in self.recoveries]
+        said += [each.complaints for each in self.key_costs] + [each.complaints for each in self.scaled]
         return [line for lines in [*(case.wrong for case in self.cases), *said] for line in lines]
 
     def as_dict(self) -> dict[str, Any]:
@@ -51,15 +61,19 @@ class Outcome:
             "cases": [asdict(case) for case in self.cases],
             "opened": [each.as_dict() for each in self.opened],
             "recoveries": [each.as_dict() for each in self.recoveries],
+            "key_costs": [each.as_dict() for each in self.key_costs],
+            "scaled": [each.as_dict() for each in self.scaled],
         }
 
     @classmethod
     def from_dict(cls, kept: dict[str, Any]) -> Self:
-        """The same again."""
+        """The same again; results of before a part was made lack it."""
         return cls(
             [CaseResult.from_dict(case) for case in kept["cases"]],
             [Opened.from_dict(each) for each in kept["opened"]],
             [Recovery(**each) for each in kept["recoveries"]],
+            [KeyCost(**each) for each in kept.get("key_costs", ())],
+            [Scaling(**each) for each in kept.get("scaled", ())],
         )
 
 
@@ -103,7 +117,8 @@ def last_line(outcome: Outcome) -> dict[str, Any]:
         if each.name in SHORT_NAMES:
             line[f"sustainable_{SHORT_NAMES[each.name]}"] = each.sustainable
             line[f"decision_p99_ms_{SHORT_NAMES[each.name]}"] = round(each.latency.p99_ms, 1) if each.latency else None
-    return line
+    line["table_octets_per_key"] = octets_per_key()[0]
+    return line | keycosts.told(outcome.key_costs) | scaling.told(outcome.scaled)
 
 
 def losses(outcome: Outcome) -> list[str]:
@@ -120,7 +135,8 @@ def losses(outcome: Outcome) -> list[str]:
         for name in case.runs
         if name != ENGINE and (share := cpu_ratio(case, name)) is not None and share < 1
     ]
-    return [*found, *_open_losses(outcome.opened), *_recovery_losses(outcome.recoveries)]
+    others = (*_open_losses(outcome.opened), *_recovery_losses(outcome.recoveries))
+    return [*found, *others, *_key_losses(outcome.key_costs)]
 
 
 def _open_losses(opened: Sequence[Opened]) -> list[str]:
@@ -145,3 +161,17 @@ def _recovery_losses(recoveries: Sequence[Recovery]) -> list[str]:
         for each in recoveries
         if each.restored_s < mine.get(each.keys, 0.0)
     ]
+
+
+def _key_losses(costs: Sequence[KeyCost]) -> list[str]:
+    """Where many senders cost more than they should; memory counts from a million on, which outweigh the process's own."""
+    if not costs:
+        return []
+    few, many = min(costs, key=lambda each: each.keys), max(costs, key=lambda each: each.keys)
+    found = []
+    if (ratio := many.cpu_s_per_million / few.cpu_s_per_million) > MOST_COST_RATIO:
+        of = f"an event of {many.keys:,} senders costs {ratio:.2f} times one of {few.keys:,}"
+        found.append(f"{of}: {MOST_COST_RATIO:g} wanted")
+    if many.keys >= 1_000_000 and many.rss_most_octets > MOST_RSS_OCTETS:
+        found.append(f"{many.keys:,} senders take {many.rss_most_octets:.0f} octets each: {MOST_RSS_OCTETS:g} wanted")
+    return found

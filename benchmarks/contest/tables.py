@@ -1,4 +1,4 @@
-"""The contest's tables and plots in the READMEs, from the last result kept: `python benchmarks/contest/tables.py`."""
+"""The contest's tables and plots in the READMEs, from the last results kept: `python benchmarks/contest/tables.py`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from typing import Any
 from benchmarks.contest import plots
 from benchmarks.contest.contenders import BY_NAME
 from benchmarks.contest.figures import Outcome, losses, median, ratios
+from benchmarks.contest.kept import main_name, whole
+from benchmarks.contest.keycosts import KeyCost
 from benchmarks.contest.opened import Opened
 from benchmarks.contest.recovery import Recovery
 from benchmarks.contest.rounds import ENGINE, TOOL, CaseResult
 from benchmarks.contest.running import Run
+from benchmarks.contest.scaling import Scaling, by_kind, times_one
 from benchmarks.contest.sizes import KEPT
 from benchmarks.pages import Part
 from benchmarks.report import spread
-from benchmarks.results import latest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE, FRONT = ROOT / "benchmarks" / "README.md", ROOT / "README.md"
 PLOTS = ROOT / "benchmarks" / "plots"
 PART, SUMMARY = Part("contest", "benchmarks/contest/tables.py"), Part("contest summary", "benchmarks/contest/tables.py")
 UNMEASURED = (
-    "Not measured: more than one machine, or more cores than this one has; replicated topics; Python contenders in several "
+    "Not measured: more than one machine, or more cores than this one has (`tidegate plan` has a model); replicated topics; "
+    "Python contenders in several "
     "processes (their CPU seconds say what more of them would need); exactly-once output of the JVM engines, which they would "
     "pay for; sustained load for hours."
 )
@@ -133,37 +136,95 @@ def recovery_table(recoveries: Sequence[Recovery]) -> Iterator[str]:
     yield from table(["start to first event, s", "empty", *(f"{keys:,} senders" for keys in sizes)], rows)
 
 
+def key_table(costs: Sequence[KeyCost]) -> Iterator[str]:
+    """Against the number of senders."""
+    head = [
+        "senders, all known",
+        "thousand events/s",
+        "CPU s/M",
+        "while they come",
+        "kernel alone, µs",
+        "octets a sender: table",
+        "state",
+        "process grew by",
+        "process at most",
+    ]
+    yield from table(
+        head,
+        [
+            [
+                f"{each.keys:,}",
+                f"{each.events_per_s / 1e3:,.0f}",
+                *(f"{cost:.2f}" for cost in (each.cpu_s_per_million, each.first_cpu_s_per_million)),
+                f"{each.kernel_us:.3f}",
+                *(f"{octets:,.0f}" for octets in (each.table_octets, each.state_octets)),
+                *(f"{octets:,.0f}" for octets in (each.rss_growth_octets, each.rss_most_octets)),
+            ]
+            for each in costs
+        ],
+    )
+
+
+def _scaling_row(scaled: Sequence[Scaling], kind: tuple[int, int], runs: Sequence[Scaling]) -> list[str]:
+    workers, standbys = kind
+    if any(run.complaints for run in runs):
+        return [f"{workers}", f"{standbys}", "**wrong answer**", *([DASH] * 4)]
+    return [
+        f"{workers}",
+        f"{standbys}",
+        spread([run.events_per_s for run in runs], 1e3, 0),
+        spread(times_one(scaled, kind, "events_per_s")),
+        spread([run.cpu_s_per_million for run in runs]),
+        " + ".join(f"{statistics.median(each):,.0f}" for each in zip(*(run.rss_most_mb for run in runs), strict=True)),
+        " + ".join(f"{share / 1e6:.2f}" for share in runs[-1].shares),
+    ]
+
+
+def scaling_table(scaled: Sequence[Scaling]) -> Iterator[str]:
+    """Several workers."""
+    head = ["workers", "standbys", "thousand events/s", "times one worker", "CPU s/M", "peak MB", "M events of each"]
+    yield from table(head, [_scaling_row(scaled, kind, runs) for kind, runs in by_kind(scaled).items()])
+
+
 def lines(kept: dict[str, Any]) -> Iterator[str]:
     """All of a result, Markdown, line by line."""
-    machine, outcome = kept["machine"], Outcome.from_dict(kept)
+    outcome, stamps = Outcome.from_dict(kept), kept.get("stamps", {})
     yield (
-        f"{machine['time'][:10]}, commit {machine['commit']}: {machine['cpu']}, {machine['cores']} cores, "
-        f"{machine['memory_gb']:.0f} GB, {machine['kernel']}; Python {machine['python']}, Kafka {machine['kafka']}, Java "
-        f"{machine['java']}; load before the run {machine['load_before']}. "
-        f"Median (least–most) of {kept['sizes']['rounds']} rounds. Answers: {kept['figures']['answer']}."
+        f"{stamped(kept['machine'])} Median (least–most) of {kept['sizes']['rounds']} rounds. "
+        f"Answers: {kept['figures']['answer']}."
     )
-    main = [case for case in outcome.cases if len(case.runs) and case.case.name == _main_name(kept)]
+    main = [case for case in outcome.cases if len(case.runs) and case.case.name == main_name(kept)]
     grid = [case for case in outcome.cases if case not in main]
-    parts = (
-        main_table(main[0]) if main else (),
-        grid_table(grid) if grid else (),
-        open_table(outcome.opened) if outcome.opened else (),
-        recovery_table(outcome.recoveries) if outcome.recoveries else (),
-    )
-    for part in parts:
-        yield ""
-        yield from part
+    parts = {
+        "throughput": main_table(main[0]) if main else (),
+        "grid": grid_table(grid) if grid else (),
+        "keys": key_table(outcome.key_costs) if outcome.key_costs else (),
+        "open": open_table(outcome.opened) if outcome.opened else (),
+        "recovery": recovery_table(outcome.recoveries) if outcome.recoveries else (),
+        "scaling": scaling_table(outcome.scaled) if outcome.scaled else (),
+    }
+    for name, part in parts.items():
+        if part:
+            yield ""
+            if name in stamps:
+                yield f"By itself, {stamped(stamps[name])}\n"
+            yield from part
     yield "\nLosses: " + ("; ".join(losses(outcome)) or "none") + "."
     yield f"\n{UNMEASURED}"
 
 
-def _main_name(kept: dict[str, Any]) -> str:
-    return f"{kept['sizes']['keys']:,} senders, lz4"
+def stamped(machine: dict[str, Any]) -> str:
+    """When, of which commit and on what."""
+    return (
+        f"{machine['time'][:10]}, commit {machine['commit']}: {machine['cpu']}, {machine['cores']} cores, "
+        f"{machine['memory_gb']:.0f} GB, {machine['kernel']}; Python {machine['python']}, Kafka {machine['kafka']}, Java "
+        f"{machine['java']}; load before the run {machine['load_before']}."
+    )
 
 
 def summary(kept: dict[str, Any]) -> Iterator[str]:
     """A few rows for the front page."""
-    case = next((case for case in Outcome.from_dict(kept).cases if case.case.name == _main_name(kept)), None)
+    case = next((case for case in Outcome.from_dict(kept).cases if case.case.name == main_name(kept)), None)
     if case is None:
         return
     head = ["", "thousand events/s", "CPU s/M", "peak MB"]
@@ -187,16 +248,16 @@ def between(part: Part, kept: dict[str, Any] | None) -> str:
     elif part == SUMMARY:
         said = list(summary(kept))
     else:
-        drawn = plots.charts(Outcome.from_dict(kept), _main_name(kept))
+        drawn = plots.charts(Outcome.from_dict(kept), main_name(kept))
         said = [*lines(kept), "", *(f"![{chart.title}](plots/{name})" for name, chart in drawn.items())]
     return "\n".join(["", "", *said, "", ""])
 
 
 def write() -> None:
     """Bring both pages and the plots up to the last result."""
-    kept = latest(KEPT)
+    kept = whole(KEPT)
     if kept is not None:
-        plots.draw(Outcome.from_dict(kept), _main_name(kept), PLOTS)
+        plots.draw(Outcome.from_dict(kept), main_name(kept), PLOTS)
     PART.write(PAGE, between(PART, kept))
     SUMMARY.write(FRONT, between(SUMMARY, kept))
 

@@ -4,7 +4,8 @@ Senders are drawn uniformly, by Zipf's law (exponent 1.1), or one of them has ha
 events are bursts, one sender after the other, and a fiftieth are ordinary events of those who burst, so that they have a
 past to break with. Some events are out of order (up to 5 s old) and some late (1 to 10 minutes). A tenth of the senders,
 or all, are IPv6 /64s that use many addresses. An hour of event time across midnight UTC. About 150 octets an event, of
-which session and helo are random: a constant tail would compress better than real mail does.
+which session and helo are random: a constant tail would compress better than real mail does. On request each sender comes
+once before all this: then as many are known as there are.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ HOT_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Traffic:
-    """``events`` of ``keys`` senders; ``chunk``: events that go to the producer at a time, a quarter of it a batch."""
+    """``events`` of ``keys`` senders; ``chunk``: events that go to the producer at a time, a quarter of it a batch;
+    ``all_first``: the first ``keys`` of the events are of another sender each."""
 
     events: int
     keys: int
@@ -43,6 +45,7 @@ class Traffic:
     ipv6_share: float = 0.1
     chunk: int = CHUNK_EVENTS
     seed: int = 1
+    all_first: bool = False
 
     @cached_property
     def senders(self) -> npt.NDArray[np.uint64]:
@@ -79,10 +82,14 @@ class Traffic:
     def _drafts(self, first: int, count: int, draw: np.random.Generator) -> Drafts:
         place = first + np.arange(count)
         lot = draw.random(count)
+        if self.all_first:
+            lot[place < self.keys] = 1.0
         burst = lot < BURST_SHARE
         history = ~burst & (lot < BURST_SHARE + HISTORY_SHARE)
         number = np.where(burst, place * self.bursts // self.events, self._drawn(count, draw))
         number = np.where(history, draw.integers(0, self.bursts, count), number)
+        if self.all_first:
+            number = np.where(place < self.keys, place, number)
         return Drafts(
             START_MS + place * SPAN_MS // self.events - _behind_ms(count, draw),
             self.senders[number],

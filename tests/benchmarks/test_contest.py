@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
+from pathlib import Path
 from xml.etree import ElementTree
 
 import orjson
@@ -13,6 +14,8 @@ import pytest
 from benchmarks.contest import openload, plots, tables
 from benchmarks.contest.contenders import FAUST, FLINK, QUIX, STREAMS
 from benchmarks.contest.figures import Outcome, last_line, losses
+from benchmarks.contest.kept import whole
+from benchmarks.contest.keycosts import KeyCost
 from benchmarks.contest.load import TICK_MS, Batches, probe
 from benchmarks.contest.opened import Opened
 from benchmarks.contest.openload import Flow, Latency, Level, sustainable
@@ -20,8 +23,11 @@ from benchmarks.contest.oracle import COUNTS, WINDOW_MS, Answer, Decided, answer
 from benchmarks.contest.recovery import Recovery
 from benchmarks.contest.rounds import ENGINE, TOOL, CaseResult
 from benchmarks.contest.running import Run, complaints
+from benchmarks.contest.scaling import Scaling, figures, kinds
 from benchmarks.contest.sizes import sizes
 from benchmarks.contest.traffic import SHAPES, START_MS, Traffic
+from benchmarks.engine_worker import Sample
+from benchmarks.errors import Broken
 from benchmarks.peers import job
 from topics.keys import key_of, key_text
 
@@ -68,6 +74,13 @@ def test_shapes_are_as_told() -> None:
         most[shape] = found.most_common(1)[0][1] / EVENTS
     assert most["uniform"] < 0.05 < most["zipf"] < 0.3
     assert 0.45 < most["hot"] < 0.55
+
+
+def test_all_senders_can_be_made_to_come_first_once_each() -> None:
+    keys = [key_of_address(orjson.loads(line)["ip"]) for line in events_of(Traffic(EVENTS, KEYS, all_first=True))]
+    assert len(set(keys[:KEYS])) == KEYS
+    assert set(keys[KEYS:]) == set(keys[:KEYS])
+    assert answer(Traffic(EVENTS, KEYS, all_first=True).chunks()).counts["decisions"] > 0
 
 
 def test_a_tenth_of_the_senders_or_all_are_ipv6_networks() -> None:
@@ -189,11 +202,39 @@ def outcome() -> Outcome:
         Opened(STREAMS, [], 0, None, None, []),
     ]
     cases = [CaseResult(main, runs, {STREAMS: "no network"}), CaseResult(other, {ENGINE: [run(1e6, 1.0)]})]
-    return Outcome(cases, opened, [Recovery(ENGINE, 10, 2.0, 3.0, []), Recovery(FLINK, 10, 2.0, 2.5, [])])
+    recoveries = [Recovery(ENGINE, 10, 2.0, 3.0, []), Recovery(FLINK, 10, 2.0, 2.5, [])]
+    costs = [
+        KeyCost(10_000, 100, 1e6, 1.0, 2.0, 0.2, 900.0, 950.0, 3e4, 1e3, []),
+        KeyCost(10_000_000, 100, 5e5, 2.5, 3.0, 0.4, 133.0, 150.0, 210.0, 170.0, []),
+    ]
+    scaled = [
+        Scaling(1, 0, 100, 1e6, 1.0, [300.0], [100], []),
+        Scaling(2, 0, 100, 1.5e6, 1.1, [200.0, 210.0], [50, 50], []),
+        Scaling(2, 1, 100, 1.2e6, 1.4, [300.0, 310.0], [50, 50], []),
+    ]
+    return Outcome(cases, opened, recoveries, costs, scaled)
 
 
 def test_an_outcome_is_kept_whole() -> None:
     assert Outcome.from_dict(orjson.loads(orjson.dumps(outcome().as_dict()))) == outcome()
+
+
+def test_parts_measured_by_themselves_stand_in_for_older_ones(tmp_path: Path) -> None:
+    stamps = [dict.fromkeys(MACHINE, 1) | {"time": f"2026-01-0{day}T00:00:00Z"} for day in (1, 2)]
+    both = sizes([]).as_dict() | {"parts": ["throughput", "grid", "recovery"]}
+    first = {"machine": stamps[0], "sizes": both, "figures": {"answer": "right"}} | outcome().as_dict()
+    second = {"machine": stamps[1], "sizes": both | {"parts": ["recovery"]}, "figures": {"answer": "right"}}
+    second |= Outcome(recoveries=[Recovery(ENGINE, 10, 2.0, 9.0, [])]).as_dict()
+    path = tmp_path / "kept.ndjson"
+    assert whole(path) is None
+    path.write_bytes(b"\n".join(map(orjson.dumps, (first, second))) + b"\n")
+    kept = whole(path)
+    assert kept is not None
+    assert kept["machine"] == stamps[0]
+    assert kept["stamps"] == {"recovery": stamps[1]}
+    found = Outcome.from_dict(kept)
+    assert (found.cases, found.recoveries[0].restored_s, found.opened) == (outcome().cases, 9.0, [])
+    assert "By itself, 2026-01-02" in "\n".join(tables.lines(kept))
 
 
 def test_figures_are_ratios_within_a_round_and_none_where_nothing_was_measured() -> None:
@@ -207,10 +248,54 @@ def test_figures_are_ratios_within_a_round_and_none_where_nothing_was_measured()
     assert last_line(Outcome())["ratio_flink"] is None
 
 
+def test_figures_tell_what_many_senders_and_several_workers_cost() -> None:
+    line = last_line(outcome())
+    assert (line["cost_ratio_10m_10k"], line["kernel_ratio_10m_10k"]) == (2.5, 2.0)
+    assert (line["table_octets_per_key"], line["table_octets_per_key_10m"]) == (128, 133.0)
+    assert (line["rss_octets_per_key_10m"], line["rss_growth_octets_per_key_10m"]) == (210.0, 170.0)
+    assert (line["ratio_2_workers"], line["ratio_2_workers_with_standbys"]) == (1.5, 1.2)
+    assert (line["cpu_ratio_2_workers"], line["cpu_ratio_2_workers_with_standbys"]) == (1.1, 1.4)
+
+
+def test_workers_are_doubled_up_to_the_cores_there_are() -> None:
+    assert kinds(1) == [(1, 0)]
+    assert kinds(2) == kinds(3) == [(1, 0), (2, 0), (2, 1)]
+    assert kinds(64) == [(1, 0), (2, 0), (2, 1), (4, 0), (4, 1)]
+
+
+def sample(time_s: float, records: int, cpu_s: float, partitions: dict[int, tuple[int, float]]) -> Sample:
+    """A status: of each partition the offset that is applied and durable, and the seconds its checkpoints have taken."""
+    shards = {
+        str(number): {"applied": offset, "durable": offset, "checkpoint_s": took_s}
+        for number, (offset, took_s) in partitions.items()
+    }
+    since = {"records": records, "blocks": records, "rss_most_kb": 2048}
+    return Sample({"time_ms": time_s * 1000, "since_start": since, "partitions": shards}, cpu_s, 0)
+
+
+def test_several_workers_are_timed_together() -> None:
+    one = [sample(10.0, 0, 1.0, {0: (-1, 0.0)}), sample(12.0, 60, 3.0, {0: (59, 0.0)})]
+    two = [sample(11.0, 0, 1.0, {1: (-1, 0.0)}), sample(13.0, 40, 2.0, {1: (39, 0.0)})]
+    two.append(sample(14.0, 40, 2.5, {1: (39, 0.5)}))
+    found = figures([one, two], {0: 59, 1: 39}, 1)
+    assert (found["events"], found["shares"], found["workers"], found["standbys"]) == (100, [60, 40], 2, 1)
+    assert found["events_per_s"] == pytest.approx(100 / 3.5)  # from 10 to 13, and half a second of saving
+    assert found["cpu_s_per_million"] == pytest.approx(3.5 / 100 * 1e6)
+    assert found["rss_most_mb"] == [2.0, 2.0]
+
+
+def test_a_worker_without_a_part_in_it_is_told() -> None:
+    one = [sample(10.0, 0, 1.0, {0: (-1, 0.0)}), sample(12.0, 60, 3.0, {0: (59, 0.0)})]
+    with pytest.raises(Broken, match="did not share"):
+        figures([one, [sample(11.0, 0, 1.0, {})]], {0: 59}, 0)
+
+
 def test_losses_and_wrong_answers_are_told() -> None:
     told = losses(outcome())
     assert any("Flink takes 2.00 times as many events a second" in each for each in told)
     assert any("Flink needs 2.5 s, Tidegate 3.0 s" in each for each in told)
+    assert any("costs 2.50 times one of 10,000" in each for each in told)
+    assert any("10,000,000 senders take 210 octets each" in each for each in told)
     assert not any(FAUST in each for each in told)
     assert outcome().wrong == [f"{sizes([]).main_case().name}: {QUIX}: keys: 1 instead of 2"] * 2
 
@@ -222,6 +307,8 @@ def test_pages_show_everybody_and_no_rate_of_a_wrong_answer() -> None:
     assert f"| {QUIX} | **wrong answer** |" in page
     assert f"Left out: {STREAMS}: no network." in page
     assert "| **Tidegate** |" in page
+    assert "| 10,000,000 | 500 | 2.50 | 3.00 | 0.400 | 133 | 150 | 170 | 210 |" in page
+    assert "| 2 | 1 | 1200 (1200–1200) | 1.20 (1.20–1.20) | 1.40 (1.40–1.40) | 300 + 310 |" in page
     assert QUIX not in front
     charts = plots.charts(outcome(), sizes([]).main_case().name)
     assert QUIX not in charts[plots.RATES].values

@@ -4,6 +4,7 @@ The others' answers are checked by `make bench ARGS=--small`."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -15,10 +16,11 @@ import pytest
 from benchmarks.contest import plots, tables
 from benchmarks.contest.contenders import BY_NAME, CONFLUENT, ENTRIES
 from benchmarks.contest.figures import SHORT_NAMES, Outcome
+from benchmarks.contest.kept import whole
 from benchmarks.contest.rounds import ENGINE, TOOL
+from benchmarks.contest.scaling import kinds
 from benchmarks.contest.sizes import KEPT
 from benchmarks.peers import maven
-from benchmarks.results import latest
 from tests.conftest import ROOT
 
 BENCH = ROOT / "benchmarks" / "contest" / "bench.py"
@@ -32,6 +34,7 @@ PROMISED = {
     "cpu_ratio_flink",
     "sustainable_events_per_s",
     "decision_p99_ms",
+    "table_octets_per_key",
 }
 MEASURED = {"ratio_perf_tool_lz4", "ratio_confluent_loop", "decision_p99_ms"}
 
@@ -66,6 +69,24 @@ def test_a_small_contest_gives_right_answers_and_keeps_its_result(tmp_path: Path
         assert ET.parse(path).getroot().tag.endswith("svg")
 
 
+@pytest.mark.system
+@pytest.mark.timeout(400)
+def test_many_senders_and_several_workers_give_right_answers(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.ndjson"
+    done = bench(tmp_path, "--small", "--parts", "keys", "scaling", "--results", str(kept))
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = orjson.loads(done.stdout.splitlines()[-1])
+    assert figures["answer"] == "right"
+    assert {"cost_ratio_5k_500", "kernel_ratio_5k_500", "rss_octets_per_key_5k"} <= figures.keys()
+    (result,) = [orjson.loads(line) for line in kept.read_bytes().splitlines()]
+    outcome = Outcome.from_dict(result)
+    assert [each.keys for each in outcome.key_costs] == [500, 5_000]
+    assert all(min(each.events, each.cpu_s_per_million, each.kernel_us) > 0 for each in outcome.key_costs)
+    assert [each.kind for each in outcome.scaled] == kinds(os.cpu_count() or 1)
+    assert all(sum(each.shares) >= result["sizes"]["scaling_events"] for each in outcome.scaled)
+    assert "\n| 5,000 |" in "\n".join(tables.lines(result))
+
+
 @pytest.mark.parametrize("bad", [["--rounds", "none"], ["--peers", "nobody"], ["--parts", "all"]])
 def test_a_wrong_option_is_refused(tmp_path: Path, bad: list[str]) -> None:
     done = bench(tmp_path, *bad)
@@ -74,7 +95,7 @@ def test_a_wrong_option_is_refused(tmp_path: Path, bad: list[str]) -> None:
 
 
 def test_pages_and_plots_are_those_of_the_last_result() -> None:
-    kept = latest(KEPT)
+    kept = whole(KEPT)
     for path, part in ((tables.PAGE, tables.PART), (tables.FRONT, tables.SUMMARY)):
         _, between, _ = part.split(path.read_text(encoding="utf-8"))
         if kept is None:
