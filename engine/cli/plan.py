@@ -40,7 +40,7 @@ def plan(ctx: click.Context, /, events_per_s: float, keys: int, busy: float, cpu
 
 
 def _rows(load: Load, found: Plan) -> Iterator[tuple[str, str, str]]:
-    source = "as you measured" if load.cpu_s_per_million else "measured with 200,000 and a million newcomers"
+    source = "as you measured" if load.cpu_s_per_million else "as measured with so many newcomers"
     yield "cores for workers", f"{found.cores:.2f}", f"{found.cpu_s_per_million:.2f} CPU s a million events, {source}"
     yield (
         "workers",
