@@ -9,7 +9,7 @@ UV := uv==0.13.9
 COMPILE = env -u UV_FIND_LINKS -u PIP_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND='make lock' .cache/uv/bin/uv pip compile pyproject.toml \
 	--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --quiet $(ARGS)
 
-.PHONY: help setup demo lint test e2e nightly evaluate closed-loop bench bench-carryover bench-model bench-pipeline bench-edge bench-wire bench-operator bench-watching soak flood faults lock docs clean
+.PHONY: help setup demo lint test e2e nightly evaluate closed-loop bench bench-carryover bench-model bench-pipeline bench-gain bench-edge bench-wire bench-operator bench-watching soak flood faults lock docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -41,7 +41,7 @@ evaluate: setup ## score the decisions on labelled traces of real mail (ARGS="--
 closed-loop: setup ## simulate senders who retry: what a deferral costs them in minutes, and whether anything oscillates
 	@$(BIN)/python -m benchmarks.closed_loop $(ARGS)
 
-bench: setup ## Tidegate side by side with Kafka Streams, Flink, Faust, Quix, Bytewax, a plain loop (half an hour; ARGS="--small": 3 min)
+bench: setup ## Tidegate side by side with Kafka Streams, Flink, Faust, Quix, Bytewax, a plain loop (40 min; ARGS="--small": 3 min)
 	@$(BIN)/python benchmarks/contest/bench.py $(ARGS)
 
 bench-carryover: setup ## measure detection on sites left out, at other volumes, from cold, and on busy relays (about 10 min)
@@ -52,6 +52,9 @@ bench-model: setup ## measure what each part of the model costs an event (two mi
 
 bench-pipeline: setup ## measure the engine against Kafka's own consumer tool and a stock Faust agent
 	@$(BIN)/python benchmarks/pipeline.py $(ARGS)
+
+bench-gain: setup ## measure a worker as it was beside one as it is (three minutes; ARGS="--before COMMIT")
+	@$(BIN)/python -m benchmarks.against $(ARGS)
 
 bench-edge: setup ## measure the edge's look-ups beside redis-server (about two minutes; downloads redis)
 	@$(BIN)/python -m benchmarks.lookup_latency $(ARGS)

@@ -30,12 +30,12 @@ def ground(bootstrap: str) -> Iterator[Place]:
         cluster.delete_topics(place, [CONNECTIONS.name, *cluster.OUTPUTS])
 
 
-def engine(folder: Path) -> Start:
-    """Tidegate's worker."""
+def engine(folder: Path, **variables: str) -> Start:
+    """Tidegate's worker; ``variables``: of its environment, besides the place's."""
 
     @contextmanager
     def start(place: Place) -> Iterator[Watched]:
-        with Worker(place.environment("open"), folder) as worker:
+        with Worker(place.environment("open", **variables), folder) as worker:
             worker.wait_ready(PARTITIONS)
             yield Watched(place, place.prefix + DECISIONS.name, DECISIONS.partitions)
 
