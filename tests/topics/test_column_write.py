@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import random
 from typing import NamedTuple
 
+import cramjam
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.kernels import octets_of
 from tests.laws.lines import canonical
 from tests.topics.fetches import Got, fetch, nullable, signed_varint
-from topics.columns.batchwrite import ColumnBatch, field
+from topics.columns.batchwrite import CODECS, ColumnBatch, field
 from topics.columns.keys import IPV4_TAG, SCRATCH
 from topics.columns.rows import varint_size, write_varint
 from topics.columns.scan import READY, EventColumns, empty_columns, scan_lines
@@ -128,3 +131,12 @@ def test_a_varint_has_the_size_that_is_foretold(value: int) -> None:
 @given(st.binary(max_size=300))
 def test_a_field_is_its_octets_behind_their_number(octets: bytes) -> None:
     assert field(octets) == signed_varint(len(octets)) + octets == nullable(octets)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20])
+def test_an_lz4_frame_holds_its_octets_however_many_they_are(size: int) -> None:
+    _, compress = CODECS["lz4"]
+    for octets in (bytes(size), random.Random(size).randbytes(size)):
+        packed = compress(octets)
+        assert bytes(cramjam.lz4.decompress(packed)) == octets
+        assert len(packed) <= size + 11 + 4 * -(-size // (1 << 20))

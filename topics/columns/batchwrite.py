@@ -16,12 +16,24 @@ import numpy as np
 from topics.columns.batches import GZIP, LZ4, SNAPPY, TRANSACTIONAL, ZSTD
 from topics.columns.crc import checksum
 
+_LZ4_HEAD: Final = bytes.fromhex("04224d18606051")  # independent blocks of a mebibyte at most, no checksums but its own
+_LZ4_BLOCK: Final = 1 << 20
+_LZ4_SIZE: Final = struct.Struct("<I")
+_LZ4_PLAIN: Final = 1 << 31  # marks a block that is not compressed
+
 
 def _lz4(octets: bytes) -> bytes:
-    """An LZ4 frame of independent blocks: Kafka refuses linked ones."""
-    compressor = cramjam.lz4.Compressor(level=1, content_checksum=False, block_linked=False)
-    compressor.compress(octets)
-    return bytes(compressor.finish())
+    """An LZ4 frame of independent blocks, as Kafka refuses linked ones. Block by block: cramjam's compressor of streams keeps
+    all other threads from running meanwhile."""
+    parts = [_LZ4_HEAD]
+    for at in range(0, len(octets), _LZ4_BLOCK):
+        block = octets[at : at + _LZ4_BLOCK]
+        packed = bytes(cramjam.lz4.compress_block(block, store_size=False))
+        if len(packed) < len(block):
+            parts += [_LZ4_SIZE.pack(len(packed)), packed]
+        else:
+            parts += [_LZ4_SIZE.pack(len(block) | _LZ4_PLAIN), block]
+    return b"".join([*parts, _LZ4_SIZE.pack(0)])
 
 
 Compress = Callable[[bytes], bytes]
