@@ -1,13 +1,13 @@
 """What a change has gained: a worker as it was beside one as it is, on one topic, by turns (`make bench-gain`).
 
-    make bench-gain ARGS="--before HEAD~1 --what 'checkpoints are cut beside the loop'"
+    make bench-gain ARGS="--before HEAD~1 --what 'what it was'"
 
-``--before`` is a commit or a folder with the project as it was, ``--after`` the same (without it: this tree). Both read the
-same topic with the same interpreter and packages, whole, one after the other, round after round, and both must give the
-right answer; their kernels are timed alone too, on blocks in memory. With ``--rate`` they are under open load instead, and
-what is told is the time to a decision. A ratio is that of one round, after to before: of rates more is better, of all else
-less. With ``--keep`` the result is a line of results/gains.ndjson. The last line of output is one JSON object. Exit status: 0,
-1 for a wrong answer, 2 when something broke down.
+``--before`` is a commit, a folder with the project as it was or a patch of rejected/; ``--after`` the same, else this tree.
+Both read the same topic with the same interpreter and packages, whole, one after the other, round after round, and both must
+give the right answer; their kernels are timed alone too, on blocks in memory. With ``--rate`` they are under open load instead,
+and what is told is the time to a decision. A ratio is that of one round, after to before: of rates more is better, of all
+else less. With ``--keep`` the result is a line of results/gains.ndjson. The last line of output is one JSON object. Exit
+status: 0, 1 for a wrong answer, 2 when something broke down.
 """
 
 from __future__ import annotations
@@ -60,15 +60,23 @@ class Ground(NamedTuple):
 
 
 def tree(source: str, folder: Path) -> Path:
-    """The project as ``source`` (a commit, or a folder) has it; `Broken` if it is neither."""
+    """The project as ``source`` has it: a folder, a commit, or a patch, whose first line names its base; else `Broken`."""
     if Path(source).is_dir():
         return Path(source).resolve()
-    command = ["git", "archive", source, "--", "topics", "engine"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    patch = Path(source) if source.endswith(".patch") else None
+    commit = patch.read_text(encoding="utf-8").splitlines()[0].removeprefix("base ") if patch else source
+    done = subprocess.run(
+        ["git", "archive", commit, "--", "topics", "engine"], cwd=ROOT, capture_output=True, check=False
+    )
     if done.returncode:
-        raise Broken(f"{source} is neither a folder nor a commit: {done.stderr.decode().strip()}")
+        raise Broken(f"{source} is neither a folder nor of a commit: {done.stderr.decode().strip()}")
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         archive.extractall(folder, filter="data")
+    if patch:
+        command = ["git", "apply", "--unsafe-paths", "--directory", str(folder), str(patch.resolve())]
+        applied = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if applied.returncode:
+            raise Broken(f"{source} doesn't apply to {commit}: {applied.stderr.strip()}")
     return folder
 
 
@@ -137,7 +145,7 @@ def lines(turns: dict[str, list[Figures]]) -> list[str]:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="make bench-gain", description="A worker as it was beside one as it is.")
-    parser.add_argument("--before", required=True, help="a commit, or a folder with the project as it was")
+    parser.add_argument("--before", required=True, help="a commit, a folder or a patch")
     parser.add_argument("--after", default=str(ROOT), help="the same as it is; without it: this tree")
     parser.add_argument("--what", default="", help="the change in words, for the result")
     parser.add_argument("--events", type=int, default=4_000_000)

@@ -1,0 +1,1 @@
+"""What was tried and not taken, still runnable (README.md)."""
