@@ -9,7 +9,7 @@ UV := uv==0.13.9
 COMPILE = env -u UV_FIND_LINKS -u PIP_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND='make lock' .cache/uv/bin/uv pip compile pyproject.toml \
 	--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --quiet $(ARGS)
 
-.PHONY: help setup demo lint test e2e nightly evaluate closed-loop bench bench-carryover bench-model bench-pipeline bench-gain bench-edge bench-wire bench-operator bench-watching soak flood faults lock docs clean
+.PHONY: help setup demo lint test e2e nightly evaluate closed-loop bench bench-carryover bench-model bench-gain bench-edge bench-wire bench-operator bench-watching soak flood faults lock docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -49,9 +49,6 @@ bench-carryover: setup ## measure detection on sites left out, at other volumes,
 
 bench-model: setup ## measure what each part of the model costs an event (two minutes; ARGS=--keep: into the page on models)
 	@$(BIN)/python -m benchmarks.model_cost $(ARGS)
-
-bench-pipeline: setup ## measure the engine against Kafka's own consumer tool and a stock Faust agent
-	@$(BIN)/python benchmarks/pipeline.py $(ARGS)
 
 bench-gain: setup ## measure a worker as it was beside one as it is (three minutes; ARGS="--before COMMIT")
 	@$(BIN)/python -m benchmarks.against $(ARGS)

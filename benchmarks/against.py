@@ -28,10 +28,10 @@ from typing import Any, NamedTuple
 import orjson
 
 from benchmarks import answers, cluster, machine
-from benchmarks.cases import run_floors, watch_engine
 from benchmarks.cluster import Place
 from benchmarks.contest import starting
 from benchmarks.contest.openload import SteadyLoad, latency
+from benchmarks.engine_runs import run_floors, watch_engine
 from benchmarks.engine_worker import measured
 from benchmarks.errors import Broken
 from benchmarks.report import spread

@@ -9,7 +9,7 @@ A linear model. It assumes, and is wrong where it doesn't hold, that
 
 An event costs more the more senders there are, as more rows miss the processor's caches: between the measured points, and
 beyond them, a straight line over the logarithm. A test holds all this against the last contest (benchmarks/README.md).
-What your machines need, `make bench-pipeline` tells.
+What your machines need, `make bench` tells.
 """
 
 from __future__ import annotations

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import answers
-from benchmarks.cases import json_of, watch_engine
 from benchmarks.cluster import PARTITIONS
 from benchmarks.contest.rounds import ENGINE, forget, prepare, rows_for
 from benchmarks.contest.sizes import Case, Sizes
+from benchmarks.engine_runs import json_of, watch_engine
 from benchmarks.engine_worker import Sample, measured
 from benchmarks.errors import Broken
 from engine.models.layout import ROW

@@ -15,13 +15,13 @@ from typing import Any, Self
 
 from benchmarks import answers, cluster, perf_tool
 from benchmarks.answers import Published
-from benchmarks.cases import run_engine, run_floors
 from benchmarks.cluster import Place
 from benchmarks.contest.contenders import BY_NAME, Entry
 from benchmarks.contest.oracle import Answer, answer
 from benchmarks.contest.running import Contender, Run, Task, measure
 from benchmarks.contest.sizes import Case
 from benchmarks.contest.traffic import Traffic
+from benchmarks.engine_runs import run_engine, run_floors
 from benchmarks.engine_worker import EngineRun
 from benchmarks.errors import Broken
 from benchmarks.perf_tool import ToolRun

@@ -15,9 +15,6 @@ import pytest
 from benchmarks.answers import differences
 from benchmarks.engine_worker import covered_s, octets_per_key
 from benchmarks.report import Target, spread
-from benchmarks.results import latest
-from benchmarks.sizes import KEPT
-from benchmarks.tables import PART, README, text
 from benchmarks.workload import CHUNK_EVENTS, Workload
 from tests.conftest import ROOT
 from topics.events import parse_event
@@ -80,11 +77,6 @@ def test_a_spread_names_median_least_and_most() -> None:
 def test_a_full_table_takes_128_octets_a_key() -> None:
     table, _ = octets_per_key()
     assert table <= 128
-
-
-def test_the_tables_in_the_readme_are_those_of_the_last_result() -> None:
-    _, between, _ = PART.split(README.read_text(encoding="utf-8"))
-    assert between == text(latest(KEPT)), "run `python benchmarks/tables.py`"
 
 
 START = """
