@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from engine.config import Settings
 from engine.errors import OperatorError
+from engine.listed import listed
 from engine.models.constants import DAY_MS
 from engine.models.guard import cap_of
 from engine.models.knob import threshold_of
@@ -15,6 +17,7 @@ from engine.policy.book import Book
 from engine.policy.compose import Composer, Reply
 from engine.policy.gate import Gate
 from engine.policy.partition import Partition
+from engine.policy.shadow import Shadow, shadow_of
 from engine.policy.throttle import Policy
 from engine.replay import EventReader, Replay
 from topics.contracts import CONNECTIONS, EXEMPTIONS
@@ -34,7 +37,20 @@ def composer(settings: Settings) -> Composer:
         OVERRIDE: settings.reply.status_override,
     }
     reply = Reply(status, settings.reply.text)
-    return Composer(settings.topics.prefix + CONNECTIONS.name, f"sha256:{settings.config_hash()}", reply)
+    return Composer(
+        settings.topics.prefix + CONNECTIONS.name, f"sha256:{settings.config_hash()}", reply, shadow(settings)
+    )
+
+
+def shadow(settings: Settings) -> Shadow:
+    """What of the engine's decisions is in shadow."""
+    model = settings.model
+    return shadow_of(model.mode == "shadow", listed(model.shadow_reasons), listed(model.shadow_networks))
+
+
+def enforcing(settings: Settings) -> Settings:
+    """The same without a shadow."""
+    return replace(settings, model=replace(settings.model, mode="enforce", shadow_reasons="", shadow_networks=""))
 
 
 def policy(settings: Settings, number: int) -> Policy:
@@ -57,7 +73,9 @@ def policy(settings: Settings, number: int) -> Policy:
 
 def partition(settings: Settings, number: int) -> Partition:
     """A partition that has seen nothing yet."""
-    return Partition(policy(settings, number), settings.worker.rows_per_partition)
+    made = Partition(policy(settings, number), settings.worker.rows_per_partition)
+    made.state.site["shadow"] = shadow(settings).digest
+    return made
 
 
 def replay(settings: Settings, reader: EventReader | None = None, said: Sequence[Said] = ()) -> Replay:
@@ -73,7 +91,7 @@ def replay(settings: Settings, reader: EventReader | None = None, said: Sequence
 
     own = composer(settings)
     windows = [WindowPartition(policy(settings, number), settings.river) for number in numbers]
-    return Replay(windows, WindowComposer(own.topic, own.config, own.reply, settings.river.pipeline), reader)
+    return Replay(windows, WindowComposer(own, settings.river.pipeline), reader)
 
 
 def engines_own(settings: Settings, command: str) -> None:

@@ -4,12 +4,12 @@ end of the sentence "give ...", or nothing if the value is fine."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from ipaddress import ip_network
 from string import Formatter
 
 from engine.listed import listed
-from topics.decisions import REASON_DIGITS
+from topics.decisions import OVERRIDE, REASON_DIGITS
 
 Networks = Mapping[str, tuple[str, ...]]  # announced relays: networks by name
 
@@ -78,11 +78,16 @@ def conditions(value: str) -> str:
 
 def reasons(value: str) -> str:
     """Some of the reasons that decisions have, or none."""
-    return (
-        ""
-        if _each(value, REASON_DIGITS.__contains__)
-        else f"some of {', '.join(REASON_DIGITS)}, with commas between them"
-    )
+    return _some_of(REASON_DIGITS, value)
+
+
+def own_reasons(value: str) -> str:
+    """Some of the reasons that the engine's own decisions have, or none."""
+    return _some_of([reason for reason in REASON_DIGITS if reason != OVERRIDE], value)
+
+
+def _some_of(known: Collection[str], value: str) -> str:
+    return "" if _each(value, known.__contains__) else f"some of {', '.join(known)}, with commas between them"
 
 
 def networks(value: str) -> str:

@@ -160,6 +160,30 @@ class Model:
         decides=True,
         reloads=True,
     )
+    mode: str = option(
+        "enforce",
+        "shadow: what is decided is published as being in shadow, and edges only tell what they would have deferred",
+        choices=("enforce", "shadow"),
+        decides=True,
+        reloads=True,
+        later=True,
+    )
+    shadow_reasons: str = option(
+        "",
+        "the same for decisions of these reasons alone: volume, probation, pool, with commas",
+        wanted=rules.own_reasons,
+        decides=True,
+        reloads=True,
+        later=True,
+    )
+    shadow_networks: str = option(
+        "",
+        "the same for decisions on networks that share an address with these, CIDR, with commas",
+        wanted=rules.networks,
+        decides=True,
+        reloads=True,
+        later=True,
+    )
     learning_days: int = option(
         7,
         "a new site watches at most so long before it decides, and as a rule two or three days; 0 for a site whose "

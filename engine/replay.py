@@ -7,6 +7,7 @@ Rate: above a million events a second on one core.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
@@ -19,7 +20,7 @@ from engine.policy.partition import Partition
 from topics.columns.keys import partitions_of_keys
 from topics.columns.scan import LAST_TS_MS, READY, EventColumns, empty_columns, scan_lines
 from topics.columns.slow import settle
-from topics.decisions import Decision
+from topics.decisions import RELEASE, SHADOW, THROTTLE, Decision
 
 CHUNK = 1 << 20
 BLOCK_EVENTS = 1 << 14
@@ -29,12 +30,14 @@ EXAMPLES = 5
 
 @dataclass(slots=True)
 class Tally:
-    """What a replay has seen. ``poison``: lines that are no events, with the first few as (line, reason)."""
+    """What a replay has seen. ``shadows``: throttles in shadow, which are not among ``throttles``; ``poison``: lines that are
+    no events, with the first few as (line, reason)."""
 
     lines: int = 0
     events: int = 0
     poison: int = 0
     throttles: int = 0
+    shadows: int = 0
     releases: int = 0
     examples: list[tuple[int, str]] = field(default_factory=list)
 
@@ -144,9 +147,10 @@ class Replay:
         """Decisions in the order of the events that led to them, a list (maybe empty) a block of at most 16,384 events."""
         for events in self.reader.blocks(source):
             decisions = self.decide(events)
-            throttles = sum(decision.verdict == "throttle" for decision in decisions)
-            self.tally.throttles += throttles
-            self.tally.releases += len(decisions) - throttles
+            said = Counter(decision.verdict for decision in decisions)
+            self.tally.throttles += said[THROTTLE]
+            self.tally.shadows += said[SHADOW]
+            self.tally.releases += said[RELEASE]
             yield decisions
 
     def decide(self, events: EventColumns) -> list[Decision]:

@@ -5,6 +5,11 @@ NDJSON has as a line. Readers let a decision end at ``until`` by their own clock
 lower than the one they hold for that network and partition. One event may end a throttle and begin the next: at the same
 offset a throttle stands and a release is ignored. A release whose reason is "override" ends whatever came from that event or
 before: it counts as if its offset were one more. Unknown fields are for later versions: ignore them.
+
+A decision in the engine's shadow has the verdict "shadow" where it would have "throttle", and is the same but for that: it
+takes the place of what was held for its network, nobody is deferred by it, and its release is a release. It is a verdict and no
+field beside "throttle" because readers ignore fields that they don't know, and would defer; no reader makes a reply of a
+verdict that it doesn't know.
 """
 
 from __future__ import annotations
@@ -16,7 +21,8 @@ import orjson
 
 DECISION_VERSION = 1
 RELEASE_HEADER = "release"
-THROTTLE, RELEASE = "throttle", "release"
+THROTTLE, SHADOW, RELEASE = "throttle", "shadow", "release"
+HOLDING = (THROTTLE, SHADOW)
 VOLUME, PROBATION, POOL = "volume", "probation", "pool"
 OVERRIDE = "override"  # the reason of what an operator has said
 REASON_DIGITS = {VOLUME: 1, PROBATION: 2, POOL: 3, OVERRIDE: 4}  # the first digit behind AS of a reply's tag
@@ -37,7 +43,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``verdict`` "throttle" or "release"; ``issued``, ``until``: ms since epoch, event time; ``burst``: messages;
+    """``verdict`` "throttle", "shadow" or "release"; ``issued``, ``until``: ms since epoch, event time; ``burst``: messages;
     ``reason``: "volume", "probation", "pool" or "override"; ``reply``, ``evidence``: as documented in the README; a release
     has none of the three, unless its reason is "override": then ``evidence`` says whose. ``config``: "sha256:..." of the
     options that change decisions."""
@@ -55,6 +61,11 @@ class Decision:
     model: str
     config: str
 
+    @property
+    def holds(self) -> bool:
+        """Whether it holds its network to a rate, be it in shadow alone."""
+        return self.verdict in HOLDING
+
 
 def encode_decision(decision: Decision) -> bytes:
     """The decision's JSON, in the order of its fields; a release says only what a release needs."""
@@ -64,7 +75,7 @@ def encode_decision(decision: Decision) -> bytes:
         "issued": decision.issued,
         "until": decision.until,
     }
-    if decision.verdict == THROTTLE:
+    if decision.holds:
         fields |= {
             "rate_per_min": decision.rate_per_min,
             "burst": decision.burst,

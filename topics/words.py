@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from topics.decisions import RELEASE, Decision
+from topics.decisions import RELEASE, SHADOW, Decision
 
 _SPANS = {"1m": "a minute", "10m": "10 minutes", "1h": "an hour", "6h": "6 hours", "24h": "24 hours"}
 
@@ -24,7 +24,8 @@ def _held(decision: Decision) -> str:
         rate = f"{_amount(per_hour)} an hour"
     else:
         rate = f"one every {_amount(1 / per_hour)} hours" if per_hour > 0 else "nothing"
-    return f"held to {rate} until {_moment(decision.until)}"
+    held = "shadow: would be held" if decision.verdict == SHADOW else "held"
+    return f"{held} to {rate} until {_moment(decision.until)}"
 
 
 def _prefix_in_words(decision: Decision, scale: str) -> str:
@@ -43,7 +44,7 @@ def _crowd_in_words(pool: dict[str, Any]) -> str:
     )
 
 
-_DONE = {"connector": "exempt", "release": "released", "throttle": "throttled"}
+_DONE = {"connector": "exempt", "release": "released", "throttle": "throttled", "shadow": "put in shadow"}
 
 
 def _override_in_words(override: dict[str, Any]) -> str:

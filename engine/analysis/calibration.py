@@ -17,6 +17,7 @@ from engine.analysis.knob import threshold as threshold_in
 from engine.analysis.knob import turned
 from engine.analysis.ledger import Counts, Ledger
 from engine.analysis.senders import WITH_HISTORY
+from engine.assembly import enforcing
 from engine.config import Settings
 from engine.errors import OperatorError
 from topics.keys import network_text
@@ -116,7 +117,7 @@ def calibrate(settings: Settings, budget: float, run: Callable[[list[Contender]]
 
 
 def _contenders(settings: Settings, thresholds: Sequence[float]) -> list[Contender]:
-    return [Contender(turned(settings, threshold), 0) for threshold in thresholds]
+    return [Contender(turned(enforcing(settings), threshold), 0) for threshold in thresholds]
 
 
 def _most_held(ledger: Ledger) -> list[tuple[str, str, int, int]]:

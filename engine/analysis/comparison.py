@@ -63,7 +63,7 @@ def _pair(pair: tuple[Counts, Counts]) -> dict[str, Any]:
 
 
 def compare(old: Ledger, new: Ledger) -> Comparison:
-    """What the books of two configurations over the same events differ in."""
+    """What the books of two configurations, or of decisions with and without a shadow, over the same events differ in."""
     return Comparison(
         decisions=(old.decisions, new.decisions),
         gained=_alone(new, old),

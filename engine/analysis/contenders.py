@@ -7,7 +7,7 @@ contender's rows (128 bytes a sender) and its ledger.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from engine import assembly
 from engine.analysis.edge import Edge
@@ -16,6 +16,13 @@ from engine.analysis.senders import Seen, Senders
 from engine.options import Settings
 from engine.replay import EventReader, Tally
 from topics.columns.scan import EventColumns
+
+
+class Takes(Protocol):
+    """What goes through the events beside others."""
+
+    def take(self, events: EventColumns, seen: Seen) -> None:
+        """Take a block, and what is known of its senders."""
 
 
 class Contender:
@@ -35,7 +42,7 @@ class Contender:
         self.ledger.enter(events, self._edge.offer(events), seen)
 
 
-def contest(contenders: Iterable[Contender], sources: Iterable[BinaryIO]) -> Tally:
+def contest(contenders: Iterable[Takes], sources: Iterable[BinaryIO]) -> Tally:
     """Run every contender over all files, in order; what was read."""
     reader, senders, all_of_them = EventReader(), Senders(), list(contenders)
     for source in sources:

@@ -68,10 +68,10 @@ class Bucket:
 
 class Edge:
     """The buckets by network; the longest network in force that holds an address counts. Bounded by the networks that were
-    ever throttled and have not come back since."""
+    ever throttled and have not come back since. ``verdicts``: of decisions that hold; any other ends what its network had."""
 
-    def __init__(self, delay_ms: int = 0) -> None:
-        self._delay_ms = delay_ms
+    def __init__(self, delay_ms: int = 0, verdicts: tuple[str, ...] = (THROTTLE,)) -> None:
+        self._delay_ms, self._verdicts = delay_ms, verdicts
         self._coming: dict[Place, deque[Decision]] = {}
         self._buckets: dict[Place, Bucket] = {}
         self._shifts: list[int] = []  # of all networks so far, the longest networks first
@@ -115,7 +115,7 @@ class Edge:
         while coming and coming[0].issued + self._delay_ms <= now_ms:
             decision = coming.popleft()
             before = self._buckets.pop(place, None)
-            if decision.verdict == THROTTLE:
+            if decision.verdict in self._verdicts:
                 self._buckets[place] = Bucket(decision, decision.issued + self._delay_ms, before)
         if coming is not None and not coming:
             del self._coming[place]

@@ -23,7 +23,7 @@ from engine.models.table import NO_ROW
 from engine.operating.changes import described
 from engine.policy.partition import Partition
 from engine.policy.standing import row_of, standing
-from topics.decisions import THROTTLE, Decision, encode_decision
+from topics.decisions import SHADOW, THROTTLE, Decision, encode_decision
 from topics.exemptions import EXEMPT, Override, encode_line
 from topics.keys import network_text
 from topics.words import in_words
@@ -63,12 +63,13 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """What is in force. ``told``: the decision that says so, if it is at hand."""
+    """What is in force. ``told``: the decision that says so, if it is at hand; ``shadow``: nobody is deferred by it."""
 
     until_ms: int
     rate_per_min: float
     burst: float
     told: Decision | None
+    shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,11 @@ class Explanation:
     decides: bool = True
 
     @property
+    def throttled(self) -> bool:
+        """Whether edges defer what is beyond its rate."""
+        return self.throttle is not None and not self.throttle.shadow and not self.exempt
+
+    @property
     def exempt(self) -> bool:
         """Whether edges let it pass whatever the model says."""
         return any(override.kind == EXEMPT for override in self.overrides)
@@ -100,7 +106,8 @@ class Explanation:
         return {
             "network": self.network,
             "at": self.at_ms,
-            "throttled": throttle is not None and not self.exempt,
+            "throttled": self.throttled,
+            "shadow": throttle is not None and throttle.shadow,
             "overrides": [orjson.loads(encode_line(override)) for override in self.overrides],
             "past": self.past and asdict(self.past),
             "counts": [{**asdict(found), "exceeded": found.exceeded} for found in self.weighed],
@@ -154,7 +161,7 @@ def explain(partition: Partition, key: int, at_ms: int, decisions: Sequence[Deci
     before = [decision for decision in decisions if decision.issued <= at_ms]
     told = in_force(before, at_ms)
     if number == NO_ROW:
-        throttle = None if told is None else Throttle(told.until, told.rate_per_min, told.burst, told)
+        throttle = None if told is None else _said(told)
         return Explanation(
             network, at_ms, None, [], throttle, before, config, partition.tripped_ms, decides=partition.decides
         )
@@ -162,13 +169,12 @@ def explain(partition: Partition, key: int, at_ms: int, decisions: Sequence[Deci
     found = standing(partition, number, at_ms)[0]
     past = _past(row, int(found["active_days"]))
     throttle = None
-    if row["flags"] & WAITING and row["until_ms"] > at_ms:
-        rate = float(row["rate_per_h"])
-        own = told if told is not None and told.network == network else None
-        burst = max(1.0, rate) if own is None else own.burst
-        throttle = Throttle(int(row["until_ms"]), round(rate / 60, 6), round(burst, 3), own)
-    elif told is not None and told.network != network:
-        throttle = Throttle(told.until, told.rate_per_min, told.burst, told)
+    own = next((made for made in reversed(before) if made.network == network), None)
+    around = told if told is not None and told.network != network else None
+    if row["flags"] & WAITING and row["until_ms"] > at_ms and not (around and own and own.verdict == SHADOW):
+        throttle = _of_row(row, own, at_ms)
+    elif around is not None:
+        throttle = _said(around)
     expected = found["memory"] if past.active_days else newcomers_peak(partition)
     weighed = [_weighed(s, found, float(expected[s])) for s in range(len(SCALE_NAMES))]
     return Explanation(
@@ -176,11 +182,29 @@ def explain(partition: Partition, key: int, at_ms: int, decisions: Sequence[Deci
     )
 
 
+def _said(told: Decision) -> Throttle:
+    return Throttle(told.until, told.rate_per_min, told.burst, told, told.verdict == SHADOW)
+
+
+def _of_row(row: Any, own: Decision | None, at_ms: int) -> Throttle:
+    """What a row has in force. ``own``: the last decision on its network, if it is at hand."""
+    rate, shadow = float(row["rate_per_h"]), own is not None and _is_shadow(own)
+    told = own if own is not None and own.holds and own.until > at_ms else None
+    burst = max(1.0, rate) if told is None else told.burst
+    return Throttle(int(row["until_ms"]), round(rate / 60, 6), round(burst, 3), told, shadow)
+
+
+def _is_shadow(own: Decision) -> bool:
+    """Whether a decision is in shadow, or was withdrawn because a shadow fell on it."""
+    return SHADOW in (own.verdict, own.evidence.get("override", {}).get("action"))
+
+
 def in_force(decisions: Sequence[Decision], at_ms: int) -> Decision | None:
-    """The decision that an edge goes by: of the longest network with one that isn't over; ``decisions`` in order of issue."""
+    """The decision that an edge goes by: of the longest network with one that isn't over, one in shadow only if there is no
+    other; ``decisions`` in order of issue."""
     latest = {decision.network: decision for decision in decisions}
-    live = [made for made in latest.values() if made.verdict == THROTTLE and made.until > at_ms]
-    return min(live, key=lambda made: place_of(made.network).shift, default=None)
+    live = [made for made in latest.values() if made.holds and made.until > at_ms]
+    return min(live, key=lambda made: (made.verdict != THROTTLE, place_of(made.network).shift), default=None)
 
 
 def newcomers_peak(partition: Partition) -> npt.NDArray[np.float64]:
@@ -218,7 +242,10 @@ STAGES = {
 
 def in_lines(found: Explanation) -> Iterator[str]:
     """The answer for people."""
-    state = "not throttled" if found.throttle is None else f"throttled until {moment(found.throttle.until_ms)}"
+    state = "not throttled"
+    if found.throttle is not None:
+        held = "in shadow, so it passes; it would be throttled" if found.throttle.shadow else "throttled"
+        state = f"{held} until {moment(found.throttle.until_ms)}"
     if found.exempt:
         state = f"exempt, so it passes; without that {state}"
     yield f"{found.network} at {moment(found.at_ms)}: {state}"
@@ -243,7 +270,7 @@ def in_lines(found: Explanation) -> Iterator[str]:
 def _decision_lines(throttle: Throttle, config: str) -> Iterator[str]:
     told = throttle.told
     if told is None:
-        yield "Decision: none on the topic any more; the state has it"
+        yield f"Decision: none on the topic any more{', as a shadow fell on it' if throttle.shadow else ''}; the state has it"
     else:
         scales = told.evidence.get("scales", ())
         spoke = f" (the {' and '.join(scales)} count{'s' * (len(scales) > 1)} spoke)" if scales else ""

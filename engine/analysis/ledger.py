@@ -66,8 +66,9 @@ class Touched:
 
 @dataclass(slots=True)
 class Ledger:
-    """The books of one configuration."""
+    """The books of one configuration. ``verdicts``: of decisions that hold."""
 
+    verdicts: tuple[str, ...] = (THROTTLE,)
     decisions: int = 0
     spells: dict[str, list[Spell]] = field(default_factory=dict)
     touched: dict[int, Touched] = field(default_factory=dict)
@@ -76,7 +77,7 @@ class Ledger:
     def note(self, decisions: list[Decision]) -> None:
         """Count decisions, in the order of their issue."""
         for decision in decisions:
-            if decision.verdict != THROTTLE:
+            if decision.verdict not in self.verdicts:
                 self._cut_short(decision)
                 continue
             self.decisions += 1

@@ -20,6 +20,7 @@ from engine.analysis.moments import moment, span
 from engine.analysis.timeline import Timeline
 from engine.errors import OperatorError
 from engine.models.constants import DAY_MS, HOUR_MS, SCALE_MS, SCALE_NAMES
+from topics.decisions import SHADOW
 
 WIDTH, HEIGHT = 960, 540
 LEFT, RIGHT = 70, 44
@@ -95,7 +96,8 @@ def _head(timeline: Timeline, frame: Frame) -> Iterator[str]:
     sent = int(timeline.samples.messages[_inside(timeline, frame)].sum())
     spells = [spell for spell in timeline.spells if spell.end_ms >= frame.first_ms and spell.start_ms <= frame.last_ms]
     yield _text(LEFT, 24, timeline.network, font_size="17", font_weight="bold")
-    told = f"{sent:,} messages, {len(spells)} throttled spell{'' if len(spells) == 1 else 's'}"
+    kind = "throttled or shadow" if any(made.verdict == SHADOW for made in timeline.decisions) else "throttled"
+    told = f"{sent:,} messages, {len(spells)} {kind} spell{'' if len(spells) == 1 else 's'}"
     yield _text(WIDTH - RIGHT, 24, f"{told}; {moment(frame.first_ms)} to {moment(frame.last_ms)}", text_anchor="end")
 
 

@@ -23,10 +23,9 @@ from river import anomaly
 
 from engine.errors import OperatorError
 from engine.options import River
-from engine.policy.compose import Reply
+from engine.policy.compose import Composer
 from engine.policy.partition import Partition
 from engine.policy.throttle import Policy
-from topics import decisions
 from topics.columns.scan import DEFERRED, EventColumns
 from topics.decisions import VOLUME, Decision, Source
 from topics.keys import network_text
@@ -144,12 +143,15 @@ class WindowPartition(Partition):
 
 @dataclass(frozen=True, slots=True)
 class WindowComposer:
-    """Makes decisions of FOUND rows; what `engine.policy.compose.Composer` is for the engine's own."""
+    """Makes decisions of FOUND rows; what ``own`` is for the engine's."""
 
-    topic: str
-    config: str
-    reply: Reply
+    own: Composer
     pipeline: str
+
+    @property
+    def config(self) -> str:
+        """The hash that names the configuration."""
+        return self.own.config
 
     def decision(self, found: Any, partition: int) -> Decision:
         """The decision for one row."""
@@ -158,15 +160,15 @@ class WindowComposer:
         figures = {name: round(float(found[name]), 3) for name in ("score", "messages", "mean")}
         return Decision(
             network=network,
-            verdict=decisions.THROTTLE,
+            verdict=self.own.shadow.verdict(network, VOLUME),
             issued=issued_ms,
             until=int(found["until_ms"]),
             rate_per_min=rate_per_min,
             burst=max(1.0, round(float(found["rate_per_h"]), 3)),
             reason=VOLUME,
-            reply=self.reply.compose(network, VOLUME, issued_ms, max(rate_per_min, 1e-6)),
+            reply=self.own.reply.compose(network, VOLUME, issued_ms, max(rate_per_min, 1e-6)),
             evidence=figures,
-            source=Source(self.topic, partition, int(found["offset"])),
+            source=Source(self.own.topic, partition, int(found["offset"])),
             model=f"river/{self.pipeline}",
-            config=self.config,
+            config=self.own.config,
         )

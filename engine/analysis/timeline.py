@@ -21,7 +21,7 @@ from engine.models.table import NO_ROW
 from engine.policy.standing import STANDING, row_of, standing
 from topics.columns.keys import partitions_of_keys
 from topics.columns.scan import DEFERRED, EventColumns
-from topics.decisions import THROTTLE, Decision
+from topics.decisions import HOLDING, Decision
 from topics.keys import key_text, network_text
 from topics.partitioner import partition_of
 
@@ -38,7 +38,8 @@ class Samples:
 
 @dataclass(slots=True)
 class Timeline:
-    """``decisions``: on the sender, in order; ``newcomers``: what nine of ten newcomers stay below at the end, by scale."""
+    """``decisions``: on the sender, in order; ``spells``: those in shadow too; ``newcomers``: what nine of ten newcomers stay
+    below at the end, by scale."""
 
     network: str
     samples: Samples
@@ -100,8 +101,8 @@ class Follower:
 
     def timeline(self) -> Timeline:
         """All samples so far."""
-        network, ledger = self._network, Ledger()
-        ledger.note([decision for decision in self._decisions if decision.verdict == THROTTLE])
+        network, ledger = self._network, Ledger(HOLDING)
+        ledger.note([decision for decision in self._decisions if decision.holds])
         samples = Samples(
             np.array([sample[0] for sample in self._samples], np.int64),
             np.array([sample[1] * (sample[2] != DEFERRED) for sample in self._samples], np.int64),

@@ -17,7 +17,7 @@ import orjson
 
 from topics.decisions import OVERRIDE, Decision, encode_decision
 
-Place = tuple[str, str, int, int]
+Place = tuple[str, bool, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ class Verified:
 
 
 def place(decision: Decision) -> Place:
-    """What tells one decision from another."""
-    return decision.network, decision.verdict, decision.source.partition, decision.source.offset
+    """What tells one decision from another, in shadow or not."""
+    return decision.network, decision.holds, decision.source.partition, decision.source.offset
 
 
 def _moment(decision: Decision) -> Place:

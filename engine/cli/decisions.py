@@ -14,7 +14,7 @@ from engine.cli.worker import NO_CLUSTER
 from engine.config import Settings
 from engine.errors import OperatorError
 from topics.contracts import DECISIONS
-from topics.decisions import RELEASE_HEADER, BadDecision, Decision, decode_decision
+from topics.decisions import RELEASE_HEADER, SHADOW, BadDecision, Decision, decode_decision
 from topics.words import in_words
 
 
@@ -47,10 +47,11 @@ async def _show(settings: Settings, *, follow: bool, as_json: bool) -> None:
 def line_of(decision: Decision) -> str:
     """A decision as a line: when, which reply, and why."""
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(decision.issued / 1000))
-    reply = (
-        f"{decision.reply['code']} {decision.reply['status']} {decision.reply['tag']}" if decision.reply else "release"
-    )
-    return f"{stamp}  {reply:<23}  {in_words(decision)}"
+    reply = "release"
+    if decision.reply:
+        code = "shadow" if decision.verdict == SHADOW else decision.reply["code"]
+        reply = f"{code} {decision.reply['status']} {decision.reply['tag']}"
+    return f"{stamp}  {reply:<24}  {in_words(decision)}"
 
 
 async def read_decisions(settings: Settings, *, follow: bool) -> AsyncIterator[bytes]:

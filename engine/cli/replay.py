@@ -76,9 +76,10 @@ def overrides_from(name: str) -> list[Said]:
 def report(tally: Tally, seconds: float) -> None:
     """Say on standard error what was read and decided."""
     rate = tally.events / max(seconds, 1e-9)
+    shadows = f"{tally.shadows:,} in shadow, " if tally.shadows else ""
     click.echo(
         f"{tally.events:,} events in {seconds:.2f} s ({rate:,.0f}/s): {tally.throttles:,} throttles, "
-        f"{tally.releases:,} releases",
+        f"{shadows}{tally.releases:,} releases",
         err=True,
     )
     report_poison(tally)

@@ -35,9 +35,12 @@ def in_lines(found: dict[str, Any]) -> Iterator[str]:
     """A status for people."""
     since, partitions = found["since_start"], found["partitions"]
     yield f"worker {found['pid']} on {found['host']}, configuration {found['config'][:19]}"
+    if found["shadow"]:
+        yield f"  in shadow, so that edges only tell what they would defer: {found['shadow']}"
+    shadows = sum(since["in_shadow"].values())
     yield (
-        f"  since it started: {since['records']:,} events, {since['throttles']:,} throttles, {since['releases']:,} releases, "
-        f"{since['cpu_s']:,.0f} s of CPU"
+        f"  since it started: {since['records']:,} events, {since['throttles']:,} throttles, "
+        f"{f'{shadows:,} in shadow, ' if shadows else ''}{since['releases']:,} releases, {since['cpu_s']:,.0f} s of CPU"
     )
     yield (
         f"  in all: {found['events']:,} events, {found['keys']:,} senders known, "

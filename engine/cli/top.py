@@ -62,7 +62,8 @@ def picture(place: Place, before: dict[str, Any], seen: dict[str, Any]) -> Rende
     parts: list[RenderableType] = [_head(place, rates(before, status), status)]
     parts += [Text(f"not well: {said}", style="bold red") for said in seen["complaints"]]
     parts += [_partitions(status["partitions"]), Text()]
-    parts.append(Text(f"{seen['live']:,} throttles in force, the latest first", style="bold"))
+    shadows = f" and {seen['shadows']:,} in shadow" if seen["shadows"] or status["shadow"] else ""
+    parts.append(Text(f"{seen['live']:,} throttles in force{shadows}, the latest first", style="bold"))
     parts += [_decision(made) for made in seen["decisions"][:SHOWN]]
     parts += [Text(), Text("furthest above their own most in the last hour", style="bold")]
     parts += [_mover(found) for found in seen["movers"][:SHOWN]]
@@ -78,7 +79,7 @@ def _decision(made: dict[str, Any]) -> Text:
 
 def _mover(found: dict[str, Any]) -> Text:
     against = f"its own most was {found['expected']:,.1f}" if found["active_days"] else "new here"
-    held = "  throttled" if found["until"] else ""
+    held = ("  in shadow" if found["shadow"] else "  throttled") if found["until"] else ""
     return Text.assemble(
         (f"{found['address']:<22}", "cyan"), f"{found['messages']:>10,.0f} messages; {against}{held}", no_wrap=True
     )

@@ -17,7 +17,6 @@ from engine.cli.worker import NO_CLUSTER
 from engine.errors import OperatorError
 from engine.imports.ndjson import text_blocks
 from engine.imports.readers import READERS
-from topics.decisions import THROTTLE
 
 if TYPE_CHECKING:
     from engine.replay import Replay
@@ -94,7 +93,7 @@ class Past:
         self.last_ms = max(self.last_ms, int(events.ts_ms.max(initial=-1)))
         for decision in self.engine.decide(events):
             self._told.pop(decision.network, None)
-            if decision.verdict == THROTTLE:
+            if decision.holds:
                 self._told[decision.network] = decision
 
     def in_force(self) -> list[Decision]:

@@ -5,27 +5,40 @@ It does no I/O and reads no clock: sessions hand in the time with each request.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 
 from engine.edge.connections import Connections, Name
-from engine.edge.lookup import EXCESS, EXEMPT, NO_OPINION, STALE, UNKNOWN, UNREADABLE, WITHIN, Answer, lookup
+from engine.edge.lookup import (
+    EXCESS,
+    EXEMPT,
+    NO_OPINION,
+    SHADOW,
+    STALE,
+    UNKNOWN,
+    UNREADABLE,
+    WITHIN,
+    Answer,
+    lookup,
+)
 from engine.edge.reply import Reply
-from engine.edge.shadow import Shadow
+from engine.edge.shadow import Shadow, reason_of
 from engine.edge.table import Table
 from topics.exemptions import CLIENT, HELO
 
-WHYS = (UNKNOWN, EXEMPT, WITHIN, STALE, UNREADABLE, EXCESS)
+WHYS = (UNKNOWN, EXEMPT, WITHIN, STALE, UNREADABLE, EXCESS, SHADOW)
 REMARKS = 1000
 NO_SHADOW = Shadow()
+OF_ENGINE, OF_EDGE = "engine", "edge"
 
 
 class Desk:
-    """``shadow``: what it holds isn't deferred; what would have been said is counted, and kept in ``remarks`` for the log."""
+    """``shadow``: what it holds isn't deferred. What would have been said, in this shadow or in the engine's, is counted in
+    ``shadowed``, by whose shadow it was and the decision's reason, and kept in ``remarks`` for the log."""
 
     def __init__(self, table: Table, connections: Connections, reply: Reply, shadow: Shadow = NO_SHADOW) -> None:
         self.table, self.connections, self.reply, self.shadow = table, connections, reply, shadow
         self.answered = dict.fromkeys(WHYS, 0)
-        self.shadowed = 0
+        self.shadowed: Counter[tuple[str, str]] = Counter()
         self.malformed = 0
         self.remarks: deque[str] = deque(maxlen=REMARKS)
 
@@ -79,10 +92,11 @@ class Desk:
 
     def _answer(self, ip: str, now_ms: int, *, keep: bool = False) -> Answer:
         answer = lookup(ip, self.table, now_ms, keep=keep)
-        why = answer.why
-        self.answered[why] += 1
-        if why == EXCESS and self.shadow.holds(answer, ip):
-            self.shadowed += 1
-            self.remarks.append(self.reply.line(answer, ip))
-            return answer._replace(why=WITHIN)
+        whose = OF_ENGINE
+        if answer.why == EXCESS and self.shadow.holds(answer, ip):
+            whose, answer = OF_EDGE, answer._replace(why=SHADOW)
+        self.answered[answer.why] += 1
+        if answer.why == SHADOW:
+            self.shadowed[whose, reason_of(answer)] += 1
+            self.remarks.append(f"{whose}: {self.reply.line(answer, ip)}")
         return answer

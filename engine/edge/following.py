@@ -53,7 +53,7 @@ class Following(NamedTuple):
 
 class Follower:
     """Feeds ``table``. ``positions``: the next offsets to read, by "topic partition"; ``latency``: seconds from event to here,
-    of decisions that came while this edge was there to hear them."""
+    of decisions that came while this edge was there to hear them, those in shadow left out."""
 
     def __init__(self, table: Table, options: Following) -> None:
         self.positions: dict[str, int] = {}
@@ -171,7 +171,9 @@ class Follower:
         found = read_decision(record.key or b"", record.value, dict(record.headers).get(RELEASE_HEADER))
         if isinstance(found, Row):
             self._table.put(found, at_ms)
-            if record.offset >= self._live.get(_name(TopicPartition(record.topic, record.partition)), 0):
+            if not found.shadow and record.offset >= self._live.get(
+                _name(TopicPartition(record.topic, record.partition)), 0
+            ):
                 self.latency.observe((at_ms - found.issued_ms) / 1000)
         else:
             self._table.release(found)

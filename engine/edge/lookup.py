@@ -2,6 +2,9 @@
 
 A function of address, table and time; the token it takes is all that it changes. Every doubt is "no opinion": no live
 decision, an exemption, an address that can't be read, decisions too old to be trusted.
+
+Where the longest decision is in shadow, the longest that isn't answers; if nothing defers then, `SHADOW` tells that the one in
+shadow would have.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from engine.edge.networks import address_of
 from engine.edge.table import NOWHERE, Table
 
 UNKNOWN, EXEMPT, WITHIN, STALE, UNREADABLE, EXCESS = "unknown", "exempt", "within", "stale", "unreadable", "excess"
+SHADOW = "shadow"  # what would defer is in shadow
 
 
 class Answer(NamedTuple):
@@ -44,6 +48,19 @@ def lookup(ip: str, table: Table, now_ms: int, *, keep: bool = False) -> Answer:
         return NO_OPINION[STALE]
     if table.is_exempt(bits, number, now_ms):
         return NO_OPINION[EXEMPT]
+    if not table.columns.shadow[place]:
+        return _answer(table, place, now_ms, keep=keep)
+    would = _answer(table, place, now_ms, keep=keep)
+    place = table.find(bits, number, now_ms, enforced=True)
+    if place != NOWHERE:
+        answer = _answer(table, place, now_ms, keep=keep)
+        if answer.why == EXCESS or would.why == WITHIN:
+            return answer
+    return would._replace(why=SHADOW) if would.why == EXCESS else would
+
+
+def _answer(table: Table, place: int, now_ms: int, *, keep: bool) -> Answer:
+    """What the decision at a place says, as if it were enforced."""
     wait_ms = table.take(place, now_ms, keep=keep)
     columns = table.columns
     return Answer(

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from engine.edge.delivery import Delivery
-from engine.edge.desk import Desk
+from engine.edge.desk import OF_EDGE, OF_ENGINE, Desk
 from engine.edge.following import Follower
 from engine.edge.keeping import StateFolder
 from engine.edge.servers import Clients
 from engine.edge.spool import Spool
 from engine.exposition import COUNTER, GAUGE, HISTOGRAM, Declared, Sample, exposition
+from topics.decisions import REASON_DIGITS
 
 NEVER = -1
+SHADOWS = [(whose, reason) for whose in (OF_EDGE, OF_ENGINE) for reason in REASON_DIGITS]
 PREFIX = "tidegate_edge_"
 
 
@@ -33,9 +35,17 @@ def _declared(name: str, kind: str, meaning: str, *labels: str) -> Declared:
 
 
 ANSWERS = _declared("answers", COUNTER, "Answers given to mail servers, by why.", "why")
-SHADOWED = _declared("shadowed", COUNTER, "Answers that would have been deferrals, in shadow mode.")
+SHADOWED = _declared(
+    "shadowed",
+    COUNTER,
+    "Answers that would have been deferrals, by whose shadow they fell in, engine or edge, and the decision's reason.",
+    "by",
+    "reason",
+)
 MALFORMED = _declared("malformed", COUNTER, "Requests that broke their protocol.")
-DECISIONS = _declared("decisions", GAUGE, "Decisions held in memory, released ones that are remembered among them.")
+DECISIONS = _declared(
+    "decisions", GAUGE, "Decisions held in memory, those in shadow and released ones that are remembered among them."
+)
 EXEMPTIONS = _declared("exemptions", GAUGE, "Exemptions held in memory.")
 REFUSED = _declared("decisions_refused", COUNTER, "Decisions and exemptions left out for want of room.")
 IGNORED = _declared("decisions_ignored", COUNTER, "Decisions that were not newer than what is held.")
@@ -69,7 +79,8 @@ def figures(parts: Parts, now_ms: int) -> Iterator[Sample]:
     table = desk.table
     for why, count in desk.answered.items():
         yield Sample(ANSWERS, count, (why,))
-    yield Sample(SHADOWED, desk.shadowed)
+    for labels in sorted({*SHADOWS, *desk.shadowed}):
+        yield Sample(SHADOWED, desk.shadowed[labels], labels)
     yield Sample(MALFORMED, desk.malformed)
     yield Sample(DECISIONS, len(table))
     yield Sample(EXEMPTIONS, len(table.exemptions))

@@ -1,6 +1,6 @@
 """What the edge keeps of a decision, and how it reads one: everything a reply needs, nothing else.
 
-A decision that could not be answered with as it stands (another verdict, code or status, a tag that is not AS and digits,
+A decision that could not be answered with as it stands (an unknown verdict, code or status, a tag that is not AS and digits,
 a rate that is no number) is a `BadDecision`: counted and ignored, because no reply may be made of doubts.
 """
 
@@ -11,7 +11,7 @@ import re
 from typing import NamedTuple
 
 from engine.edge.networks import Network, network_of, network_text
-from topics.decisions import OVERRIDE, RELEASE, THROTTLE, BadDecision, Decision, Source, decode_decision
+from topics.decisions import OVERRIDE, RELEASE, SHADOW, BadDecision, Decision, Source, decode_decision
 
 REPLY_CODE = 451
 LAST_MS = 253_402_300_799_999
@@ -22,7 +22,8 @@ _TAG = re.compile(r"AS([1-9]\d{0,8})")
 
 class Row(NamedTuple):
     """One decision. ``status``: the last part of 4.7.x; ``tag``: the number behind AS; ``until_ms``: Unix time;
-    ``rate_per_ms``, ``burst``: the token bucket, in messages; ``issued_ms``: event time of what led to it."""
+    ``rate_per_ms``, ``burst``: the token bucket, in messages; ``issued_ms``: event time of what led to it; ``shadow``: nobody
+    is deferred by it."""
 
     network: Network
     until_ms: int
@@ -32,6 +33,7 @@ class Row(NamedTuple):
     tag: int
     source: Source
     issued_ms: int = 0
+    shadow: bool = False
 
 
 class Release(NamedTuple):
@@ -43,11 +45,11 @@ class Release(NamedTuple):
 
 
 def row_of(decision: Decision) -> Row:
-    """The row of a throttle decision. `BadDecision` if it can't be answered with."""
+    """The row of a decision that throttles, or would. `BadDecision` if it can't be answered with."""
     reply = decision.reply
     status, tag = _STATUS.fullmatch(str(reply.get("status"))), _TAG.fullmatch(str(reply.get("tag")))
     numbers = (decision.rate_per_min, decision.burst)
-    if decision.verdict != THROTTLE or reply.get("code") != REPLY_CODE or status is None or tag is None:
+    if not decision.holds or reply.get("code") != REPLY_CODE or status is None or tag is None:
         raise BadDecision("no throttle that a reply can be made of")
     if not all(math.isfinite(number) and 0 <= number <= 1e9 for number in numbers):
         raise BadDecision("rate or burst out of range")
@@ -63,6 +65,7 @@ def row_of(decision: Decision) -> Row:
         int(tag[1]),
         decision.source,
         decision.issued,
+        decision.verdict == SHADOW,
     )
 
 

@@ -12,6 +12,7 @@ from ipaddress import ip_address, ip_network
 from engine.edge.lookup import Answer
 from topics.decisions import REASON_DIGITS
 
+REASONS = {digit: reason for reason, digit in REASON_DIGITS.items()}
 SERIAL = 10_000_000  # numbers behind a tag's digit
 
 
@@ -35,3 +36,8 @@ class Shadow:
         if self.everything:
             return "everything"
         return ", ".join([*self.reasons, *map(str, self.networks)])
+
+
+def reason_of(answer: Answer) -> str:
+    """Why the decision behind an answer was made; "other" for one of a later version."""
+    return REASONS.get(answer.tag // SERIAL, "other")

@@ -23,7 +23,7 @@ from engine.edge.networks import network_of, network_text
 from engine.edge.table import TYPECODES, Columns, Table, empty_columns
 from topics.exemptions import CLIENT, HELO
 
-MAGIC, VERSION = b"TGEDGE\r\n", 1
+MAGIC, VERSION = b"TGEDGE\r\n", 2
 PART = struct.Struct("<II")
 CHUNK_ROWS = 4096
 ROW_OCTETS = 96

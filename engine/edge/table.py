@@ -8,6 +8,8 @@ the network and partition, or a release at the same one; a release that an opera
 released row stays, marked by a negative ``until_ms``, until its time is over: a worker that replays after a crash publishes
 the throttle again, and must not bring it back.
 
+A row in shadow takes its network's place like any other, and throttles nobody: look-ups that defer pass over it.
+
 Nobody is throttled by what may be outdated: `trusted_until_ms` is moved on by whoever follows Kafka.
 """
 
@@ -44,9 +46,10 @@ class Columns(NamedTuple):
     tag: array[int]
     source: array[int]
     offset: array[int]
+    shadow: array[int]
 
 
-TYPECODES = "QQBBqdddqHIHq"
+TYPECODES = "QQBBqdddqHIHqB"
 
 
 def empty_columns() -> Columns:
@@ -80,12 +83,13 @@ class Table:
         """Decisions held, released ones that are remembered among them."""
         return len(self.columns.until_ms) - len(self._free)
 
-    def find(self, bits: int, number: int, now_ms: int) -> int:
-        """The place of the longest live network around an address; `NOWHERE` if there is none."""
-        until_ms = self.columns.until_ms
+    def find(self, bits: int, number: int, now_ms: int, *, enforced: bool = False) -> int:
+        """The place of the longest live network around an address, or of the longest that isn't in shadow if ``enforced``;
+        `NOWHERE` if there is none."""
+        until_ms, shadow = self.columns.until_ms, self.columns.shadow
         for shift, places in self._throttled.lengths[bits]:
             place = places.get(number >> shift)
-            if place is not None and until_ms[place] > now_ms:
+            if place is not None and until_ms[place] > now_ms and not (enforced and shadow[place]):
                 return place
         return NOWHERE
 
@@ -237,6 +241,7 @@ class Table:
         columns.rate_per_ms[place], columns.burst[place] = row.rate_per_ms, row.burst
         columns.status[place], columns.tag[place] = row.status, row.tag
         columns.source[place], columns.offset[place] = source, row.source.offset
+        columns.shadow[place] = row.shadow
 
     def _is_old(self, place: int, source: int, offset: int, *, released: bool) -> bool:
         """Whether what is held for the place is newer; at the same offset a release (held or coming) gives way."""

@@ -146,6 +146,7 @@ SITE = np.dtype(
         ("horizon_ms", "i8"),  # rows kept for less have been evicted
         ("sweep_after_ms", "i8"),  # event time before which a full table isn't swept again
         ("evicted", "i8"),  # rows
+        ("shadow", "u8"),  # digest of the shadow that decisions in force were made under, 0 without one
     ],
     align=True,
 )

@@ -15,10 +15,11 @@ import numpy.typing as npt
 
 from engine.models.constants import HOUR, PROBATION_DAYS, SCALE_MS, SCALE_NAMES, SCALES
 from engine.models.pools import pool_text
+from engine.policy.shadow import NO_SHADOW, Shadow
 from engine.policy.verdicts import RELEASE
 from topics import decisions
 from topics.decisions import OVERRIDE, POOL, PROBATION, REASON_DIGITS, VOLUME, Decision, Source
-from topics.exemptions import Override
+from topics.exemptions import EXEMPT, Override
 from topics.keys import network_text
 
 MODEL = "peak-memory/2"
@@ -54,11 +55,13 @@ def _by_scale(values: npt.NDArray[np.float64]) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Composer:
-    """Makes decisions of one source topic under one configuration (``config``: the hash that names it)."""
+    """Makes decisions of one source topic under one configuration (``config``: the hash that names it). What falls in
+    ``shadow`` says so; it is the same but for that. What operators say by hand never does."""
 
     topic: str
     config: str
     reply: Reply
+    shadow: Shadow = NO_SHADOW
 
     def decision(self, verdict: Any, partition: int) -> Decision:
         """The decision for one row of VERDICT."""
@@ -67,7 +70,7 @@ class Composer:
         rate_per_min = round(float(verdict["rate_per_h"]) / 60, 6)
         return Decision(
             network=network,
-            verdict=decisions.RELEASE if release else decisions.THROTTLE,
+            verdict=decisions.RELEASE if release else self.shadow.verdict(_judged(verdict), reason),
             issued=issued_ms,
             until=int(verdict["until_ms"]),
             rate_per_min=0.0 if release else rate_per_min,
@@ -87,6 +90,13 @@ class Composer:
         return Decision(
             network, decisions.RELEASE, issued_ms, until_ms, 0.0, 0.0, OVERRIDE, {}, said, source, MODEL, self.config
         )
+
+    def put_in_shadow(self, network: str, term_ms: tuple[int, int], source: Source) -> Decision:
+        """The end of a network's throttle because it falls in the shadow; as an order's, since readers know that."""
+        by = Override(
+            network, EXEMPT, decisions.SHADOW, term_ms[0], None, reason=str(self.shadow), by="the configuration"
+        )
+        return self.withdrawal(network, term_ms, source, by)
 
     def by_hand(self, override: Override, source: Source) -> Decision:
         """The throttle that an operator wants."""
@@ -117,6 +127,11 @@ def _reason(verdict: Any) -> str:
     if verdict["prefix"] or verdict["within"] or verdict["pool"]:
         return POOL
     return VOLUME if verdict["active_days"] > PROBATION_DAYS else PROBATION
+
+
+def _judged(verdict: Any) -> str:
+    """The network that was in excess: a pass stands and falls with the throttled prefix that it is for."""
+    return network_text(int(verdict["key"]), int(verdict["within"] or verdict["prefix"]))
 
 
 def _evidence(verdict: Any) -> dict[str, Any]:

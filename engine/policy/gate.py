@@ -8,6 +8,9 @@ belongs to.
 An override begins and ends between two events, by the partition's clock, so a block is cut there: what is published is a
 function of the events and of the book. Only `at_once` is not: what an operator wants now doesn't wait for an event. It says
 nothing that wouldn't be said at the next one as well.
+
+A shadow is the composer's matter. Here, when another one holds than decisions in force were made under, what now falls in it
+is withdrawn, once. What doesn't any more is spoken of when the model speaks next: at the latest when half of its term is gone.
 """
 
 from __future__ import annotations
@@ -20,9 +23,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.models.constants import PREFIX_BITS_V4, PREFIX_BITS_V6, PREFIX_SHIFTS
+from engine.models.constants import PREFIX_BITS_V4
 from engine.policy.book import NEVER_MS, Book, held_by, span_of
 from engine.policy.compose import Composer
+from engine.policy.inforce import IN_FORCE, in_force, in_shadow
 from engine.policy.partition import Partition
 from engine.policy.verdicts import RELEASE
 from topics.columns.scan import READY, EventColumns
@@ -32,10 +36,6 @@ from topics.keys import IPV4_TAG, key_text, network_text
 from topics.partitioner import partition_of
 
 Said = tuple[int, Decision]
-
-IN_FORCE = np.dtype(
-    [("key", "u8"), ("prefix", "i8"), ("until_ms", "i8")]
-)  # prefix: its length, 0 for the key's own network
 
 
 class Gate:
@@ -81,10 +81,20 @@ class Gate:
         )
 
     def anew(self) -> Iterator[Decision]:
-        """As `at_once` for all that lasts: what a new owner says of what another may have left unsaid."""
+        """As `at_once` for all that lasts, and `turned`: what a new owner says of what another may have left unsaid."""
         newest = map(self.book.newest, self.book.networks())
         clock_ms = self._clock_ms
-        return self.at_once([one.network for one in newest if one is not None and one.lasts(clock_ms)])
+        lasting = [one.network for one in newest if one is not None and one.lasts(clock_ms)]
+        return chain(self.at_once(lasting), self.turned())
+
+    def turned(self) -> Iterator[Decision]:
+        """What is to be said when another shadow may hold than before. The state is looked at before the first decision, and
+        notes behind the last that all is said."""
+        site, shadow, clock_ms = self.partition.state.site, self.composer.shadow, self._clock_ms
+        if int(site["shadow"][0]) == shadow.digest:
+            return iter(())
+        source = self._source(self.partition.applied_offset)
+        return self._shaded(in_shadow(self.partition, clock_ms, shadow), clock_ms, source, self.composer)
 
     @property
     def _clock_ms(self) -> int:
@@ -158,6 +168,12 @@ class Gate:
             if self._is_ours(override):
                 yield self.composer.by_hand(override, Source(self._topic, 0, override.offset))
 
+    def _shaded(self, found: npt.NDArray[Any], clock_ms: int, source: Source, composer: Composer) -> Iterator[Decision]:
+        for key, prefix, until_ms in found.tolist():
+            self.withdrawn += 1
+            yield composer.put_in_shadow(network_text(key, prefix), (clock_ms, until_ms), source)
+        self.partition.state.site["shadow"] = composer.shadow.digest
+
     def _is_ours(self, override: Override) -> bool:
         """Whether it is a throttle by hand, and this partition is the one to say so."""
         if override.kind != THROTTLE:
@@ -171,21 +187,6 @@ class Gate:
     def _taken_back(self, override: Override, clock_ms: int) -> Decision:
         term_ms = clock_ms, override.until or clock_ms
         return self.composer.withdrawal(override.network, term_ms, Source(self._topic, 0, override.offset), override)
-
-
-def in_force(partition: Partition, clock_ms: int) -> npt.NDArray[Any]:
-    """The throttles that a partition's state has in force, those of keys and those of prefixes: IN_FORCE[], in no order."""
-    state = partition.state
-    numbers = state.queue[: int(state.cursor["waiting"][0])]
-    numbers = numbers[state.rows["until_ms"][numbers] > clock_ms]
-    ranks, sets, ways = np.nonzero(state.flood["until_ms"] > clock_ms)
-    prefixes = state.flood[ranks, sets, ways]
-    bits = np.where(prefixes["key"] >= np.uint64(IPV4_TAG), PREFIX_BITS_V4, PREFIX_BITS_V6)
-    found = np.zeros(len(numbers) + len(prefixes), IN_FORCE)
-    found["key"] = np.concatenate([state.rows["key"][numbers], prefixes["key"]])
-    found["prefix"][len(numbers) :] = bits - np.array(PREFIX_SHIFTS, np.int64)[ranks]
-    found["until_ms"] = np.concatenate([state.rows["until_ms"][numbers], prefixes["until_ms"]])
-    return found
 
 
 def without(found: npt.NDArray[Any], told: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -30,7 +30,7 @@ from engine.stream.unpacking import Unpacked
 from topics.columns.scan import EventColumns
 from topics.columns.slow import Poison, settle
 from topics.contracts import EXEMPTIONS
-from topics.decisions import OVERRIDE, THROTTLE, Decision, Source
+from topics.decisions import OVERRIDE, SHADOW, THROTTLE, Decision, Source
 
 logger = get_logger(__name__)
 
@@ -42,7 +42,8 @@ class Missing(Exception):
 @dataclass(slots=True)
 class Flow:
     """What this process has done since it started (state counts what was ever applied). ``duplicates``: records that came
-    again, already applied; ``reasons``: throttles by reason; ``latency``: seconds from an event to the throttle it led to."""
+    again, already applied; ``reasons``, ``shadows``: throttles by reason, and those in shadow; ``latency``: seconds from an
+    event to the throttle it led to."""
 
     blocks: int = 0
     records: int = 0
@@ -54,11 +55,12 @@ class Flow:
     withdrawn: int = 0
     busy_s: float = 0.0
     reasons: Counter[str] = field(default_factory=Counter)
+    shadows: Counter[str] = field(default_factory=Counter)
     latency: Histogram = field(default_factory=Histogram)
 
     @property
     def throttles(self) -> int:
-        """Of all reasons."""
+        """Of all reasons, none in shadow."""
         return self.reasons.total()
 
     def note(self, decision: Decision) -> None:
@@ -68,6 +70,8 @@ class Flow:
             if decision.reason == OVERRIDE:
                 return
             self.latency.observe(time.time() - decision.issued / 1000)
+        elif decision.verdict == SHADOW:
+            self.shadows[decision.reason] += 1
         else:
             self.releases += 1
 
@@ -123,11 +127,21 @@ class Engine:
                 decisions = gate.anew() if new else gate.at_once(networks)
             await self._publish(gate, decisions)
 
-    def compose_with(self, composer: Composer) -> None:
-        """Make decisions under another configuration from now on. No shard may be applying a block."""
+    def compose_with(self, composer: Composer) -> list[tuple[Gate, Iterator[Decision]]]:
+        """Make decisions under another configuration from now on; what has to be said of its shadow, for `say`. No shard may
+        be applying a block."""
         self.composer = composer
         for gate in self._gates.values():
             gate.composer = composer
+        owned = [self._gates[shard] for shard in self.shards if shard in self._gates and not shard.closing]
+        return [(gate, gate.turned()) for gate in owned]
+
+    async def say(self, left: Iterable[tuple[Gate, Iterator[Decision]]]) -> int:
+        """Publish what `compose_with` left to be said; how many throttles were withdrawn."""
+        before = sum(gate.withdrawn for gate in self._gates.values())
+        for gate, decisions in left:
+            await self._publish(gate, decisions)
+        return sum(gate.withdrawn for gate in self._gates.values()) - before
 
     def _gate(self, shard: Shard) -> Gate:
         gate = self._gates.get(shard)

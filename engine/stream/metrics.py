@@ -31,7 +31,11 @@ DUPLICATES = _declared("events_duplicate", COUNTER, "Records delivered again and
 SLOW = _declared("events_slow", COUNTER, "Records that the fast scan handed to the full JSON parser.")
 DELETED = _declared("events_deleted", COUNTER, "Records that retention deleted before they were read.")
 BUSY = _declared("detecting_seconds", COUNTER, "Seconds spent on applying blocks.")
-THROTTLES = _declared("throttles", COUNTER, "Throttle decisions published, by reason.", "reason")
+THROTTLES = _declared("throttles", COUNTER, "Throttle decisions published, none in shadow, by reason.", "reason")
+SHADOW_DECISIONS = _declared(
+    "shadow_decisions", COUNTER, "Throttle decisions published as being in shadow, by reason.", "reason"
+)
+IN_SHADOW = _declared("in_shadow", GAUGE, "1 while some or all decisions are in shadow by configuration, else 0.")
 RELEASES = _declared("releases", COUNTER, "Throttles that ended and were published as released.")
 LATENCY = _declared(
     "decision_latency_seconds", HISTOGRAM, "Seconds from an event's time to the throttle that it led to, on its way."
@@ -77,7 +81,7 @@ LAG_S = _of_partition(
 KEYS = _of_partition("keys", GAUGE, "Senders that have a row.")
 FILL = _of_partition("table_fill_ratio", GAUGE, "Share of the table's rows in use; full is 1, and evicts newcomers.")
 POOLS = _of_partition("pools", GAUGE, "Networks of newcomers that have a row.")
-THROTTLED = _of_partition("throttled_senders", GAUGE, "Senders whose throttle has not lapsed.")
+THROTTLED = _of_partition("throttled_senders", GAUGE, "Senders whose throttle has not lapsed, in shadow or not.")
 DECIDES = _of_partition("decides", GAUGE, "1 when decisions are published, 0 while the site learns or only watches.")
 TRIPPED = _of_partition("breaker_tripped", GAUGE, "1 while the breaker has tripped and no throttles are made, else 0.")
 THRESHOLD = _of_partition("threshold", GAUGE, "T in force, which scales all limits: the knob's as the site leans.")
@@ -123,7 +127,8 @@ OF_FLOW = {
     "busy_s": BUSY,
     "releases": RELEASES,
 }
-REASONS = ("volume", "probation", "pool", "override")
+OWN_REASONS = ("volume", "probation", "pool")
+REASONS = (*OWN_REASONS, "override")
 METRICS = tuple(value for value in globals().values() if isinstance(value, Declared))
 
 
@@ -136,6 +141,9 @@ def samples(status: dict[str, Any], latency: Histogram, outcomes: Mapping[tuple[
         yield Sample(metric, since[name])
     for reason in sorted({*REASONS, *since["reasons"]}):
         yield Sample(THROTTLES, since["reasons"].get(reason, 0), (reason,))
+    yield Sample(IN_SHADOW, int(bool(status["shadow"])))
+    for reason in sorted({*OWN_REASONS, *since["in_shadow"]}):
+        yield Sample(SHADOW_DECISIONS, since["in_shadow"].get(reason, 0), (reason,))
     yield Sample(LATENCY, latency)
     for labels, count in outcomes.items():
         yield Sample(NOTICES, count, labels)

@@ -1,9 +1,10 @@
 """Other thresholds, replies and relays for a running worker: read again, checked, taken whole between two blocks, or refused.
 
 What was decided stays decided: every shard turns at one moment, between two blocks, and a checkpoint follows at once, so that a
-crash later on replays nothing from before under the new configuration (one within that checkpoint does, and may publish
-other decisions for those events). State is kept: T is the new knob's, as the site leans. Decisions name the configuration
-that they were made under. Standbys turn with their worker; each worker of a site is told by itself.
+crash later on replays nothing from before under the new configuration (one within that checkpoint does, and may publish other
+decisions for those events). State is kept: T is the new knob's, as the site leans. Decisions name the configuration that they
+were made under. What falls in a shadow that is new is withdrawn before the answer. Standbys turn with their worker; each worker
+of a site is told by itself.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from engine.assembly import composer, engines_own
 from engine.config import Settings
 from engine.errors import OperatorError
 from engine.options import OPTIONS
+from engine.policy.gate import Gate
 from engine.stream.engine import Engine
+from topics.decisions import Decision
 
 logger = logging.getLogger(__name__)
 RELAYS = "relays"
@@ -90,10 +93,14 @@ class Reloader:
         engines_own(new, "a worker")
         made = composer(new)
 
+        left: list[tuple[Gate, Iterator[Decision]]] = []
+
         def turn() -> None:
             self.settings = new
-            self._engine.compose_with(made)
+            left.extend(self._engine.compose_with(made))
 
         offsets = await self._engine.shards.turn(new, turn)
+        withdrawn = await self._engine.say(left)
         where = ", ".join(f"{number} behind {offset}" for number, offset in sorted(offsets.items())) or "none here"
-        return f"configuration {made.config[:19]} ({', '.join(paths)}) holds from now on; partitions: {where}"
+        shadow = f"; in shadow: {made.shadow}; {withdrawn:,} throttles withdrawn" if made.shadow.digest else ""
+        return f"configuration {made.config[:19]} ({', '.join(paths)}) holds from now on; partitions: {where}{shadow}"

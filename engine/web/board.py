@@ -23,7 +23,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from topics.contracts import DECISIONS, EDGES
-from topics.decisions import RELEASE_HEADER, THROTTLE, BadDecision, Decision, decode_decision
+from topics.decisions import HOLDING, RELEASE_HEADER, THROTTLE, BadDecision, Decision, decode_decision
 from topics.exemptions import Override, Said
 from topics.words import in_words
 
@@ -148,7 +148,7 @@ class Board:
         self._watched.pop(new.network, None)
         if self._watch and new.verdict == THROTTLE and self.watches(new.network):
             self._watched[new.network] = new
-        if new.verdict == THROTTLE:
+        if new.verdict in HOLDING:
             self.throttles[new.network] = new
             while len(self.throttles) > MOST_HELD:
                 del self.throttles[next(iter(self.throttles))]
@@ -161,9 +161,10 @@ class Board:
             self.overrides[said.network] = said
 
     def live(self, at_ms: int, wanted: str = "") -> Iterator[Held]:
-        """The throttles in force, the one said last first; those whose network or reason has ``wanted`` in it."""
+        """The throttles in force, the one said last first; those whose network has ``wanted`` in it, or whose reason or verdict
+        it is."""
         for found in reversed(self.throttles.values()):
-            if found.until > at_ms and (wanted in found.network or wanted == found.reason):
+            if found.until > at_ms and (wanted in found.network or wanted in (found.reason, found.verdict)):
                 yield found
 
     def watches(self, network: str) -> bool:

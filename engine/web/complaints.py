@@ -21,12 +21,13 @@ def complaints_of(status: dict[str, Any]) -> list[str]:
     for number, restoring in status["restoring"].items():
         found.append(f"partition {number} is being restored, {restoring['share']:.0%} of its changelog is read")
     for number, partition in status["partitions"].items():
-        found += [f"partition {number} {said}" for said in _of_partition(partition)]
+        found += [f"partition {number} {said}" for said in _of_partition(partition, status.get("shadow", ""))]
     return found
 
 
-def _of_partition(partition: dict[str, Any]) -> list[str]:
-    found = []
+def _of_partition(partition: dict[str, Any], shadow: str) -> list[str]:
+    """``shadow``: what of the decisions is in one, in words."""
+    found, deferred = [], "has deferred, or would have but for its shadow," if shadow else "has deferred"
     if partition["guard_tripped_ms"] is not None:
         found.append(
             "has its breaker tripped: throttles had begun to hit known senders, and none are made until that is over"
@@ -42,7 +43,7 @@ def _of_partition(partition: dict[str, Any]) -> list[str]:
     established = partition["established"]
     if established["share"] > BUDGET_SHARE * established["budget"]:
         found.append(
-            f"has deferred {established['share']:.2%} of known senders' mail, more than the {established['budget']:.2%} of its "
+            f"{deferred} {established['share']:.2%} of known senders' mail, more than the {established['budget']:.2%} of its "
             "budget: lower model.sensitivity"
         )
     return found

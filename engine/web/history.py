@@ -28,7 +28,7 @@ from engine.stream.looking import ready_events
 from engine.stream.unpacking import Workspace
 from topics.columns.scan import DEFERRED, REJECTED, EventColumns
 from topics.contracts import CONNECTIONS
-from topics.decisions import THROTTLE, Decision
+from topics.decisions import HOLDING, Decision
 from topics.keys import network_text
 
 MOST_EVENTS = 2_000_000
@@ -123,8 +123,8 @@ def timeline_of(partition: Partition, key: int, past: Past, decisions: list[Deci
     for scale in range(SCALES):
         found["counter"][:, scale] = counts(stamps, weight, SCALE_MS[scale], float(now["counter"][0, scale]))
     messages = np.append(np.where(past.outcome == DEFERRED, 0, past.messages), 0)
-    ledger = Ledger()
-    ledger.note([decision for decision in decisions if decision.verdict == THROTTLE])
+    ledger = Ledger(HOLDING)
+    ledger.note([decision for decision in decisions if decision.holds])
     network = network_text(key)
     samples = Samples(stamps, messages, np.append(past.outcome, DEFERRED).astype(np.uint8), found)
     own = [decision for decision in decisions if decision.network == network]

@@ -38,7 +38,7 @@ from engine.web.fleet import PICTURE_S, Fleet, Unanswered
 from engine.web.history import past_of, timeline_of
 from engine.web.peers import numbered
 from engine.web.pulse import Pulse
-from topics.decisions import Decision
+from topics.decisions import SHADOW, Decision
 from topics.exemptions import Override, Said
 from topics.keys import IPV4_TAG, key_of, key_text, network_text
 from topics.partitioner import partition_of
@@ -64,7 +64,7 @@ class Views:
         self._reloader, self._settings = reloader, settings
         self._engine, self._end_offset, self._fleet = engine, end_offset, fleet
         self._movers: tuple[float, list[dict[str, Any]]] = (0.0, [])
-        self._live: tuple[float, int] = (0.0, 0)
+        self._live: tuple[float, int, int] = (0.0, 0, 0)
         self._looking, self._reading = asyncio.Lock(), asyncio.Lock()
         self._plots: dict[int, tuple[float, str]] = {}
 
@@ -115,6 +115,7 @@ class Views:
     async def overview(self) -> dict[str, Any]:
         """All that the first page shows: this worker's part, those of the others or why not, and the site's decisions."""
         part, parts, unowned = await self.part(), await self._fleet.parts(), self._fleet.unowned()
+        live, shadows = self._live_counts()
         return {
             **part,
             "others": parts.others,
@@ -123,14 +124,15 @@ class Views:
                 *([f"not shown: {numbered(unowned)}, which no worker has now"] if unowned else []),
             ],
             "partitions": self._settings.topics.partitions,
-            "live": self._live_count(),
+            "live": live,
+            "shadows": shadows,
             "caught_up": self.board.caught_up,
             "decisions": self.decisions("", SHOWN),
             "edges": {"heard": sum(1 for at_ms in self.board.beats.values() if at_ms), "silent": self._silent()},
         }
 
     def decisions(self, wanted: str, most: int) -> list[dict[str, Any]]:
-        """Throttles in force, the one said last first, whose network or reason has ``wanted`` in it."""
+        """Throttles in force, those in shadow among them, the one said last first; as `Board.live` chooses by ``wanted``."""
         live = self.board.live(int(time.time() * 1000), wanted.strip().lower())
         return [_told(found) for found in islice(live, min(most, MOST_SHOWN))]
 
@@ -149,7 +151,7 @@ class Views:
                 partitions = [shard.partition for shard in self._engine.shards]
                 looked = await asyncio.to_thread(lambda: [movers(one, MOST_MOVERS) for one in partitions])
                 found = sorted((one for part in looked for one in part), key=lambda one: one.expected - one.messages)
-                self._movers = (time.monotonic(), [_moved(one) for one in found[:MOST_MOVERS]])
+                self._movers = (time.monotonic(), [self._moved(one) for one in found[:MOST_MOVERS]])
         return self._movers[1]
 
     async def sender(self, address: str, *, asked_by_peer: bool) -> dict[str, Any]:
@@ -234,12 +236,25 @@ class Views:
         lengths = range(8, 33) if key >= IPV4_TAG else range(16, 65)
         return self.board.about({network_text(key, length) for length in lengths})
 
-    def _live_count(self) -> int:
+    def _live_counts(self) -> tuple[int, int]:
+        """Throttles in force that defer, and those in shadow."""
         now_s = time.monotonic()
         if now_s - self._live[0] > COUNT_S:
             self.board.forget(int(time.time() * 1000))
-            self._live = (now_s, len(self.board.throttles))
-        return self._live[1]
+            shadows = sum(found.verdict == SHADOW for found in self.board.throttles.values())
+            self._live = (now_s, len(self.board.throttles) - shadows, shadows)
+        return self._live[1:]
+
+    def _moved(self, found: Mover) -> dict[str, Any]:
+        told = self.board.throttles.get(network_text(found.key))
+        return {
+            "address": key_text(found.key).removesuffix("/64"),
+            "messages": round(found.messages, 1),
+            "expected": round(found.expected, 1),
+            "active_days": found.active_days,
+            "until": found.throttled_until_ms,
+            "shadow": told is not None and told.verdict == SHADOW,
+        }
 
     def _silent(self) -> dict[str, float]:
         return self.board.silent(3 * self._settings.edge.heartbeat_ms)
@@ -263,6 +278,7 @@ def _told(found: Held) -> dict[str, Any]:
         "issued": made.issued,
         "until": made.until,
         "reason": made.reason,
+        "shadow": made.verdict == SHADOW,
         "rate_per_h": round(60 * made.rate_per_min, 2),
         "tag": made.reply.get("tag", ""),
         "words": in_words(made).partition(": ")[2],
@@ -275,13 +291,3 @@ def _said(found: Said) -> dict[str, Any]:
         names = ("kind", "action", "until", "owner", "rate_per_min")
         told |= {"ended": False, **{name: getattr(found, name) for name in names}}
     return told
-
-
-def _moved(found: Mover) -> dict[str, Any]:
-    return {
-        "address": key_text(found.key).removesuffix("/64"),
-        "messages": round(found.messages, 1),
-        "expected": round(found.expected, 1),
-        "active_days": found.active_days,
-        "until": found.throttled_until_ms,
-    }

@@ -110,7 +110,28 @@ def test_in_shadow_mode_what_would_have_been_deferred_was_accepted(desk: Desk) -
         desk.ask("k", "192.0.2.7", instance, "", NOW_MS)
     desk.connections.end_all()
     assert [(event.messages, event.outcome) for event in events(desk)] == [(3, "accepted")]
-    assert desk.shadowed == 2
+    assert (desk.shadowed, desk.answered["excess"], desk.answered["shadow"]) == ({("edge", "volume"): 2}, 0, 2)
+    assert [remark.partition(" ")[0] for remark in desk.remarks] == ["edge:", "edge:"]
+
+
+def test_what_the_engine_has_in_shadow_defers_nobody_and_takes_its_tokens(desk: Desk) -> None:
+    shadow = row("198.51.100.7/32", 30000001)._replace(shadow=True)
+    desk.table.put(shadow, NOW_MS)
+    assert [desk.ask_once("198.51.100.7", NOW_MS).why for _ in range(3)] == ["within", "shadow", "shadow"]
+    assert desk.shadowed == {("engine", "pool"): 2}
+    assert "AS30000001" in desk.remarks[0]
+    desk.table.put(shadow._replace(shadow=False), NOW_MS)
+    assert desk.ask_once("198.51.100.7", NOW_MS).why == EXCESS
+    desk.table.put(shadow, NOW_MS)
+    assert desk.ask_once("198.51.100.7", NOW_MS).why == "shadow"
+
+
+def test_what_is_live_around_a_shadow_still_defers(desk: Desk) -> None:
+    desk.table.put(row("192.0.2.9/32", 10000009)._replace(shadow=True, burst=9.0), NOW_MS)
+    desk.table.put(row("192.0.2.0/24", 20000024), NOW_MS)
+    assert [desk.ask_once("192.0.2.9", NOW_MS).why for _ in range(2)] == ["within", EXCESS]
+    assert desk.look("192.0.2.9", NOW_MS).tag == 20000024
+    assert not desk.shadowed
 
 
 def test_reasons_and_networks_may_be_in_shadow_alone(desk: Desk) -> None:

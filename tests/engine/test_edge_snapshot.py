@@ -40,6 +40,7 @@ def table(rows: int) -> Table:
     for number in range(rows):
         made.put(row(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}/32", number), NOW_MS)
     made.put(row("2001:db8::/32"), NOW_MS)
+    made.put(row("192.0.2.0/24")._replace(shadow=True), NOW_MS)
     made.exempt(network_of("10.0.0.3/32"), None)
     made.exempt_name("client:.example.com", NOW_MS + 60_000)
     return made
@@ -118,8 +119,8 @@ def test_more_rows_than_the_table_takes_are_refused() -> None:
 def test_a_later_version_is_refused() -> None:
     octets = octets_of(table(1))
     header, _ = read_snapshot(octets, 10)
-    with pytest.raises(BadSnapshot, match="version 2"):
-        read_snapshot(pack_header(dataclasses.replace(header, version=2)), 10)
+    with pytest.raises(BadSnapshot, match="version 3"):
+        read_snapshot(pack_header(dataclasses.replace(header, version=3)), 10)
 
 
 def test_a_folder_gives_back_what_was_saved_and_nothing_too_old(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ network, source = (
     st.builds(Source, st.sampled_from(["connections", "x"]), st.integers(0, 1), st.integers(0, 4)),
 )
 ACTS = st.one_of(
-    st.tuples(st.just("put"), network, st.integers(1, 4000), rate, burst, source),
+    st.tuples(st.just("put"), network, st.integers(1, 4000), rate, burst, source, st.booleans()),
     st.tuples(st.just("release"), network, st.none() | source, st.booleans()),
     st.tuples(st.just("exempt"), network, st.none() | st.integers(1, 4000)),
     st.tuples(st.just("end"), network),
@@ -46,10 +46,10 @@ class Pair:
         self.table, self.plain, self.now_ms = Table(100), PlainTable(), START_MS
         self.table.trusted_until_ms = FOREVER_MS
 
-    def put(self, net: str, lasts_ms: int, rate: float, burst: float, source: Source) -> None:
+    def put(self, net: str, lasts_ms: int, rate: float, burst: float, source: Source, shadow: bool) -> None:
         until_ms = self.now_ms + lasts_ms
-        self.table.put(Row(network_of(net), until_ms, rate, burst, 500, 1, source), self.now_ms)
-        held = Held(until_ms, rate, burst, (source.topic, source.partition), source.offset, False, 0, 0)
+        self.table.put(Row(network_of(net), until_ms, rate, burst, 500, 1, source, shadow=shadow), self.now_ms)
+        held = Held(until_ms, rate, burst, (source.topic, source.partition), source.offset, False, 0, 0, shadow)
         self.plain.put(net, held, self.now_ms)
 
     def release(self, net: str, source: Source | None, ordered: bool) -> None:

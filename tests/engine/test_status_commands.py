@@ -58,10 +58,13 @@ def worker(status: dict[str, Any]) -> Iterator[Answers]:
         "status": status,
         "complaints": ["partition 2 is unwell"],
         "live": 1,
+        "shadows": 2,
         "decisions": [
             {"network": "192.0.2.7/32", "reason": "volume", "until": 0, "words": "about 293 messages in 6 hours"}
         ],
-        "movers": [{"address": "192.0.2.8", "messages": 1234.0, "expected": 7.0, "active_days": 3, "until": 0}],
+        "movers": [
+            {"address": "192.0.2.8", "messages": 1234.0, "expected": 7.0, "active_days": 3, "until": 9, "shadow": True}
+        ],
     }
     thread = threading.Thread(target=answers.server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
@@ -117,7 +120,8 @@ def test_top_shows_one_picture(worker: Answers, capsys: pytest.CaptureFixture[st
         "192.0.2.7/32",
         "about 293 messages",
         "192.0.2.8",
-        "1,234 messages",
+        "1,234 messages; its own most was 7.0  in shadow",
+        "1 throttles in force and 2 in shadow",
     ):
         assert said in shown
 

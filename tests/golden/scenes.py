@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from engine.policy.compose import Composer, Reply
 from engine.policy.partition import Partition
+from engine.policy.shadow import Shadow
 from engine.policy.throttle import Policy
 from tests.laws.sequences import DAY_MS, HOUR_MS, WINDOW_MS, Event, columns_of
 from topics.columns.scan import ACCEPTED, REJECTED
@@ -23,6 +25,8 @@ MONDAY_MS = 1_767_571_200_000
 TEXT = "Server busy. Please try again later from [{ip}]. {network} may come back in {retry_s} s."
 STATUS = {VOLUME: "4.7.500", PROBATION: "4.7.501", POOL: "4.7.502"}
 COMPOSER = Composer("connections", "sha256:0123456789abcdef", Reply(STATUS, TEXT))
+
+SHADED = replace(COMPOSER, shadow=Shadow(reasons=frozenset({PROBATION})))
 
 Mail = tuple[int, str, int, int]  # hours since Monday, address, messages, outcome
 
@@ -68,25 +72,24 @@ NO_CROWDS = frozenset({flooded_prefix})  # what is said of a prefix, and not of 
 SCENES = (newcomer, probation, known_ipv6, rejected_stranger, flooded_prefix, snowshoe)
 
 
-def decisions_of(mails: Iterable[Mail], policy: Policy) -> list[Decision]:
+def decisions_of(mails: Iterable[Mail], policy: Policy, composer: Composer = COMPOSER) -> list[Decision]:
     """The decisions of a fresh partition on these mails."""
     partition = Partition(policy, 1024)
     events = [
         Event(offset, MONDAY_MS + hour * HOUR_MS + offset, -1, key_of(ip), messages, outcome)
         for offset, (hour, ip, messages, outcome) in enumerate(mails)
     ]
-    return [COMPOSER.decision(verdict, 3) for verdict in partition.apply(columns_of(events), 0, len(events))]
+    return [composer.decision(verdict, 3) for verdict in partition.apply(columns_of(events), 0, len(events))]
 
 
 def lines() -> list[bytes]:
-    """The decisions of all scenes."""
+    """The decisions of all scenes, and of the first one in shadow."""
     policy = Policy(1.0, WINDOW_MS, 0, 1)
     crowds_off = policy._replace(pool_keys=(0.0, 0.0))
-    return [
-        encode_decision(decision)
-        for scene in SCENES
-        for decision in decisions_of(scene(), crowds_off if scene in NO_CROWDS else policy)
+    made = [
+        decision for scene in SCENES for decision in decisions_of(scene(), crowds_off if scene in NO_CROWDS else policy)
     ]
+    return [encode_decision(decision) for decision in [*made, *decisions_of(newcomer(), policy, SHADED)]]
 
 
 def sentences() -> list[str]:

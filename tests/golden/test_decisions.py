@@ -29,7 +29,7 @@ def test_what_was_written_once_can_be_read_and_written_again() -> None:
 
 def test_the_scenes_show_every_kind_of_decision() -> None:
     decisions = [orjson.loads(line) for line in DECISIONS.read_bytes().splitlines()]
-    assert {decision["verdict"] for decision in decisions} == {"throttle", "release"}
+    assert {decision["verdict"] for decision in decisions} == {"throttle", "shadow", "release"}
     assert {decision.get("reason") for decision in decisions} == {"probation", "volume", "pool", None}
     assert any(decision["network"].endswith("::/64") for decision in decisions)
     assert any(decision["network"] == "198.51.0.0/16" for decision in decisions)

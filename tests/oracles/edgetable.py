@@ -18,6 +18,7 @@ class Held:
     released: bool
     tokens: float
     filled_ms: int
+    shadow: bool = False
 
 
 @dataclass
@@ -67,7 +68,17 @@ class PlainTable:
             return "unknown", 0.0
         if any(address in net and until_ms > now_ms for net, until_ms in self.exempt.items()):
             return "exempt", 0.0
-        held = self.held[max(around, key=lambda net: net.prefixlen)]
+        around.sort(key=lambda net: -net.prefixlen)
+        enforced = [net for net in around if not self.held[net].shadow][:1]
+        said = [self.spend(self.held[net], now_ms, take=take) for net in dict.fromkeys([around[0], *enforced])]
+        if not self.held[around[0]].shadow:
+            return said[0]
+        would, now = said[0], said[1] if enforced else None
+        if now is not None and (now[0] == "excess" or would[0] == "within"):
+            return now
+        return ("shadow", would[1]) if would[0] == "excess" else would
+
+    def spend(self, held: Held, now_ms: int, *, take: bool) -> tuple[str, float]:
         rate, burst = held.rate_per_ms / self.edges, max(1.0, held.burst / self.edges)
         held.tokens = min(burst, held.tokens + max(0, now_ms - held.filled_ms) * rate)
         held.filled_ms = now_ms

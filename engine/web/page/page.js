@@ -46,11 +46,11 @@ function who(network) {
   return link;
 }
 
-function entry(first, when, why, reason) {
+function entry(first, when, why, ...tags) {
   const item = make("li");
   const name = make("span");
   name.append(first);
-  if (reason) name.append(make("span", "tag", reason));
+  for (const tag of tags) if (tag) name.append(make("span", tag === "shadow" ? "tag shadow" : "tag", tag));
   item.append(name, make("span", "when", when), make("span", "why", why));
   return item;
 }
@@ -102,7 +102,8 @@ function showTiles(found, parts) {
   const used = messages ? deferred / messages / partitions[0].established.budget : 0;
   tile("rate", whole.format(sum(parts, (part) => rateOf(part.pulse))));
   tile("throttles", whole.format(sum(parts, (part) => throttlesOf(part.pulse))));
-  tile("live", whole.format(found.live) + (found.caught_up ? "" : "…"));
+  const shadows = found.shadows ? ` + ${whole.format(found.shadows)} in shadow` : "";
+  tile("live", whole.format(found.live) + shadows + (found.caught_up ? "" : "…"));
   tile("behind", behind < 1 ? "no" : `${whole.format(behind)} s`, behind > 60 ? "bad" : behind > 10 ? "warn" : "");
   tile("budget", percent.format(used), used > 1 ? "bad" : used > 0.8 ? "warn" : "");
   tile("keys", whole.format(sum(parts, (part) => part.status.keys)));
@@ -112,7 +113,7 @@ function showTiles(found, parts) {
 function showDecisions(decisions) {
   const list = at("decisions");
   const focused = list.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-  const nodes = decisions.map((one) => entry(who(one.network), `until ${moment(one.until)}`, one.words, one.reason));
+  const nodes = decisions.map((one) => entry(who(one.network), `until ${moment(one.until)}`, one.words, one.reason, one.shadow && "shadow"));
   told(list, nodes, at("filter").value ? "None of those in force is like that." : "Nobody is throttled.");
   if (focused) list.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
 }
@@ -121,7 +122,7 @@ function showMovers(parts) {
   const movers = parts.flatMap((part) => part.movers).sort((a, b) => a.expected - a.messages - (b.expected - b.messages));
   const nodes = movers.slice(0, 15).map((one) => {
     const stage = one.active_days ? `its own most was ${amount(one.expected)}` : `new here, where newcomers send up to ${amount(one.expected)}`;
-    return entry(who(one.address), `${amount(one.messages)} messages`, stage, one.until ? "throttled" : "");
+    return entry(who(one.address), `${amount(one.messages)} messages`, stage, one.until ? (one.shadow ? "shadow" : "throttled") : "");
   });
   told(at("movers"), nodes, "Everybody is within what they usually send.");
 }
@@ -152,7 +153,8 @@ function showEngine(found, parts) {
   const late = parts.map((part) => part.status.since_start.decision_s.p99).filter((seconds) => seconds !== null);
   at("facts").textContent = [
     `worker ${found.worker}`, `shown: ${rows.length} of ${found.partitions} partitions, of ${parts.length} ${parts.length === 1 ? "worker" : "workers"}`,
-    `configuration ${found.status.config.slice(0, 19)}`, `${whole.format(sum(parts, (part) => part.status.events))} events counted in all`,
+    `configuration ${found.status.config.slice(0, 19)}`, ...(found.status.shadow ? [`in shadow, so that edges only tell what they would defer: ${found.status.shadow}`] : []),
+    `${whole.format(sum(parts, (part) => part.status.events))} events counted in all`,
     `${edges.heard} edges heard`, ...silent,
     late.length ? `99 % of decisions within ${Math.max(...late)} s of the event` : "no decision since it started"].join(" · ");
   const count = complaints.length + silent.length;
@@ -268,7 +270,9 @@ async function refreshSender(address) {
   at("network").textContent = found.network;
   const rate = found.allowed ? `${amount(60 * found.allowed.rate_per_min)} messages an hour may pass, ${amount(found.allowed.burst)} at once` : "";
   at("verdict").className = `verdict ${found.throttled ? "held" : "free"}`;
-  at("verdict").textContent = found.throttled ? `Throttled until ${moment(found.until)} (${found.reason || "by the state"}): ${rate}` : "Not throttled";
+  const until = `until ${moment(found.until)} (${found.reason || "by the state"}): ${rate}`;
+  const passes = found.shadow ? `In shadow, so it passes. It would be throttled ${until}` : "Not throttled";
+  at("verdict").textContent = found.throttled ? `Throttled ${until}` : passes;
   at("release").textContent = `${found.release[0].toUpperCase()}${found.release.slice(1)}.`;
   showCounts(found.counts);
   showPast(found);

@@ -1,0 +1,80 @@
+"""A reason in shadow on a real Kafka: edges tell and let pass, a reload makes it count, another takes it back."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import orjson
+import pytest
+
+from engine.local import EmbeddedBroker
+from tests.system.edges import EdgeProcess, Smtpd, free_port
+from tests.system.workers import WorkerProcess, environment, tidegate, until
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+DUNNO = "DUNNO"
+IP, COUNT = "192.0.2.7", 2_000
+HOUR_MS = 3_600_000
+TOLD = 'shadowed_total{by="engine",reason="probation"}'
+
+
+def burst(at_ms: int) -> bytes:
+    events = ({"ts": at_ms + i, "ip": IP, "messages": 1, "recipients": 1} for i in range(COUNT))
+    return b"".join(orjson.dumps(event) + b"\n" for event in events)
+
+
+def reload(file: Path, text: str, env: dict[str, str]) -> str:
+    file.write_text(text)
+    told = tidegate("reload", env=env)
+    assert told.returncode == 0, told.stderr.decode()
+    return told.stdout.decode()
+
+
+def last_word(env: dict[str, str]) -> str:
+    shown = tidegate("decisions", "--no-follow", env=env)
+    assert shown.returncode == 0, shown.stderr.decode()
+    return [line for line in shown.stdout.decode().splitlines() if f"{IP}/32" in line][-1]
+
+
+def test_a_reason_is_watched_enforced_and_put_back_in_shadow(
+    broker: EmbeddedBroker, prefix: str, tmp_path: Path
+) -> None:
+    file, now_ms = tmp_path / "tidegate.toml", int(time.time() * 1000)
+    shadow = '[model]\nshadow_reasons = "probation"\n'
+    file.write_text(shadow)
+    env = environment(broker.bootstrap, prefix, 1, WORKER_HTTP=f"127.0.0.1:{free_port()}", CONFIG=file)
+    assert tidegate("topics", "--create", env=env).returncode == 0
+    with WorkerProcess(env, tmp_path) as worker, EdgeProcess(env, tmp_path / "edge", EVENTS="off") as edge:
+        assert tidegate("produce", "-", env=env, stdin=burst(now_ms - 20 * HOUR_MS)).returncode == 0
+        worker.wait_for(1, COUNT)
+        edge.wait_for(lambda figures: figures["decisions"] >= 1 and figures["fresh"] == 1)
+        smtpd, heard = Smtpd(edge.policy), set[str]()
+
+        def told() -> bool:
+            heard.add(smtpd.ask(IP, 1025, str(time.monotonic_ns())))
+            return edge.figures()[TOLD] > 0
+
+        until(told, "a message that would have been deferred")
+        assert heard == {DUNNO}
+        assert "shadow: would be held to" in last_word(env)
+        assert worker.status["since_start"]["in_shadow"].keys() == {"probation"}
+        assert worker.status["since_start"]["throttles"] == 0
+        compared = tidegate("compare", "--shadow", "--json", env=env)
+        assert compared.returncode == 0, compared.stderr.decode()
+        everybody = orjson.loads(compared.stdout)["everybody"]
+        assert everybody["old"]["delayed"] == 0 < everybody["new"]["delayed"]
+
+        assert "in shadow" not in reload(file, "", env)
+        assert tidegate("produce", "-", env=env, stdin=burst(now_ms - 60_000)).returncode == 0
+        worker.wait_for(1, 2 * COUNT)
+        until(lambda: smtpd.ask(IP, 1025, str(time.monotonic_ns())).startswith("451 "), "a deferral")
+        assert "held to" in last_word(env)
+        assert "shadow" not in last_word(env)
+
+        assert "in shadow: probation; 1 throttles withdrawn" in reload(file, shadow, env)
+        until(lambda: smtpd.ask(IP, 1025, str(time.monotonic_ns())) == DUNNO, "a message let pass")
+        assert "was put in shadow by the configuration: probation" in last_word(env)
+        assert b"in shadow, so it passes" in tidegate("explain", IP, env=env).stdout
+        smtpd.close()
+        assert worker.stop() == 0
