@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
+from itertools import product
 
 import pytest
 
@@ -176,17 +177,16 @@ def test_nothing_live_is_left_under_a_shadow_that_has_fallen(site: str, part: in
         assert [made for made in reader.live(clock_ms(gate)) if falls(made, shadow)] == []
 
 
-@pytest.mark.parametrize("site", SITES)
-def test_what_lies_outside_of_a_shadow_stays(site: str) -> None:
+def test_what_lies_outside_of_a_shadow_stays() -> None:
     shadow, withdrawn = SHADOWS["networks"], 0
-    for part in range(1, 10):
+    for site, part in product(SITES, range(1, 10)):
         gate, reader, _, _ = to_the_cut(site, part)
         before = {made.network: made for made in reader.live(clock_ms(gate))}
         gate.composer = with_shadow(shadow)
         gone = {made.network for made in gate.turned()}
         assert {network for network, made in before.items() if falls(made, shadow)} == gone & before.keys()
         withdrawn += len(gone & before.keys())
-    assert withdrawn > 0
+    assert withdrawn > 5
 
 
 @pytest.mark.parametrize("site", SITES)
