@@ -26,38 +26,37 @@ IN_FORCE = np.dtype(
 
 def in_force(partition: Partition, clock_ms: int) -> npt.NDArray[Any]:
     """The throttles that a partition's state has in force, those of keys and those of prefixes: IN_FORCE[], in no order."""
-    return np.concatenate(
-        [_of_keys(partition.state.rows[_waiting(partition, clock_ms)]), _of_prefixes(partition, clock_ms)]
-    )
+    keys = _of_keys(partition.state.rows, _waiting(partition, clock_ms))
+    return np.concatenate([keys, _of_prefixes(partition, clock_ms)])
 
 
 def in_shadow(partition: Partition, clock_ms: int, shadow: Shadow) -> npt.NDArray[Any]:
     """Those of them that fall in a shadow, by key and prefix."""
-    rows, prefixes = partition.state.rows[_waiting(partition, clock_ms)], _of_prefixes(partition, clock_ms)
-    keys = _of_keys(rows)
+    if shadow.everything:
+        return _in_order(in_force(partition, clock_ms))
+    rows, numbers, prefixes = partition.state.rows, _waiting(partition, clock_ms), _of_prefixes(partition, clock_ms)
+    keys, passed = _of_keys(rows, numbers), rows["flags"][numbers] & PASSED != 0
     fallen = [shadow.verdict(network_text(key, prefix), POOL) == SHADOW for key, prefix, _ in prefixes.tolist()]
     shaded = prefixes[np.array(fallen, np.bool_)]
     around = [network_text(key, prefix) for key, prefix, _ in shaded.tolist()]
-    passed = rows["flags"] & PASSED != 0
-    mine = held_by(shadow.networks, keys["key"], keys["prefix"]) | _may_be(rows, passed, shadow)
+    mine = held_by(shadow.networks, keys["key"], keys["prefix"])
+    mine |= _may_be(rows["active_days"][numbers], rows["rate_per_h"][numbers], passed, shadow)
     mine |= passed & held_by(around, keys["key"], keys["prefix"])
-    found = np.concatenate([keys[mine], shaded])
-    return found[np.lexsort((found["prefix"], found["key"]))]
+    return _in_order(np.concatenate([keys[mine], shaded]))
 
 
-def _may_be(rows: npt.NDArray[Any], passed: npt.NDArray[np.bool_], shadow: Shadow) -> npt.NDArray[np.bool_]:
+def _may_be(
+    days: npt.NDArray[Any], rate_per_h: npt.NDArray[Any], passed: npt.NDArray[np.bool_], shadow: Shadow
+) -> npt.NDArray[np.bool_]:
     """Which rows' throttles may have been said for a reason in shadow. ``passed``: those that only stand against a prefix's."""
-    if shadow.everything:
-        return np.ones(len(rows), np.bool_)
-    days = rows["active_days"]
     young = days <= PROBATION_DAYS + 1  # a day may have closed since
-    found = np.zeros(len(rows), np.bool_)
+    found = np.zeros(len(days), np.bool_)
     if VOLUME in shadow.reasons:
         found |= ~passed & (days > PROBATION_DAYS)
     if PROBATION in shadow.reasons:
         found |= ~passed & young
     if POOL in shadow.reasons:
-        found |= passed | young & (rows["rate_per_h"] <= POOL_RATE_PER_H)
+        found |= passed | young & (rate_per_h <= POOL_RATE_PER_H)
     return found
 
 
@@ -68,10 +67,14 @@ def _waiting(partition: Partition, clock_ms: int) -> npt.NDArray[np.uint32]:
     return numbers[state.rows["until_ms"][numbers] > clock_ms]
 
 
-def _of_keys(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    found = np.zeros(len(rows), IN_FORCE)
-    found["key"], found["until_ms"] = rows["key"], rows["until_ms"]
+def _of_keys(rows: npt.NDArray[Any], numbers: npt.NDArray[np.uint32]) -> npt.NDArray[Any]:
+    found = np.zeros(len(numbers), IN_FORCE)
+    found["key"], found["until_ms"] = rows["key"][numbers], rows["until_ms"][numbers]
     return found
+
+
+def _in_order(found: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return found[np.lexsort((found["prefix"], found["key"]))]
 
 
 def _of_prefixes(partition: Partition, clock_ms: int) -> npt.NDArray[Any]:

@@ -161,6 +161,11 @@ def test_at_once_exactly_what_is_covered_is_withdrawn(seed: int) -> None:
     assert gone == {one for one in throttled if any(covers(network, one) for network in networks)}
 
 
+def test_before_the_first_event_nothing_is_in_force() -> None:
+    gate = gated(fresh(), [Order(network, "exempt", 0, None, i) for i, network in enumerate(("::/0", "0.0.0.0/0"))])
+    assert list(gate.at_once(["::/0", "0.0.0.0/0"])) == []
+
+
 def test_what_was_said_at_once_is_not_said_again_when_the_clock_gets_there() -> None:
     events = burst([IPV4_TAG + 1, IPV4_TAG + 2])
     late = [Event(2, START_MS + 100, -1, IPV4_TAG + 3, 5000, ACCEPTED), Event(3, START_MS + 999, -1, 9, 1, ACCEPTED)]
