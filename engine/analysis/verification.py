@@ -54,7 +54,7 @@ def place(decision: Decision) -> Place:
 
 
 def _moment(decision: Decision) -> Place:
-    return decision.network, decision.verdict, decision.source.partition, decision.issued
+    return decision.network, decision.holds, decision.source.partition, decision.issued
 
 
 def verify(given: Sequence[Decision], recomputed: Iterable[Decision]) -> list[Verified]:

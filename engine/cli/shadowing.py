@@ -35,7 +35,7 @@ def compared(ctx: click.Context, events: Sequence[str], options: dict[str, Any])
         raise OperatorError(NO_SOURCE)
     warm()
     if events:
-        pair = pair_of(decisions_of(options["decisions"], None), delay_ms)
+        pair = pair_of(decisions_of(options["decisions"]), delay_ms)
         tally = contest(pair, event_files(events, "compare"))
         report_poison(tally)
         count = tally.events
