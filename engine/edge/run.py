@@ -62,7 +62,7 @@ from topics.errors import OperatorError
 logger = logging.getLogger(__name__)
 LAST_S = 5.0
 MOST_CANCELS = 5
-GC_THRESHOLDS = 10_000, 5, 5
+GC_THRESHOLDS = 2_000, 5, 5
 TIDY_S = 0.1
 TIDY_ROWS = 2_000
 REMARKS_AT_ONCE = 20
@@ -268,6 +268,6 @@ def run_edge(settings: Settings) -> None:
         return
     edge = Edge(settings, folder, doors, seat)
     gc.freeze()  # what was loaded stays: no collection walks it again
-    gc.set_threshold(*GC_THRESHOLDS)  # most come and go by reference counts; HTTP clients that were cut off don't
+    gc.set_threshold(*GC_THRESHOLDS)  # HTTP clients that were cut off, and connections to Kafka that fail, leave cycles
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(edge.run())
