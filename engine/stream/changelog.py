@@ -73,8 +73,8 @@ class ChangelogWriter:
         stopping.cancel()
 
     async def write(self, cut: Cut) -> None:
-        """Make a cut durable, however long the cluster is away; `Fenced` when it isn't ours to write any more, `Stuck` when
-        nothing at all is heard of it."""
+        """Make a cut durable, which uses it up, however long the cluster is away; `Fenced` when it isn't ours to write any
+        more, `Stuck` when nothing at all is heard of it."""
         batches = await asyncio.to_thread(self._pack, cut)
         while True:
             try:
@@ -88,11 +88,13 @@ class ChangelogWriter:
 
     @staticmethod
     def _pack(cut: Cut) -> list[ColumnBatch]:
-        stamp_ms = int(time.time() * 1000)
-        return [
-            ColumnBatch(section.octets, section.count, (stamp_ms, stamp_ms), transactional=True)
-            for section in cut.sections
-        ]
+        """The cut's sections packed, each let go of as soon as it is: unpacked they are as large as the rows themselves."""
+        stamp_ms, batches = int(time.time() * 1000), list[ColumnBatch]()
+        cut.sections.reverse()
+        while cut.sections:
+            section = cut.sections.pop()
+            batches.append(ColumnBatch(section.octets, section.count, (stamp_ms, stamp_ms), transactional=True))
+        return batches
 
     async def _attempt(self, batches: list[ColumnBatch]) -> None:
         """One transaction. A cancelled one isn't waited for: aiokafka would want its abort answered first."""

@@ -124,7 +124,7 @@ class Shard:
                 if self.spoiled:
                     raise Spoiled(f"partition {self.partition.number}: an earlier failure bars checkpoints")
                 cut = take_cut(self.partition, self._epoch)
-                cut_s = time.monotonic()
+                cut_s, octets = time.monotonic(), sum(len(section.octets) for section in cut.sections)
             try:
                 await self._settled()
                 await self._writer.write(cut)
@@ -133,7 +133,7 @@ class Shard:
                 raise
             self.durable_offset, self.durable_at_s = cut.applied_offset, cut_s
             self.timing.checkpoints += 1
-            self.timing.checkpoint_octets = sum(len(section.octets) for section in cut.sections)
+            self.timing.checkpoint_octets = octets
             self.timing.checkpoint_rows += cut.rows
             self.timing.checkpoint_s += time.monotonic() - started_s
 
