@@ -70,6 +70,23 @@ def eventually(server: MailServer, ip: str, *, deferred: bool) -> None:
         time.sleep(0.1)
 
 
+def refusal(edge: EdgeProcess, server: MailServer, ip: str) -> str:
+    """What a client hears that has no message left. A server that has waited its two seconds in vain, as on a machine that
+    stands still, lets one pass, as it should: then it is asked again. The edge lets none pass."""
+    passed = let_pass(edge)
+    said = server.deliver(ip)
+    if said.startswith("250"):
+        said = server.deliver(ip)
+    assert let_pass(edge) == passed, said
+    return said
+
+
+def let_pass(edge: EdgeProcess) -> dict[str, float]:
+    """How many answers were no refusal, by why."""
+    figures = edge.figures()
+    return {name: figures[name] for name in figures if name.startswith("answers_total{") and "excess" not in name}
+
+
 def test_the_throttled_client_hears_451_others_pass_and_with_the_edge_gone_all_do(
     pair: tuple[EdgeProcess, MailServer], broker: EmbeddedBroker, prefix: str
 ) -> None:
@@ -79,7 +96,7 @@ def test_the_throttled_client_hears_451_others_pass_and_with_the_edge_gone_all_d
     assert server.deliver(one).startswith("250")
     decider.throttle(f"{one}/32")
     eventually(server, one, deferred=True)
-    said = server.deliver(one)
+    said = refusal(edge, server, one)
     assert server.refused(said, one), said
     assert server.deliver(other).startswith("250")
     decider.throttle(network, rate_per_min=90, burst=5)
@@ -119,7 +136,7 @@ def test_a_burst_is_counted_decided_and_deferred_and_with_the_engine_and_kafka_g
                 assert server.deliver(other).startswith("250")
                 worker.kill()
                 own.kill()
-                assert server.refused(server.deliver(one), one)
+                assert server.refused(refusal(edge, server, one), one)
                 began_s = time.monotonic()
                 assert server.deliver(other).startswith("250")
                 assert time.monotonic() - began_s < 5
