@@ -128,6 +128,11 @@ class Connections:
         for key in list(self._open):
             self.end(key)
 
+    @property
+    def ended(self) -> int:
+        """How many have ended that nobody has taken."""
+        return len(self._ended)
+
     def take_ended(self, most: int) -> list[Connection]:
         """Take out up to ``most`` that have ended, the oldest first."""
         taken, self._ended = self._ended[:most], self._ended[most:]

@@ -72,10 +72,12 @@ class Delivery:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what has ended to the spool now; returns when all of it is there, whoever wrote it."""
+        """Write what has ended by now to the spool; returns when all of it is there, whoever wrote it. What ends meanwhile is
+        the next one's: a busy edge would write a file for every few events without end."""
         async with self._flushing:
-            while ended := self._connections.take_ended(BATCH_EVENTS):
-                lines = await self._lines(ended)
+            waiting = self._connections.ended
+            for first in range(0, waiting, BATCH_EVENTS):
+                lines = await self._lines(self._connections.take_ended(min(BATCH_EVENTS, waiting - first)))
                 try:
                     await asyncio.to_thread(self._spool.append, lines)
                 except OSError as error:
