@@ -26,6 +26,7 @@ import psutil
 from benchmarks.errors import Broken
 from benchmarks.lookup_load import address
 from benchmarks.peers.debian import unpacked
+from benchmarks.ports import free_port
 from engine.edge.networks import Network, network_of
 from engine.edge.rows import Row
 from engine.edge.snapshot import header_of, pack_chunk, pack_header, slices
@@ -63,12 +64,6 @@ class Server:
     def rss_mb(self) -> float:
         """Resident memory, 10^6 octets."""
         return float(psutil.Process(self._process.pid).memory_info().rss / 1e6)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def network(number: int) -> Network:

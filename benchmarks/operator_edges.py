@@ -15,7 +15,8 @@ import orjson
 
 from benchmarks.cluster import Place
 from benchmarks.errors import Broken
-from benchmarks.lookup_servers import Server, free_port
+from benchmarks.lookup_servers import Server
+from benchmarks.ports import free_port
 
 LOAD_S = 600.0
 SPENDS = 2_000

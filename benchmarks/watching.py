@@ -35,7 +35,7 @@ from benchmarks import cluster, machine, page_memory
 from benchmarks.cluster import Place
 from benchmarks.engine_worker import EngineRun, Worker, measured
 from benchmarks.errors import Broken
-from benchmarks.lookup_servers import free_port
+from benchmarks.ports import free_port
 from benchmarks.results import FOLDER, keep
 from benchmarks.workload import Workload
 from engine.errors import OperatorError

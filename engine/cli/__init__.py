@@ -152,5 +152,5 @@ def _remedy(error: OSError) -> str:
 
 
 def _complain(message: str) -> int:
-    print(f"tidegate: {message}", file=sys.stderr)  # noqa: T201 (the one place that speaks to the operator)
+    sys.stderr.write(f"tidegate: {message}\n")  # in one piece: processes of an edge may speak at once
     return EXIT_MISUSE

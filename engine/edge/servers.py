@@ -182,12 +182,19 @@ def _unix_socket(path: Path) -> socket.socket:
 
 def opened(asked: Mapping[str, str], processes: int) -> dict[str, list[Place]]:
     """Where each protocol is asked for, by its name, from what its option says; systemd's sockets go first. UNIX sockets are
-    open, for all processes; of a TCP port each opens a socket of its own. `OperatorError` if they can't share one."""
-    found = activated()
+    open, for all processes; of a TCP port each opens a socket of its own. `OperatorError` if they can't share one, or two
+    protocols would: the kernel deals clients out to whoever listens."""
+    found, taken = activated(), dict[tuple[str, int], str]()
     for name, option in asked.items():
         if name in found:
             continue
         found[name] = list(places(option))
+        for place in found[name]:
+            other = taken.setdefault((place.host, place.port), name) if place.port else name
+            if other != name:
+                raise OperatorError(
+                    f"edge.{other} and edge.{name} are both at {place.host}:{place.port}: give each its own"
+                )
         if processes > 1 and any(not place.path and not place.port for place in found[name]):
             raise OperatorError(
                 f"edge.{name}: several processes can't share port 0, which is another one for each: give one"

@@ -11,9 +11,10 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.ports import free_port
 from engine.edge.protocols.opensmtpd import REGISTRATION
 from engine.edge.relay import Waiting
-from tests.system.edges import EdgeProcess, free_port
+from tests.system.edges import EdgeProcess
 from tests.system.test_edge_protocols import IP, REFUSED, spent_snapshot
 from tests.system.workers import environment
 

@@ -172,6 +172,11 @@ def test_port_0_is_for_one_process() -> None:
         opened({"policy": "127.0.0.1:0"}, 2)
 
 
+def test_two_protocols_at_one_place_are_refused() -> None:
+    with pytest.raises(OperatorError, match=r"edge\.policy and edge\.http are both at 127\.0\.0\.1:10040: give each"):
+        opened({"policy": "127.0.0.1:10041, 127.0.0.1:10040", "http": "127.0.0.1:10040"}, 1)
+
+
 def test_without_systemd_nothing_is_inherited_and_nobody_notified(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_PID", "1")
     monkeypatch.setenv("LISTEN_FDS", "3")

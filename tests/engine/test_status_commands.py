@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
+from benchmarks.ports import free_port
 from engine.cli import main
 from engine.cli.top import rates
 from engine.config import load_settings
@@ -18,7 +19,6 @@ from engine.errors import OperatorError
 from engine.stream.status import status_of
 from engine.web.asking import Place, place_of
 from tests.engine.test_engine import EVENTS, Bench, batch_of
-from tests.system.edges import free_port
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,9 @@ from typing import Any
 import confluent_kafka
 import orjson
 
+from benchmarks.ports import free_port
+
 WAIT_S = 30.0
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def policy_request(ip: str, port: int, instance: str, recipient: str = "u@example.org") -> bytes:

@@ -9,8 +9,9 @@ import confluent_kafka
 import orjson
 import pytest
 
+from benchmarks.ports import free_port
 from engine.local import EmbeddedBroker
-from tests.system.edges import Decider, EdgeProcess, Smtpd, free_port
+from tests.system.edges import Decider, EdgeProcess, Smtpd
 from tests.system.workers import environment, tidegate
 from topics.keys import key_of, key_text
 from topics.partitioner import partition_of

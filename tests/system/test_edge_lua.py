@@ -14,8 +14,9 @@ import pytest
 from lupa.lua54 import LuaError, LuaRuntime
 from lupa.luajit21 import LuaRuntime as LuaJitRuntime
 
+from benchmarks.ports import free_port
 from tests.conftest import ROOT
-from tests.system.edges import EdgeProcess, free_port
+from tests.system.edges import EdgeProcess
 from tests.system.test_edge_protocols import IP, REFUSED, spent_snapshot
 from tests.system.workers import environment
 

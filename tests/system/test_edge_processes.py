@@ -12,8 +12,9 @@ import orjson
 import psutil
 import pytest
 
+from benchmarks.ports import free_port
 from engine.local import EmbeddedBroker
-from tests.system.edges import Decider, EdgeProcess, Smtpd, free_port
+from tests.system.edges import Decider, EdgeProcess, Smtpd
 from tests.system.test_edge import events
 from tests.system.workers import environment, tidegate
 

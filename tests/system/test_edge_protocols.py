@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from dnslib import DNSRecord
 
+from benchmarks.ports import free_port
 from engine.edge.protocols.opensmtpd import REGISTRATION
 from engine.edge.snapshot import header_of, pack_chunk, pack_header, slices
 from engine.edge.table import Table
 from tests.golden.transcripts import row
-from tests.system.edges import EdgeProcess, Smtpd, free_port
+from tests.system.edges import EdgeProcess, Smtpd
 from tests.system.workers import environment, tidegate
 
 IP = "192.0.2.7"

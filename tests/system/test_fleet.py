@@ -14,9 +14,9 @@ import orjson
 import pytest
 from selenium.webdriver.common.by import By
 
+from benchmarks.ports import free_port
 from engine.local import EmbeddedBroker
 from tests.system.browsing import browser, colours, complaints, screen, settle
-from tests.system.edges import free_port
 from tests.system.test_web import Asked
 from tests.system.workers import WorkerProcess, environment, tidegate, until
 from topics.partitioner import partition_of

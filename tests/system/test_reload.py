@@ -9,8 +9,8 @@ from pathlib import Path
 import orjson
 import pytest
 
+from benchmarks.ports import free_port
 from engine.local import EmbeddedBroker
-from tests.system.edges import free_port
 from tests.system.workers import WorkerProcess, environment, tidegate, until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]

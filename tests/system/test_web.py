@@ -19,10 +19,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
+from benchmarks.ports import free_port
 from engine.local import EmbeddedBroker
 from engine.stream.metrics import METRICS
 from tests.system.browsing import browser, colours, complaints, screen, settle
-from tests.system.edges import free_port
 from tests.system.workers import WAIT_S, WorkerProcess, environment, tidegate, until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]

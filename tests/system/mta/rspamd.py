@@ -7,7 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from tests.system.edges import free_port
+from benchmarks.ports import free_port
 from tests.system.mta.packages import unpacked
 from tests.system.mta.servers import DEPLOY, Postfix
 

@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.ports import free_port
 from tests.conftest import ROOT
-from tests.system.edges import free_port
 from tests.system.mta.mounts import mounted, users
 from tests.system.mta.packages import haraka, need_root, unpacked
 

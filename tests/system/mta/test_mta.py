@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ports import free_port
 from engine.local import EmbeddedBroker
-from tests.system.edges import Decider, EdgeProcess, free_port
+from tests.system.edges import Decider, EdgeProcess
 from tests.system.mta.opensmtpd import OpenSmtpd
 from tests.system.mta.rspamd import PostfixWithRspamd
 from tests.system.mta.sendmail import Sendmail
