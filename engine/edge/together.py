@@ -18,6 +18,7 @@ from engine.exposition import labelled
 SAY_S, SILENT_MS = 1.0, 5_000
 FILE = "figures.json"
 LABEL = "process"
+HEALTH, METRICS = "health", "metrics"
 
 
 class Together:
@@ -38,31 +39,31 @@ class Together:
         """Leave this process's figures for the others. A disk that takes none makes it silent, and nothing else."""
         path = self._folders[self._number - 1] / FILE
         beside = path.with_suffix(".new")
+        own = {"at_ms": now_ms, HEALTH: self._own_health(now_ms), METRICS: self._own_metrics(now_ms).decode()}
         with contextlib.suppress(OSError):
-            beside.write_bytes(orjson.dumps(self._own(now_ms)))
+            beside.write_bytes(orjson.dumps(own))
             beside.replace(path)
 
     def health(self, now_ms: int) -> dict[str, Any]:
         """Everybody's; "fresh" if all are there and all are."""
-        found = {number: said["health"] for number, said in self._heard(now_ms).items()}
+        own = self._own_health(now_ms)
+        found = self._with_others(HEALTH, own, now_ms)
         fresh = len(found) == len(self._folders) and all(said["fresh"] for said in found.values())
-        return {"fresh": fresh, "shadow": found[str(self._number)]["shadow"], "processes": found}
+        return {"fresh": fresh, "shadow": own["shadow"], "processes": found}
 
     def metrics(self, now_ms: int) -> bytes:
         """Everybody's, in the text format."""
-        return labelled({number: said["metrics"] for number, said in self._heard(now_ms).items()}, LABEL)
+        return labelled(self._with_others(METRICS, self._own_metrics(now_ms).decode(), now_ms), LABEL)
 
-    def _own(self, now_ms: int) -> dict[str, Any]:
-        return {"at_ms": now_ms, "health": self._own_health(now_ms), "metrics": self._own_metrics(now_ms).decode()}
-
-    def _heard(self, now_ms: int) -> dict[str, dict[str, Any]]:
-        heard: dict[str, dict[str, Any]] = {}
+    def _with_others(self, what: str, own: Any, now_ms: int) -> dict[str, Any]:
+        """One of the figures by process, in order of their numbers: this one's as given, the others' as they left it."""
+        heard: dict[str, Any] = {}
         for number, folder in enumerate(self._folders, 1):
             if number == self._number:
-                heard[str(number)] = self._own(now_ms)
+                heard[str(number)] = own
                 continue
             with contextlib.suppress(OSError, orjson.JSONDecodeError):
                 said = orjson.loads((folder / FILE).read_bytes())
                 if said["at_ms"] > now_ms - SILENT_MS:
-                    heard[str(number)] = said
+                    heard[str(number)] = said[what]
         return heard
