@@ -73,3 +73,8 @@ def key_of_network(network: str) -> int:
     if ":" in address and int(IPv6Address(address)) != key << 64:
         raise ValueError(f"{network!r} has bits set below its /64")
     return key
+
+
+def overlap(one: IPv4Network | IPv6Network, other: IPv4Network | IPv6Network) -> bool:
+    """Whether two networks share an address."""
+    return one.version == other.version and one.overlaps(other)

@@ -114,7 +114,7 @@ def _counts(one: Verified, own: OwnEvents | None) -> list[Counts]:
 
 def _counts_differ(one: Verified, own: OwnEvents | None) -> bool:
     counts = _counts(one, own)
-    return bool(counts) and all(differ(one.decision.evidence["counters"], now, EVIDENCE_STEP) for now in counts)
+    return bool(counts) and all(differ(one.decision.evidence["counters"], each, EVIDENCE_STEP) for each in counts)
 
 
 def _change(one: Verified, own: OwnEvents | None) -> Change | None:

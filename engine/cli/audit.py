@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 
 import click
 
@@ -16,6 +16,7 @@ from engine.operating.changes import described
 from engine.operating.terms import place, span_ms
 from engine.operating.topic import OverrideTopic
 from topics.exemptions import CLIENT, HELO, Removal, Said, encode_line
+from topics.keys import overlap
 
 
 @click.command(epilog="Example:  tidegate audit 192.0.2.7 --since 30d")
@@ -63,7 +64,4 @@ def _touches(one: str, other: str) -> bool:
     """Whether two networks share an address; names are alike or not."""
     if one.startswith((CLIENT, HELO)) or other.startswith((CLIENT, HELO)):
         return one == other
-    first, second = ip_network(one), ip_network(other)
-    if isinstance(first, IPv4Network):
-        return isinstance(second, IPv4Network) and first.overlaps(second)
-    return isinstance(second, IPv6Network) and first.overlaps(second)
+    return overlap(ip_network(one), ip_network(other))

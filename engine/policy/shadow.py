@@ -13,6 +13,7 @@ from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from topics.decisions import SHADOW, THROTTLE
+from topics.keys import overlap
 
 KEY_BITS = 64  # of an IPv6 address
 Network = IPv4Network | IPv6Network
@@ -44,7 +45,7 @@ class Shadow:
         if not self.networks:
             return False
         found = ip_network(network)
-        return any(found.version == one.version and found.overlaps(one) for one in self._parsed)
+        return any(overlap(found, one) for one in self._parsed)
 
     @cached_property
     def _parsed(self) -> list[Network]:

@@ -25,6 +25,7 @@ from aiokafka.errors import KafkaError
 from topics.contracts import DECISIONS, EDGES
 from topics.decisions import HOLDING, RELEASE_HEADER, THROTTLE, BadDecision, Decision, decode_decision
 from topics.exemptions import Override, Said
+from topics.keys import overlap
 from topics.words import in_words
 
 logger = logging.getLogger(__name__)
@@ -170,7 +171,7 @@ class Board:
     def watches(self, network: str) -> bool:
         """Whether a throttle on it would be one that is watched for."""
         around = ip_network(network)
-        return any(around.version == one.version and around.overlaps(one) for one in self._watch)
+        return any(overlap(around, one) for one in self._watch)
 
     def watched(self, at_ms: int) -> dict[str, str]:
         """The throttles in force on watched networks: why, in words, by network."""
