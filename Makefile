@@ -16,7 +16,7 @@ help: ## list the targets
 
 setup: ## make .venv (needs Python 3.11 or newer, nothing else; PYTHON=... chooses it)
 	@./setup.sh
-	@$(BIN)/python -m engine.local
+	@$(BIN)/python -m engine.broker
 
 demo: setup ## watch a simulated month of mail pass through Kafka and the engine (ARGS="--help": its options)
 	@$(BIN)/tidegate demo $(ARGS)
@@ -82,7 +82,7 @@ lock: setup ## remake requirements.lock and requirements-edge.lock from pyprojec
 	@for peer in bytewax quix; do $(subst pyproject.toml,benchmarks/peers/locks/$$peer.in,$(COMPILE)) --output-file benchmarks/peers/locks/$$peer.lock; done
 
 docs: setup ## rewrite what is generated in deploy/ from the declarations
-	@$(BIN)/python -m engine.optiontexts deploy
+	@$(BIN)/python -m engine.reference.options deploy
 
 clean: ## remove .venv, .cache and every tool's cache
 	rm -rf .venv .cache dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

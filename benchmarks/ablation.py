@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from engine.models import constants
+from engine.detector import constants
 
 NEVER = 1e9
 
@@ -67,7 +67,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["TIDEGATE_CACHE_DIR"] = scratch
         from benchmarks import scoring  # noqa: PLC0415 (compiles what it imports: not before the constants are changed)
-        from engine.config import load_settings  # noqa: PLC0415
+        from engine.config.load import load_settings  # noqa: PLC0415
 
         folder, settings = Path(scratch), load_settings(None, {}, {})
         reports = [

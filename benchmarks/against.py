@@ -37,8 +37,8 @@ from benchmarks.errors import Broken
 from benchmarks.report import spread
 from benchmarks.results import FOLDER, keep
 from benchmarks.workload import Workload
-from engine.errors import OperatorError
-from engine.local import EmbeddedBroker
+from engine.broker import EmbeddedBroker
+from topics.errors import OperatorError
 
 KEPT = FOLDER / "gains.ndjson"
 ROOT = Path(__file__).resolve().parents[1]

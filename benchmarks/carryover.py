@@ -24,9 +24,9 @@ from benchmarks import results, scoring
 from benchmarks.machine import stamp
 from benchmarks.relays import columns_of, held_back, relays
 from benchmarks.scoring import SUFFIX, Trace
-from engine.assembly import partition
-from engine.config import Settings, load_settings
-from engine.policy.verdicts import THROTTLE
+from engine.config.load import Settings, load_settings
+from engine.detector.verdict import THROTTLE
+from engine.pipeline.build import partition
 
 OUT = results.FOLDER / "carryover.ndjson"
 SITES = ("lore", "eu", "kdent")

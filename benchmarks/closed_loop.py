@@ -22,7 +22,7 @@ from benchmarks import results, retrying
 from benchmarks.machine import stamp
 from benchmarks.pages import Part
 from benchmarks.retrying import DAY_MS, HOUR_MS, MINUTE_MS, Fate, Loop, Schedule, Sender, office_days
-from engine.config import load_settings
+from engine.config.load import load_settings
 from topics.keys import key_of
 
 OUT = results.FOLDER / "closed_loop.ndjson"

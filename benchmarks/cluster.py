@@ -16,13 +16,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from benchmarks.workload import Chunked
-from engine.assembly import partition
-from engine.config import Settings, load_settings
-from engine.options import Worker
-from engine.stream.changelog import restore
-from engine.stream.producing import EventProducer, Produced
-from engine.stream.run import contracted
-from topics.admin import MISSING, differences, ensure
+from engine.config.load import Settings, load_settings
+from engine.config.options import Worker
+from engine.kafka.event_producer import EventProducer, Produced
+from engine.kafka.topic_admin import MISSING, differences, ensure
+from engine.pipeline.build import partition
+from engine.service.worker import contracted
+from engine.worker.changelog import restore
 from topics.contracts import CONNECTIONS, DEAD_LETTERS, DECISIONS, STATE, UNLIMITED
 from topics.decisions import RELEASE_HEADER
 

@@ -22,13 +22,13 @@ from typing import Any, NamedTuple, Self
 import orjson
 import psutil
 
-import engine.local
+import engine.broker
 from benchmarks.errors import Broken
-from engine import options
-from engine.models.layout import empty_state
+from engine.config import options
+from engine.detector.layout import empty_state
 
 COMMAND = (sys.executable, "-c", "import sys; from engine.cli import main; sys.exit(main())")
-LIFELINE = Path(engine.local.__file__).with_name("lifeline.py")
+LIFELINE = Path(engine.broker.__file__).with_name("lifeline.py")
 STATUS_INTERVAL_MS = 50
 LOOK_S = 0.01
 START_TIMEOUT_S = 180.0  # the first run on a machine compiles

@@ -26,9 +26,9 @@ from benchmarks.cluster import published
 from benchmarks.errors import Broken
 from benchmarks.machine import stamp
 from benchmarks.traces import Kafka
-from engine.assembly import PEAK_MEMORY
-from engine.config import Settings, load_settings
-from engine.local import EmbeddedBroker
+from engine.broker import EmbeddedBroker
+from engine.config.load import Settings, load_settings
+from engine.pipeline.build import PEAK_MEMORY
 
 HEADLINE = ("attack_admitted", "legit_deferred", "mean_kind_admitted", "recall", "legit_with_history_deferred")
 

@@ -1,4 +1,4 @@
-"""The evaluation's tables: printed by `make evaluate`, and written into README.md and engine/models/README.md from the last
+"""The evaluation's tables: printed by `make evaluate`, and written into README.md and engine/detector/README.md from the last
 full result that was kept (``python -m benchmarks.evaluation_tables`` writes them again).
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks import results
 from benchmarks.pages import Part
-from engine.assembly import PEAK_MEMORY
+from engine.pipeline.build import PEAK_MEMORY
 
 KEPT = results.FOLDER / "evaluation.ndjson"
 ROOT = Path(__file__).parents[1]

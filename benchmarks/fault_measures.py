@@ -21,11 +21,11 @@ from benchmarks.cluster import PARTITIONS, Place
 from benchmarks.engine_worker import LOOK_S, START_TIMEOUT_S, STATUS_INTERVAL_MS, Sample, Worker
 from benchmarks.errors import Broken
 from benchmarks.workload import Workload
-from engine.local import EmbeddedBroker
+from engine.broker import EmbeddedBroker
+from tests.support.workers import WorkerProcess
+from tests.support.workers import until as wait_until
 from tests.system.faults.arena import SESSION_S, Arena, Ground, owned
 from tests.system.faults.cluster import ends as topic_ends
-from tests.system.workers import WorkerProcess
-from tests.system.workers import until as wait_until
 
 CADENCES = {"on": {"TIDEGATE_WORKER_CHECKPOINT_INTERVAL_MS": "2000"}, "off": {
     "TIDEGATE_WORKER_CHECKPOINT_INTERVAL_MS": "600000", "TIDEGATE_WORKER_CHECKPOINT_DIRTY_ROWS": str(1 << 27),

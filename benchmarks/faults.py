@@ -26,12 +26,12 @@ from benchmarks import fault_measures, machine
 from benchmarks.errors import Broken
 from benchmarks.fault_measures import MeasureSizes, checkpoint_cost, recovery, takeover
 from benchmarks.results import FOLDER, keep
-from engine.errors import OperatorError
-from engine.local import EmbeddedBroker
+from engine.broker import EmbeddedBroker
 from tests.system.faults.all import FAULTS
 from tests.system.faults.catalogue import Fault, Outcome, inflict
 from tests.system.faults.cluster import BROKER_SETTINGS
 from tests.system.faults.verdict import Verdict
+from topics.errors import OperatorError
 
 STARTED_S = time.monotonic()
 HEAD = (

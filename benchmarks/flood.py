@@ -27,13 +27,13 @@ import psutil
 
 from benchmarks import machine
 from benchmarks.results import FOLDER, keep
-from engine.models.layout import BYTES_A_ROW, BYTES_BESIDES, table_bytes
-from engine.policy import partition as partition_module
-from engine.policy import sweep as sweep_module
-from engine.policy.partition import Partition
-from engine.policy.throttle import Policy
-from engine.policy.verdicts import THROTTLE
-from engine.warm import warm
+from engine.detector import eviction as eviction_module
+from engine.detector.layout import BYTES_A_ROW, BYTES_BESIDES, table_bytes
+from engine.detector.throttle import Policy
+from engine.detector.verdict import THROTTLE
+from engine.pipeline.precompile import warm
+from engine.state import partition as partition_module
+from engine.state.partition import Partition
 from topics.columns.scan import ACCEPTED, READY, EventColumns, empty_columns
 from topics.keys import network_text
 
@@ -195,7 +195,7 @@ class Site:
     def timed_sweep(self, state: Any) -> None:
         """The engine's own sweep, with a watch."""
         begun_s = time.process_time()
-        sweep_module.sweep(state)
+        eviction_module.sweep(state)
         self.pauses_s.append(time.process_time() - begun_s)
 
 

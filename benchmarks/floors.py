@@ -16,11 +16,11 @@ from typing import Any
 import uvloop
 from aiokafka import TopicPartition
 
-from engine.assembly import partition
-from engine.options import Settings
-from engine.stream.blocks import Block, BlockConsumer
-from engine.stream.unpacking import Unpacked, Workspace
-from engine.warm import warm
+from engine.config.options import Settings
+from engine.kafka.blocks import Block, BlockConsumer
+from engine.kafka.decompress import Unpacked, Workspace
+from engine.pipeline.build import partition
+from engine.pipeline.precompile import warm
 from topics.columns.batches import read_events
 
 HELD_BLOCKS = 64

@@ -27,11 +27,11 @@ from benchmarks.errors import Broken
 from benchmarks.lookup_load import address
 from benchmarks.peers.debian import unpacked
 from benchmarks.ports import free_port
-from engine.edge.networks import Network, network_of
-from engine.edge.rows import Row
+from engine.edge.decision_row import Row
 from engine.edge.snapshot import header_of, pack_chunk, pack_header, slices
 from engine.edge.table import Table
 from topics.decisions import Source
+from topics.networks import Network, network_of
 
 START_S = 60.0
 LASTS_MS = 6 * 3_600_000

@@ -12,8 +12,8 @@ from typing import Any
 
 import psutil
 
-from engine.local.artifacts import KAFKA_VERSION
-from engine.local.java import java_executable
+from engine.broker.artifacts import KAFKA_VERSION
+from engine.broker.java import java_executable
 
 PACKAGES = ("aiokafka", "faust-streaming", "numba", "numpy", "cramjam", "orjson", "river", "uvloop")
 

@@ -9,7 +9,7 @@ the same events, which differ in what is known of the senders, and so in the par
     newcomers    never seen before                and the cohort, and a row made for each
 
 Populations take turns, round after round; a part's cost is the difference of medians. Each answer is checked. The table goes
-to standard output and into engine/models/README.md; the last line is one JSON object. Exit status: 0, 1 for a wrong answer.
+to standard output and into engine/detector/README.md; the last line is one JSON object. Exit status: 0, 1 for a wrong answer.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ import orjson
 from benchmarks import machine
 from benchmarks.pages import Part
 from benchmarks.results import FOLDER, keep
-from engine.policy.partition import Partition
-from engine.policy.throttle import Policy
-from engine.warm import warm
+from engine.detector.throttle import Policy
+from engine.pipeline.precompile import warm
+from engine.state.partition import Partition
 from topics.columns.scan import ACCEPTED, EventColumns, empty_columns
 
 KEPT = FOLDER / "model_cost.ndjson"
-PAGE = Path(__file__).parents[1] / "engine" / "models" / "README.md"
+PAGE = Path(__file__).parents[1] / "engine" / "detector" / "README.md"
 PART = Part("model cost", "make bench-model")
 START_MS = 1_790_000_000_000
 DAY_MS = 86_400_000

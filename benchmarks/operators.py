@@ -36,17 +36,17 @@ from benchmarks.errors import Broken
 from benchmarks.operator_edges import AskedEdge, edges, wait_until_known
 from benchmarks.report import Target
 from benchmarks.results import FOLDER, keep
-from engine.assembly import replay
-from engine.cli.orders import now_ms
-from engine.cli.verifying import from_files
-from engine.config import load_settings
-from engine.local import EmbeddedBroker
-from engine.operating.changes import changes
-from engine.operating.topic import order
-from tests.months import write_month
+from engine.broker import EmbeddedBroker
+from engine.cli.override_output import now_ms
+from engine.cli.verify import from_files
+from engine.config.load import load_settings
+from engine.overrides.changes import changes
+from engine.overrides.store import order
+from engine.pipeline.build import replay
+from tests.support.months import write_month
 from topics.decisions import decode_decision, encode_decision
-from topics.exemptions import CONNECTOR, EXEMPT, RELEASE, Override
 from topics.keys import key_of, key_text
+from topics.overrides import CONNECTOR, EXEMPT, RELEASE, Override
 from topics.partitioner import partition_of
 
 EDGES = 3

@@ -29,7 +29,7 @@ from selenium.webdriver.common.by import By
 
 from benchmarks.cluster import PARTITIONS, Place
 from benchmarks.errors import Broken
-from tests.system.browsing import NoBrowser, colours, complaints, opened, screen, settle
+from tests.support.browsing import NoBrowser, colours, complaints, opened, screen, settle
 from topics.keys import key_of, key_text
 from topics.partitioner import partition_of
 

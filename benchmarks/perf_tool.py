@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass
 
 from benchmarks.errors import Broken
-from engine.local import java_environment, kafka_tool
+from engine.broker import java_environment, kafka_tool
 
 MAIN_CLASS = "org.apache.kafka.tools.ConsumerPerformance"
 # Its columns: start.time, end.time, data.consumed.in.MB, MB.sec, data.consumed.in.nMsg, nMsg.sec,

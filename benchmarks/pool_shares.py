@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from benchmarks.scoring import Trace, pooled, scored, traces
-from engine.assembly import composer, partition
-from engine.config import load_settings
-from engine.models.constants import POOL_KEYS
-from engine.models.pools import least_keys
-from engine.replay import Replay
+from engine.config.load import load_settings
+from engine.detector.constants import POOL_KEYS
+from engine.detector.pools import least_keys
+from engine.pipeline.build import composer, partition
+from engine.pipeline.replay import Replay
 from topics.decisions import THROTTLE, Decision, encode_decision
 
 NONE = 0.0

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engine import assembly
-from engine.analysis.edge import Edge
-from engine.analysis.ledger import Ledger
-from engine.config import Settings
+from engine.analysis.collateral import Ledger
+from engine.analysis.simulated_edge import Edge
+from engine.config.load import Settings
+from engine.pipeline import build
 from topics.columns.scan import ACCEPTED, DEFERRED, READY, EventColumns, empty_columns
 from topics.decisions import Decision
 from topics.keys import network_text
@@ -93,7 +93,7 @@ class Loop:
         assert settings.topics.partitions == 1
         self.edge = Edge(SECOND_MS)
         self.ledger = Ledger()
-        self._engine = assembly.replay(settings)
+        self._engine = build.replay(settings)
         self._deferred_as = ACCEPTED if retries_count else DEFERRED
 
     def history(self, mails: Iterable[tuple[int, int]]) -> None:

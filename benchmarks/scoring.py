@@ -18,8 +18,8 @@ from typing import Any, BinaryIO, cast
 import orjson
 
 from benchmarks.errors import Broken
-from engine import assembly
-from engine.config import Settings
+from engine.config.load import Settings
+from engine.pipeline import build
 from topics.decisions import RELEASE, encode_decision
 from topics.events import MOST_MESSAGES
 
@@ -68,7 +68,7 @@ def multiplied(trace: Trace, factor: int, folder: Path) -> Trace:
 
 def replayed(events: Path, settings: Settings) -> list[bytes]:
     """The decisions on a file of events, as JSON lines."""
-    engine = assembly.replay(settings)
+    engine = build.replay(settings)
     with gzip.open(events) if events.suffix == ".gz" else events.open("rb") as source:
         return [encode_decision(decision) for found in engine.run(cast(BinaryIO, source)) for decision in found]
 

@@ -38,9 +38,9 @@ from benchmarks.errors import Broken
 from benchmarks.ports import free_port
 from benchmarks.results import FOLDER, keep
 from benchmarks.workload import Workload
-from engine.errors import OperatorError
-from engine.local import EmbeddedBroker
+from engine.broker import EmbeddedBroker
 from topics.contracts import DECISIONS
+from topics.errors import OperatorError
 
 KEPT = FOLDER / "watching.ndjson"
 SCRAPE_S, LOOK_S = 1.0, 2.0

@@ -23,11 +23,11 @@ from benchmarks.errors import Broken
 from benchmarks.machine import stamp
 from benchmarks.report import Target
 from benchmarks.results import FOLDER, keep
-from engine.local import EmbeddedBroker
-from engine.local.prepare import prepare
-from tests.system.edges import EdgeProcess
+from engine.broker import EmbeddedBroker
+from engine.broker.prepare import prepare
+from tests.support.edges import EdgeProcess
+from tests.support.workers import WorkerProcess, environment, tidegate
 from tests.system.mta.servers import Postfix
-from tests.system.workers import WorkerProcess, environment, tidegate
 from topics.keys import key_of, key_text
 
 PARTITIONS = 4

@@ -1,7 +1,7 @@
 """The operator's errors: a wrong option, a broker that is down, a full disk.
 
 The peer's errors are counted and answered where they are met; our own are asserts, which crash. Declared here and known
-to the engine as `engine.errors`, so that checking a cluster's topics needs nothing of the engine.
+to the engine as `topics.errors`, so that checking a cluster's topics needs nothing of the engine.
 """
 
 from __future__ import annotations

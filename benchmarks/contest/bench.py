@@ -24,8 +24,8 @@ from benchmarks.contest.figures import Outcome, last_line
 from benchmarks.contest.sizes import KEPT, Sizes, sizes
 from benchmarks.errors import Broken
 from benchmarks.results import keep
-from engine.errors import OperatorError
-from engine.local import EmbeddedBroker
+from engine.broker import EmbeddedBroker
+from topics.errors import OperatorError
 
 STARTED_S = time.monotonic()
 

@@ -24,7 +24,7 @@ from benchmarks.contest.sizes import Case, Sizes
 from benchmarks.engine_runs import json_of, watch_engine
 from benchmarks.engine_worker import Sample, measured
 from benchmarks.errors import Broken
-from engine.models.layout import ROW
+from engine.detector.layout import ROW
 
 KERNEL = Path(__file__).with_name("keykernel.py")
 INDEX_OCTETS = 8  # a row of the table: two places of four octets

@@ -18,9 +18,9 @@ import psutil
 from benchmarks.cluster import PARTITIONS
 from benchmarks.contest.rounds import rows_for
 from benchmarks.contest.traffic import SPAN_MS, START_MS, Traffic
-from engine.policy.partition import Partition
-from engine.policy.throttle import Policy
-from engine.warm import warm
+from engine.detector.throttle import Policy
+from engine.pipeline.precompile import warm
+from engine.state.partition import Partition
 from topics.columns.keys import partitions_of_keys
 from topics.columns.scan import ACCEPTED, EventColumns, empty_columns
 

@@ -19,7 +19,7 @@ import uvloop
 
 from benchmarks.cluster import PARTITIONS, Place
 from benchmarks.workload import BEHIND_IPV4, FIRST_IPV4, NAMES, TAIL, vary
-from engine.stream.producing import EventProducer
+from engine.kafka.event_producer import EventProducer
 from topics.columns.keys import IPV4_TAG
 from topics.columns.write import LINE_ROOM, Drafts, texts, write_lines
 

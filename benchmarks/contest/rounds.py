@@ -25,8 +25,8 @@ from benchmarks.engine_runs import run_engine, run_floors
 from benchmarks.engine_worker import EngineRun
 from benchmarks.errors import Broken
 from benchmarks.perf_tool import ToolRun
-from engine.options import Worker
-from engine.planning import rows_of
+from engine.config.options import Worker
+from engine.service.capacity import rows_of
 from topics.contracts import CONNECTIONS
 
 ENGINE, TOOL = "Tidegate", "Kafka's performance tool"

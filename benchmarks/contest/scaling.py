@@ -28,7 +28,7 @@ from benchmarks.contest.rounds import Ground, forget, prepare
 from benchmarks.contest.sizes import Sizes
 from benchmarks.engine_worker import LOOK_S, STALL_S, START_TIMEOUT_S, Sample, Worker, checkpoints_after, covered_s
 from benchmarks.errors import Broken
-from engine.local import EmbeddedBroker
+from engine.broker import EmbeddedBroker
 
 GROUPS_WAIT_MS = 3_000
 Say = Callable[[str], None]

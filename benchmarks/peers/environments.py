@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.errors import Broken
-from engine.local.artifacts import exclusively
+from engine.broker.artifacts import exclusively
 
 LOCKS = Path(__file__).with_name("locks")
 INSTALL_S = 300

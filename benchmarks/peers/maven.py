@@ -17,8 +17,8 @@ from pathlib import Path
 from jgo.maven import MavenContext, PythonResolver
 
 from benchmarks.errors import Broken
-from engine.local.artifacts import KAFKA_VERSION, Jar, exclusively, intact
-from engine.local.java import java_command, java_environment
+from engine.broker.artifacts import KAFKA_VERSION, Jar, exclusively, intact
+from engine.broker.java import java_command, java_environment
 
 SOURCES = Path(__file__).with_name("java")
 COMPILER = "org.eclipse.jdt.internal.compiler.batch.Main"

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.analysis.contenders import Contender
-from engine.analysis.knob import threshold as threshold_in
-from engine.analysis.knob import turned
-from engine.analysis.ledger import Counts, Ledger
+from engine.analysis.backtest import Contender
+from engine.analysis.collateral import Counts, Ledger
 from engine.analysis.senders import WITH_HISTORY
-from engine.assembly import enforcing
-from engine.config import Settings
-from engine.errors import OperatorError
+from engine.config.options import Settings
+from engine.detector.budget import percent_of, threshold_of
+from engine.pipeline.build import enforcing
+from topics.errors import OperatorError
 from topics.keys import network_text
 
 COARSE = tuple(2.0**power for power in range(-4, 7))
@@ -60,7 +59,7 @@ def trial_of(contender: Contender) -> Trial:
     ledger = contender.ledger
     last = _last_choosing_day(ledger)
     return Trial(
-        threshold_in(contender.settings),
+        threshold(contender.settings),
         ledger.throttled,
         ledger.counts(last_day=last),
         ledger.counts(first_day=last + 1),
@@ -112,7 +111,7 @@ def calibrate(settings: Settings, budget: float, run: Callable[[list[Contender]]
         run(finer)
     trials = sorted([*trials, *map(trial_of, finer)], key=lambda trial: trial.threshold)
     chosen = choose(trials, budget)
-    ledgers = {threshold_in(contender.settings): contender.ledger for contender in (*contenders, *finer)}
+    ledgers = {threshold(contender.settings): contender.ledger for contender in (*contenders, *finer)}
     return Calibration(budget, trials, chosen, [] if chosen is None else _most_held(ledgers[chosen.threshold]))
 
 
@@ -124,3 +123,24 @@ def _most_held(ledger: Ledger) -> list[tuple[str, str, int, int]]:
     """Networks with their class, messages delayed and held; the most first."""
     ordered = sorted(ledger.touched.items(), key=lambda item: (-item[1].delayed - item[1].held, item[0]))
     return [(network_text(key), found.sender, found.delayed, found.held) for key, found in ordered[:NAMED]]
+
+
+def turned(settings: Settings, threshold: float) -> Settings:
+    """The same settings with the budget that leads to another T."""
+    return replace(settings, model=replace(settings.model, sensitivity=as_option(threshold)[1]))
+
+
+def threshold(settings: Settings) -> float:
+    """T of settings, to the four digits that a budget is written with."""
+    return float(f"{threshold_of(settings.model.budget_percent):.4g}")
+
+
+def as_option(threshold: float) -> tuple[str, str]:
+    """The option of [model] that leads to a T, by name and value, as a file or the environment says it."""
+    return "sensitivity", f"{percent_of(threshold):.6g}"
+
+
+def as_lines(threshold: float) -> str:
+    """The same for a configuration file."""
+    name, value = as_option(threshold)
+    return f'[model]\n{name} = "{value}"\n'

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from engine.analysis.ledger import Counts, Ledger, Spell, Touched
+from engine.analysis.collateral import Counts, Ledger, Spell, Touched
 from engine.analysis.senders import CLASSES
 from topics.keys import network_text
 

@@ -15,17 +15,17 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from engine.analysis.edge import place_of
-from engine.analysis.moments import moment, span
-from engine.models.constants import PROBATION_DAYS, SCALE_MS, SCALE_NAMES
-from engine.models.layout import WAITING
-from engine.models.table import NO_ROW
-from engine.operating.changes import described
-from engine.policy.partition import Partition
-from engine.policy.standing import row_of, standing
+from engine.analysis.simulated_edge import place_of
+from engine.detector.constants import PROBATION_DAYS, SCALE_MS, SCALE_NAMES
+from engine.detector.hash_table import NO_ROW
+from engine.detector.layout import WAITING
+from engine.overrides.changes import described
+from engine.state.inspect import row_of, standing
+from engine.state.partition import Partition
 from topics.decisions import SHADOW, THROTTLE, Decision, encode_decision
-from topics.exemptions import EXEMPT, Override, encode_line
 from topics.keys import network_text
+from topics.overrides import EXEMPT, Override, encode_line
+from topics.times import moment, span
 from topics.words import in_words
 
 SHOWN_DECISIONS = 5

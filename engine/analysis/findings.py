@@ -17,8 +17,8 @@ import numpy as np
 from engine.analysis.pinning import EVIDENCE_STEP, Change, Counts, differ, single_change
 from engine.analysis.recomputing import OwnEvents
 from engine.analysis.trail import Apart, Trail
-from engine.analysis.verification import Turn, Verified
-from engine.policy.compose import MODEL
+from engine.analysis.verify import Turn, Verified
+from engine.decisions.compose import MODEL
 
 CONFIGURATION, MODEL_VERSION, DELETED, WARMED = "configuration", "model", "deleted events", "history off the topic"
 OWN, OTHERS, EVENTS, DECISION = "own events", "other senders' events", "events", "the decision itself"

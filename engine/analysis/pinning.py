@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
-from engine.models.constants import SCALE_MS, SCALE_NAMES
+from engine.detector.constants import SCALE_MS, SCALE_NAMES
 
 TAU_MS = dict(zip(SCALE_NAMES, SCALE_MS, strict=True))
 FLOAT_STEP = 2.0**-23  # counters are float32; what is added to one is rounded to this share of it

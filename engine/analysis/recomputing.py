@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from engine.models.constants import REJECTED_WEIGHT, SCALE_MS, SCALE_NAMES
-from engine.policy.compose import Composer
-from engine.policy.partition import Partition
+from engine.decisions.compose import Composer
+from engine.detector.constants import REJECTED_WEIGHT, SCALE_MS, SCALE_NAMES
+from engine.state.partition import Partition
 from topics.columns.scan import ACCEPTED, DEFERRED, REJECTED, EventColumns
 from topics.decisions import Decision
 

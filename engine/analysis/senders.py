@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from engine.models.constants import DAY_MS, PROBATION_DAYS
+from engine.detector.constants import DAY_MS, PROBATION_DAYS
 from topics.columns.scan import ACCEPTED, EventColumns
 
 ESTABLISHED_DAYS = 14

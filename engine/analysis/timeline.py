@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine import assembly
+from engine.analysis.collateral import Ledger, Spell
 from engine.analysis.explanation import newcomers_peak
-from engine.analysis.ledger import Ledger, Spell
-from engine.config import Settings
-from engine.models.constants import SCALE_MS, SCALE_NAMES
-from engine.models.table import NO_ROW
-from engine.policy.standing import STANDING, row_of, standing
+from engine.config.load import Settings
+from engine.detector.constants import SCALE_MS, SCALE_NAMES
+from engine.detector.hash_table import NO_ROW
+from engine.pipeline import build
+from engine.state.inspect import STANDING, row_of, standing
 from topics.columns.keys import partitions_of_keys
 from topics.columns.scan import DEFERRED, EventColumns
 from topics.decisions import HOLDING, Decision
@@ -64,8 +64,8 @@ class Follower:
         self._network = network_text(key)
         self.number = partition_of(key_text(key).encode(), settings.topics.partitions)
         self._partitions = settings.topics.partitions
-        self._partition = assembly.partition(settings, self.number)
-        self._composer = assembly.composer(settings)
+        self._partition = build.partition(settings, self.number)
+        self._composer = build.composer(settings)
         self._samples: list[tuple[int, int, int, npt.NDArray[Any]]] = []
         self._decisions: list[Decision] = []
         self._offset = 0

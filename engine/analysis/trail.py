@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from engine.analysis.pinning import Change, single_change
-from engine.models.constants import SCALE_MS, SCALE_NAMES
-from engine.models.layout import SITE
-from engine.models.table import NO_ROW
-from engine.policy.checkpoints import Checkpoint
-from engine.policy.partition import Partition
-from engine.policy.standing import row_of
+from engine.detector.constants import SCALE_MS, SCALE_NAMES
+from engine.detector.hash_table import NO_ROW
+from engine.detector.layout import SITE
+from engine.state.history import Checkpoint
+from engine.state.inspect import row_of
+from engine.state.partition import Partition
 from topics.keys import network_text
 
 COUNTED = ("last_ms", "first_seen_s", "counter", "accepted", "rejected")

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import click
 
 from engine.cli.options import Invocation
-from engine.errors import OperatorError
+from topics.errors import OperatorError
 
 EXIT_MISUSE, EXIT_INTERRUPTED = 2, 130
 
@@ -38,14 +38,14 @@ COMMANDS = {
     "up": Command("engine.cli.up:up", "Run a broker and a worker on this machine until stopped."),
     "worker": Command("engine.cli.worker:worker", "Run a worker: events in, throttle decisions out."),
     "edge": Command("engine.cli.edge:edge", "Answer mail servers from the decisions; report connections."),
-    "filter": Command("engine.cli.filtering:filter_", "Be OpenSMTPD's filter in front of an edge."),
+    "filter": Command("engine.cli.opensmtpd_filter:filter_", "Be OpenSMTPD's filter in front of an edge."),
     "top": Command("engine.cli.top:top", "Watch a worker live: rates, partitions, who is throttled and why."),
     "status": Command("engine.cli.status:status", "Say how a worker is, for people and scripts."),
     "config": Command("engine.cli.config:config", "Show the configuration in force, and its hash."),
     "reload": Command("engine.cli.reload:reload", "Have a worker take other thresholds and relays, without a restart."),
     "topics": Command("engine.cli.topics:topics", "Show, create and check the topics on a cluster."),
     "produce": Command("engine.cli.produce:produce", "Send events from a file into Kafka."),
-    "import": Command("engine.cli.importing:import_", "Turn Postfix, Exim or CSV logs into events."),
+    "import": Command("engine.cli.import_logs:import_", "Turn Postfix, Exim or CSV logs into events."),
     "replay": Command("engine.cli.replay:replay", "Run the engine over a file of events, without Kafka."),
     "warm": Command("engine.cli.warm:warm", "Start a new site with the history of its old logs."),
     "explain": Command("engine.cli.explain:explain", "Say why a sender is throttled or not."),
@@ -53,8 +53,8 @@ COMMANDS = {
     "compare": Command("engine.cli.compare:compare", "Compare two configurations on the same events."),
     "calibrate": Command("engine.cli.calibrate:calibrate", "Find a site's threshold from its own events and a budget."),
     "connector": Command("engine.cli.connector:connector", "Exempt partners and relays: add, remove, list, import."),
-    "release": Command("engine.cli.ordering:release", "Let a network pass now, for a grace."),
-    "throttle": Command("engine.cli.ordering:throttle", "Hold a network to a rate by hand."),
+    "release": Command("engine.cli.release_throttle:release", "Let a network pass now, for a grace."),
+    "throttle": Command("engine.cli.release_throttle:throttle", "Hold a network to a rate by hand."),
     "audit": Command("engine.cli.audit:audit", "Show who exempted, released or throttled what, and why."),
     "decisions": Command("engine.cli.decisions:decisions", "Follow the decisions, in words or as JSON."),
     "plan": Command("engine.cli.plan:plan", "Say what a load needs: workers, cores, memory, disk."),

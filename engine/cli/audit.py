@@ -7,16 +7,16 @@ from ipaddress import ip_network
 
 import click
 
-from engine.analysis.moments import moment
 from engine.cli.options import bootstrap_option, settings_from
-from engine.cli.orders import now_ms
-from engine.config import Settings
-from engine.errors import OperatorError
-from engine.operating.changes import described
-from engine.operating.terms import place, span_ms
-from engine.operating.topic import OverrideTopic
-from topics.exemptions import CLIENT, HELO, Removal, Said, encode_line
+from engine.cli.override_output import now_ms
+from engine.config.load import Settings
+from engine.overrides.changes import described
+from engine.overrides.parse import place, span_ms
+from engine.overrides.store import OverrideTopic
+from topics.errors import OperatorError
 from topics.keys import overlap
+from topics.overrides import CLIENT, HELO, Removal, Said, encode_line
+from topics.times import moment
 
 
 @click.command(epilog="Example:  tidegate audit 192.0.2.7 --since 30d")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
-from engine.analysis.knob import as_lines
-from engine.cli.columns import aligned
+from engine.analysis.calibration import as_lines
 from engine.cli.files import event_files
 from engine.cli.options import settings_from
 from engine.cli.replay import report_poison
+from engine.cli.table import aligned
 
 if TYPE_CHECKING:
     from engine.analysis.calibration import Calibration, Trial
@@ -39,12 +39,12 @@ def calibrate(ctx: click.Context, events: tuple[str, ...], budget: float, as_jso
     Exit status: 0, or 1 if no threshold keeps the budget, or 2 for misuse.
     """
     settings = settings_from(ctx)
-    from engine import assembly
     from engine.analysis import calibration
-    from engine.analysis.contenders import Contender, contest
-    from engine.warm import warm
+    from engine.analysis.backtest import Contender, contest
+    from engine.pipeline import build
+    from engine.pipeline.precompile import warm
 
-    assembly.engines_own(settings, "calibrate")
+    build.engines_own(settings, "calibrate")
     warm()
 
     def run(contenders: list[Contender]) -> None:

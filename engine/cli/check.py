@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from engine import checks
-from engine.checks import FAIL, OK, WARN, Finding
 from engine.cli.options import bootstrap_option, settings_from
-from engine.errors import OperatorError
+from engine.service import checks
+from engine.service.checks import FAIL, OK, WARN, Finding
+from topics.errors import OperatorError
 
 COLOURS = {OK: "green", WARN: "yellow", FAIL: "red"}
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from engine.cli.columns import aligned
 from engine.cli.files import event_files
 from engine.cli.options import bootstrap_option
 from engine.cli.replay import report_poison
-from engine.config import load_settings
-from engine.errors import OperatorError
+from engine.cli.table import aligned
+from engine.config.load import load_settings
+from topics.errors import OperatorError
 
 if TYPE_CHECKING:
+    from engine.analysis.collateral import Counts
     from engine.analysis.comparison import Comparison
-    from engine.analysis.ledger import Counts
 
 EVENTS = click.Path(exists=True, dir_okay=False, allow_dash=True)
 CONFIGURATION = click.Path(path_type=Path)
@@ -88,8 +88,8 @@ def of_configurations(events: tuple[str, ...], options: dict[str, Any]) -> tuple
     """The answer of two configurations' replays, and how many events they saw."""
     pair = [load_settings(options[name], {}, {}) for name in ("old", "new")]
     from engine.analysis import comparison
-    from engine.analysis.contenders import Contender, contest
-    from engine.warm import warm
+    from engine.analysis.backtest import Contender, contest
+    from engine.pipeline.precompile import warm
 
     warm()
     old, new = (Contender(settings, options["delay"]) for settings in pair)

@@ -6,8 +6,8 @@ import click
 import orjson
 
 from engine.cli.options import settings_from, url_option
-from engine.effective import effective, toml_text
-from engine.web.asking import ask, place_of
+from engine.config.dump import effective, toml_text
+from engine.web.client import ask, place_of
 
 
 @click.command(epilog="Example:  tidegate config --running")

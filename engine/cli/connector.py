@@ -11,17 +11,17 @@ from typing import Any
 
 import click
 
-from engine.analysis.moments import moment
-from engine.cli.columns import aligned
 from engine.cli.options import bootstrap_option, settings_from
-from engine.cli.orders import carry_out, now_ms, order_options, orderer
-from engine.config import Settings
-from engine.errors import OperatorError
-from engine.operating.changes import Change, InForce, by_relay, changes, removals
-from engine.operating.lists import connectors
-from engine.operating.terms import end_ms, place
-from engine.operating.topic import OverrideTopic
-from topics.exemptions import CONNECTOR, EXEMPT, EXEMPT_NAME, THROTTLE, Override, Removal, encode_line
+from engine.cli.override_output import carry_out, now_ms, order_options, orderer
+from engine.cli.table import aligned
+from engine.config.load import Settings
+from engine.overrides.changes import Change, InForce, by_relay, changes, removals
+from engine.overrides.import_file import connectors
+from engine.overrides.parse import end_ms, place
+from engine.overrides.store import OverrideTopic
+from topics.errors import OperatorError
+from topics.overrides import CONNECTOR, EXEMPT, EXEMPT_NAME, THROTTLE, Override, Removal, encode_line
+from topics.times import moment
 
 HEAD = ("network", "until", "owner", "reason", "by", "since")
 

@@ -11,10 +11,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from engine.cli.options import bootstrap_option, settings_from
 from engine.cli.worker import NO_CLUSTER
-from engine.config import Settings
-from engine.errors import OperatorError
+from engine.config.load import Settings
 from topics.contracts import DECISIONS
 from topics.decisions import RELEASE_HEADER, SHADOW, BadDecision, Decision, decode_decision
+from topics.errors import OperatorError
 from topics.words import in_words
 
 
@@ -28,7 +28,7 @@ def decisions(ctx: click.Context, bootstrap: str | None, follow: bool, as_json: 
     settings = settings_from(ctx, kafka_bootstrap=bootstrap)
     if not settings.kafka.bootstrap:
         raise OperatorError(NO_CLUSTER)
-    from engine.stream.run import check_topics
+    from engine.service.worker import check_topics
 
     check_topics(settings, create=False)
     asyncio.run(_show(settings, follow=follow, as_json=as_json))

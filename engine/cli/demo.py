@@ -15,14 +15,14 @@ from rich.console import Console
 
 from engine.cli.decisions import read_decisions
 from engine.cli.options import bootstrap_option, settings_from
-from engine.config import Settings
+from engine.config.load import Settings
 from topics.contracts import CONNECTIONS, UNLIMITED
 from topics.decisions import Decision, decode_decision
 
 if TYPE_CHECKING:
     from engine.demo.events import SimulatedEvents
+    from engine.demo.runner import Feed, Worker
     from engine.demo.screen import Screen
-    from engine.demo.stage import Feed, Worker
 
 DAY_MS = 86_400_000
 LAST_DAY_S = 30.0
@@ -54,9 +54,9 @@ def demo(ctx: click.Context, bootstrap: str | None, seed: int, scale: float, dat
         worker_app_id=prefix + "app",
     )
     console = Console()
+    from engine.broker import EmbeddedBroker
     from engine.demo.simulate import simulate
-    from engine.local import EmbeddedBroker
-    from engine.warm import warm
+    from engine.pipeline.precompile import warm
 
     with tempfile.TemporaryDirectory(prefix="tidegate-demo-") as scratch:
         folder = data_dir or Path(scratch)
@@ -78,10 +78,10 @@ def demo(ctx: click.Context, bootstrap: str | None, seed: int, scale: float, dat
 
 def play(settings: Settings, events: SimulatedEvents, console: Console, folder: Path) -> None:
     """Play the month on a cluster and tell what happened."""
+    from engine.demo.report import outcomes, tolls
+    from engine.demo.runner import worker
     from engine.demo.screen import Screen, summary
-    from engine.demo.stage import worker
-    from engine.demo.story import outcomes, tolls
-    from engine.stream.run import check_topics
+    from engine.service.worker import check_topics
 
     check_topics(settings, create=True)
     with worker(settings, folder) as process, Screen(console) as screen:
@@ -93,8 +93,8 @@ def play(settings: Settings, events: SimulatedEvents, console: Console, folder: 
 async def _play(
     settings: Settings, events: SimulatedEvents, process: Worker, screen: Screen
 ) -> tuple[list[Decision], float]:
-    from engine.demo.stage import Feed
-    from engine.stream.producing import EventProducer
+    from engine.demo.runner import Feed
+    from engine.kafka.event_producer import EventProducer
 
     topics = settings.topics
     producer = EventProducer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from engine.cli.options import bootstrap_option, settings_from
-from engine.errors import OperatorError
+from topics.errors import OperatorError
 
 NO_CLUSTER = "no Kafka given: say --bootstrap HOST:PORT, or set kafka.bootstrap"
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from engine.analysis.edge import place_of
+from engine.analysis.simulated_edge import place_of
 from engine.cli.decisions import read_decisions
 from engine.cli.files import event_files, progress
 from engine.cli.options import bootstrap_option, settings_from
 from engine.cli.replay import report_poison
-from engine.config import Settings
-from engine.errors import OperatorError
-from engine.operating.changes import InForce
-from engine.operating.topic import OverrideTopic
+from engine.config.load import Settings
+from engine.overrides.changes import InForce
+from engine.overrides.store import OverrideTopic
 from topics.decisions import BadDecision, Decision, decode_decision
+from topics.errors import OperatorError
 from topics.keys import key_of, key_of_network, key_text
 from topics.partitioner import partition_of
 
@@ -53,17 +53,17 @@ def explain(ctx: click.Context, /, network: str, events: tuple[str, ...], **opti
     from old logs (`tidegate warm`) isn't on its topic, so nothing that rests on it is equal.
     """
     if options["verify"]:
-        from engine.cli.verifying import verified
+        from engine.cli.verify import verified
 
         ctx.exit(verified(ctx, network, events, options))
     settings, key = settings_from(ctx, kafka_bootstrap=options["bootstrap"]), key_from(network)
-    from engine import assembly
     from engine.analysis.explanation import in_lines
-    from engine.analysis.moments import moment_ms
-    from engine.stream.run import check_topics
-    from engine.warm import warm
+    from engine.pipeline import build
+    from engine.pipeline.precompile import warm
+    from engine.service.worker import check_topics
+    from topics.times import moment_ms
 
-    assembly.engines_own(settings, "explain")
+    build.engines_own(settings, "explain")
     at_ms = None if options["at"] is None else moment_ms(options["at"])
     if not events and not settings.kafka.bootstrap:
         raise OperatorError(NO_SOURCE)
@@ -87,11 +87,11 @@ def key_from(network: str) -> int:
 
 def from_files(settings: Settings, key: int, at_ms: int | None, events: tuple[str, ...]) -> Explanation:
     """Replay the files up to the moment."""
-    from engine import assembly
     from engine.analysis import explanation
-    from engine.replay import EventReader
+    from engine.pipeline import build
+    from engine.pipeline.replay import EventReader
 
-    engine = assembly.replay(settings, EventReader() if at_ms is None else EventReader(at_ms))
+    engine = build.replay(settings, EventReader() if at_ms is None else EventReader(at_ms))
     decisions: list[Decision] = []
     for source in event_files(events, "replay"):
         for found in engine.run(source):
@@ -107,10 +107,10 @@ def from_files(settings: Settings, key: int, at_ms: int | None, events: tuple[st
 
 async def from_cluster(settings: Settings, key: int, at_ms: int | None) -> Explanation:
     """Read the sender's partition of the state, and the decisions."""
-    from engine import assembly
     from engine.analysis import explanation
-    from engine.analysis.moments import moment
-    from engine.stream.looking import partition_state
+    from engine.pipeline import build
+    from engine.worker.cluster_reader import partition_state
+    from topics.times import moment
 
     decisions = await decisions_on(settings, key)
     async with OverrideTopic(settings) as topic:
@@ -126,7 +126,7 @@ async def from_cluster(settings: Settings, key: int, at_ms: int | None) -> Expla
         raise OperatorError(
             f"the state on the cluster is of {moment(applied_ms)} and can't go back: give EVENTS to look at an earlier time"
         )
-    found = explanation.explain(partition, key, now_ms, decisions, assembly.composer(settings).config)
+    found = explanation.explain(partition, key, now_ms, decisions, build.composer(settings).config)
     return replace(found, overrides=InForce(said, now_ms).covering(found.network))
 
 

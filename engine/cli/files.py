@@ -13,8 +13,8 @@ from typing import BinaryIO, cast
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from engine.errors import OperatorError
-from engine.replay import whole_lines
+from engine.pipeline.replay import whole_lines
+from topics.errors import OperatorError
 
 GZIP_MAGIC = b"\x1f\x8b"
 

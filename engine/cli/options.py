@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from engine.config import Settings, load_settings
+from engine.config.load import Settings, load_settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import click
 
-from engine import planning
-from engine.cli.columns import aligned
 from engine.cli.options import settings_from
-from engine.options import Settings
-from engine.planning import Load, Plan
+from engine.cli.table import aligned
+from engine.config.options import Settings
+from engine.service import capacity
+from engine.service.capacity import Load, Plan
 
 
 @click.command(epilog="Example:  tidegate plan --events-per-s 500000 --keys 3000000")
@@ -28,11 +28,11 @@ def plan(ctx: click.Context, /, events_per_s: float, keys: int, busy: float, cpu
 
     A linear model from measured costs, with one worker to spare. Exit status: 0, or 2 if nothing fits.
     """
-    from engine.models.layout import BYTES_A_ROW
+    from engine.detector.layout import BYTES_A_ROW
 
     settings = settings_from(ctx)
     load = Load(events_per_s, keys, busy, cpu_s_per_million or 0.0)
-    found = planning.plan(load, settings, BYTES_A_ROW)
+    found = capacity.plan(load, settings, BYTES_A_ROW)
     for line in aligned(("what", "needed", "why"), list(_rows(load, found))):
         click.echo(line)
     for line in _options(settings, found):

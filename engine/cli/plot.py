@@ -12,8 +12,8 @@ from engine.cli.explain import key_from
 from engine.cli.files import event_files, progress
 from engine.cli.options import bootstrap_option, settings_from
 from engine.cli.worker import NO_CLUSTER
-from engine.config import Settings
-from engine.errors import OperatorError
+from engine.config.load import Settings
+from topics.errors import OperatorError
 from topics.keys import network_text
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ def plot(ctx: click.Context, /, network: str, source: str, **options: Any) -> No
     has lost its oldest events to retention, the history begins with what is left.
     """
     settings, key = settings_from(ctx, kafka_bootstrap=options["bootstrap"]), key_from(network)
-    from engine import assembly
-    from engine.analysis.moments import moment_ms
-    from engine.analysis.picture import frame_of, svg
+    from engine.analysis.plot import frame_of, svg
     from engine.analysis.timeline import Follower
-    from engine.models.constants import SCALE_NAMES
-    from engine.warm import warm
+    from engine.detector.constants import SCALE_NAMES
+    from engine.pipeline import build
+    from engine.pipeline.precompile import warm
+    from topics.times import moment_ms
 
-    assembly.engines_own(settings, "plot")
+    build.engines_own(settings, "plot")
     if options["scale"] not in (None, *SCALE_NAMES):
         raise OperatorError(f"no count named {options['scale']!r}: there are {', '.join(SCALE_NAMES)}")
     since_ms, until_ms = (None if options[name] is None else moment_ms(options[name]) for name in ("since", "until"))
@@ -78,7 +78,7 @@ def write(picture: str, name: str) -> None:
 def from_file(source: str, follower: Follower) -> None:
     """Replay a file."""
     from engine.cli.replay import report_poison
-    from engine.replay import EventReader
+    from engine.pipeline.replay import EventReader
 
     reader = EventReader()
     for file in event_files([source], "replay"):
@@ -91,8 +91,8 @@ def from_topic(settings: Settings, follower: Follower) -> None:
     """Replay the sender's partition of the topic."""
     if not settings.kafka.bootstrap:
         raise OperatorError(NO_CLUSTER)
-    from engine.stream.looking import connection_events
-    from engine.stream.run import check_topics
+    from engine.service.worker import check_topics
+    from engine.worker.cluster_reader import connection_events
 
     check_topics(settings, create=False)
 

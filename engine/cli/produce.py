@@ -12,12 +12,12 @@ from rich.progress import Progress
 from engine.cli.files import event_file, progress, size_of
 from engine.cli.options import bootstrap_option, settings_from
 from engine.cli.worker import NO_CLUSTER
-from engine.errors import OperatorError
-from engine.replay import whole_lines
+from engine.pipeline.replay import whole_lines
 from topics.contracts import CONNECTIONS
+from topics.errors import OperatorError
 
 if TYPE_CHECKING:
-    from engine.stream.producing import EventProducer
+    from engine.kafka.event_producer import EventProducer
 
 
 @click.command(epilog="Example:  tidegate produce events.ndjson.gz --bootstrap kafka1:9092 --rate 50000")
@@ -40,8 +40,8 @@ def produce(ctx: click.Context, events: tuple[str, ...], bootstrap: str | None, 
     settings = settings_from(ctx, kafka_bootstrap=bootstrap)
     if not settings.kafka.bootstrap:
         raise OperatorError(NO_CLUSTER)
-    from engine.stream.producing import EventProducer
-    from engine.stream.run import check_topics
+    from engine.kafka.event_producer import EventProducer
+    from engine.service.worker import check_topics
 
     check_topics(settings, create=False)
     ours = settings.topics

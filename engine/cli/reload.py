@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from engine.cli.options import settings_from, url_option
-from engine.errors import OperatorError
-from engine.web.asking import Place, ask, place_of
+from engine.web.client import Place, ask, place_of
+from topics.errors import OperatorError
 
 WAIT_S = 30.0
 LOOK_S = 0.1

@@ -11,12 +11,12 @@ import click
 
 from engine.cli.files import event_files, numbered_lines, output_file
 from engine.cli.options import settings_from
-from engine.errors import OperatorError
-from engine.replay import Tally
-from topics.exemptions import BadExemption, Said, decode_line
+from engine.pipeline.replay import Tally
+from topics.errors import OperatorError
+from topics.overrides import BadExemption, Said, decode_line
 
 if TYPE_CHECKING:
-    from engine.policy.partition import Partition
+    from engine.state.partition import Partition
 
 
 @click.command(epilog="Example:  tidegate replay events.ndjson.gz --decisions decisions.ndjson")
@@ -41,15 +41,15 @@ def replay(
     The exit status is 1 if some lines were no events: they are counted, and left out.
     """
     settings = settings_from(ctx, topics_partitions=options["partitions"], model_sensitivity=options["sensitivity"])
-    from engine import assembly
-    from engine.warm import warm
+    from engine.pipeline import build
+    from engine.pipeline.precompile import warm
     from topics.decisions import encode_decision
 
     if overrides is not None:
-        assembly.engines_own(settings, "replay --overrides")
+        build.engines_own(settings, "replay --overrides")
     said = [] if overrides is None else overrides_from(overrides)
     warm()
-    engine = assembly.replay(settings, said=said)
+    engine = build.replay(settings, said=said)
     started_s = time.perf_counter()
     with output_file(decisions) as out:
         for source in event_files(events, "replay"):

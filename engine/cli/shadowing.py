@@ -8,22 +8,21 @@ from typing import Any
 
 import click
 
+from engine.analysis.backtest import LIVE, WITH_SHADOW, Recorded, contest, newer
 from engine.analysis.comparison import Comparison, compare
-from engine.analysis.contenders import contest
-from engine.analysis.recorded import LIVE, WITH_SHADOW, Recorded, newer
 from engine.analysis.senders import Senders
 from engine.cli.decisions import read_decisions
 from engine.cli.files import event_files, progress
 from engine.cli.options import settings_from
 from engine.cli.replay import report_poison
-from engine.cli.verifying import decisions_of
-from engine.config import Settings
-from engine.errors import OperatorError
-from engine.stream.looking import connection_events
-from engine.stream.run import check_topics
-from engine.warm import warm
+from engine.cli.verify import decisions_of
+from engine.config.load import Settings
+from engine.pipeline.precompile import warm
+from engine.service.worker import check_topics
+from engine.worker.cluster_reader import connection_events
 from topics.contracts import CONNECTIONS
 from topics.decisions import SHADOW, BadDecision, Decision, decode_decision
+from topics.errors import OperatorError
 
 NO_SOURCE = "compare from what? Give --decisions FILE and files of events, or a cluster: --bootstrap HOST:PORT"
 

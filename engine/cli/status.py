@@ -9,8 +9,8 @@ import click
 import orjson
 
 from engine.cli.options import settings_from, url_option
-from engine.web.asking import ask, place_of
-from engine.web.complaints import complaints_of
+from engine.web.client import ask, place_of
+from engine.web.health_checks import complaints_of
 
 
 @click.command(epilog="Example:  tidegate status --json | jq .complaints")

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.cli.options import settings_from, url_option
-from engine.web.asking import Place, ask, place_of
+from engine.web.client import Place, ask, place_of
 
 FIRST_S = 0.5
 SHOWN = 12

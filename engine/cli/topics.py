@@ -10,12 +10,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from engine.analysis.moments import span
 from engine.cli.options import bootstrap_option, settings_from
 from engine.cli.worker import NO_CLUSTER
-from engine.errors import OperatorError
-from topics.admin import CREATED, Finding, differences, ensure
+from engine.kafka.topic_admin import CREATED, Finding, differences, ensure
 from topics.contracts import UNLIMITED, Topic, contracts
+from topics.errors import OperatorError
+from topics.times import span
 
 STATES = {True: "[red]fail[/]", False: "[yellow]note[/]"}
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from engine.cli.options import bootstrap_option, reader_from, settings_from
-from engine.config import Settings
+from engine.config.load import Settings
 
 
 @click.command(epilog="Example:  tidegate up --data-dir /var/lib/tidegate --port 9092")
@@ -34,13 +34,13 @@ def up(ctx: click.Context, /, bootstrap: str | None, **chosen: Any) -> None:
         "worker_status_file": chosen["status_file"],
     }
     settings, read = settings_from(ctx, **said), reader_from(ctx, **said)
-    from engine.stream.run import check_topics, run_worker
+    from engine.service.worker import check_topics, run_worker
 
     if settings.kafka.bootstrap:
         check_topics(settings, create=True)
         run_worker(settings, read)
         return
-    from engine.local import EmbeddedBroker
+    from engine.broker import EmbeddedBroker
 
     local = settings.local
     with EmbeddedBroker(Path(local.data_dir), port=local.port or None, heap_mb=local.heap_mb) as broker:

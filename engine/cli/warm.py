@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.analysis.moments import moment, moment_ms
 from engine.cli.files import event_files
-from engine.cli.importing import opened, tell, year_option
+from engine.cli.import_logs import opened, tell, year_option
 from engine.cli.options import bootstrap_option, settings_from
 from engine.cli.replay import report_poison
 from engine.cli.worker import NO_CLUSTER
-from engine.errors import OperatorError
 from engine.imports.ndjson import text_blocks
 from engine.imports.readers import READERS
+from topics.errors import OperatorError
+from topics.times import moment, moment_ms
 
 if TYPE_CHECKING:
-    from engine.replay import Replay
-    from engine.stream.seeding import Ground
+    from engine.pipeline.replay import Replay
+    from engine.worker.seed_state import Ground
     from topics.columns.scan import EventColumns
     from topics.decisions import Decision
 
@@ -53,14 +53,14 @@ def warm(ctx: click.Context, /, logs: tuple[str, ...], kind: str, **options: Any
     settings = settings_from(ctx, kafka_bootstrap=options["bootstrap"])
     if not settings.kafka.bootstrap:
         raise OperatorError(NO_CLUSTER)
-    from engine import assembly
-    from engine.replay import EventReader
-    from engine.stream.run import check_topics
-    from engine.stream.seeding import clear, seed, survey
-    from engine.warm import warm as compile_kernels
+    from engine.pipeline import build
+    from engine.pipeline.precompile import warm as compile_kernels
+    from engine.pipeline.replay import EventReader
+    from engine.service.worker import check_topics
+    from engine.worker.seed_state import clear, seed, survey
 
     reader = EventReader() if options["until"] is None else EventReader(moment_ms(options["until"]))
-    assembly.engines_own(settings, "warm")
+    build.engines_own(settings, "warm")
     check_topics(settings, create=False)
     ground = asyncio.run(survey(settings))
     if ground.state_records and not options["replace"]:
@@ -68,7 +68,7 @@ def warm(ctx: click.Context, /, logs: tuple[str, ...], kind: str, **options: Any
             "the cluster has state already: stop the workers and say --replace to forget it, or choose another topics.prefix"
         )
     compile_kernels()
-    past = Past(assembly.replay(settings, reader))
+    past = Past(build.replay(settings, reader))
     damaged = kind != EVENTS and read_logs(past, logs, kind, options)
     if kind == EVENTS:
         read_events(past, logs)

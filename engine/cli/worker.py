@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from engine.cli.options import bootstrap_option, reader_from, settings_from
-from engine.errors import OperatorError
+from topics.errors import OperatorError
 
 NO_CLUSTER = "no Kafka given: say --bootstrap HOST:PORT, or run `tidegate up`, which brings its own"
 
@@ -24,7 +24,7 @@ def worker(ctx: click.Context, bootstrap: str | None, http: str | None, status_f
     settings = settings_from(ctx, **said)
     if not settings.kafka.bootstrap:
         raise OperatorError(NO_CLUSTER)
-    from engine.stream.run import check_topics, run_worker
+    from engine.service.worker import check_topics, run_worker
 
     check_topics(settings, create=False)
     run_worker(settings, reader_from(ctx, **said))

@@ -1,7 +1,7 @@
 """The attackers of the last day, each one scene.
 
 They are sized as attacks are, not so that the engine catches all: the snowshoe keeps each address within what any
-newcomer may send, and only the rule over whole networks (`engine.models.pools`) sees it.
+newcomer may send, and only the rule over whole networks (`engine.detector.pools`) sees it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.demo.addresses import ROTATION_SITE
+from engine.demo.bursts import blank_volleys
 from engine.demo.events import ATTACK, REGULAR, REJECTED
-from engine.demo.scenes import Scene, scene, volley_from, volley_of
+from engine.demo.scenarios import Scene, scene, volley_from, volley_of
 from engine.demo.timeline import DAY_MS, HOUR_MS, MANY, Month, messages_per_connection
-from engine.demo.volleys import blank_volleys
 
 COMPANY_FACTOR, RELAY_FACTOR = 30, 10  # x the sender's own mean active hour
 

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.demo.addresses import lower_half, upper_half
+from engine.demo.bursts import blank_volleys
 from engine.demo.events import NEWSLETTER, NOISE, REJECTED
 from engine.demo.senders import PUBLISHER
 from engine.demo.timeline import DAY_MS, DAYS, HOUR_MS, MINUTE_MS, NONE, ONE, Month
-from engine.demo.volleys import blank_volleys
 
 TITLE = np.dtype(
     [("sender", "i8"), ("weekday", "i8"), ("at_ms", "i8"), ("readers", "i8"), ("span_ms", "i8"), ("first_day", "i8")]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from engine.demo.addresses import upper_half
 from engine.demo.events import DEFERRED, NEWCOMER, NEWSLETTER
-from engine.demo.scenes import Scene, scene, volley_of
+from engine.demo.scenarios import Scene, scene, volley_of
 from engine.demo.senders import SENDER
 from engine.demo.timeline import HOUR_MS, MINUTE_MS, Month
 

@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from engine.demo.story import Outcome, Toll
+from engine.demo.report import Outcome, Toll
 from topics.decisions import THROTTLE, Decision
 from topics.words import in_words
 

@@ -17,12 +17,12 @@ import numpy.typing as npt
 from engine.demo import background, hardcases
 from engine.demo.addresses import settle
 from engine.demo.attacks import attacks
+from engine.demo.bursts import fire
 from engine.demo.events import MTA_NAMES, ORIGIN_NAMES, Actor, SimulatedEvents, merge
 from engine.demo.everyday import everyday_mail
-from engine.demo.scenes import Scene
+from engine.demo.scenarios import Scene
 from engine.demo.senders import COMPANY, NEWCOMERS_A_DAY, RELAY, newcomers, regulars, regulars_at
 from engine.demo.timeline import DAYS, Month, month_until
-from engine.demo.volleys import fire
 from topics.keys import IPV4_TAG
 
 __all__ = ["MTA_NAMES", "ORIGIN_NAMES", "Actor", "SimulatedEvents", "simulate"]

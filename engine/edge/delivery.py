@@ -22,10 +22,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from engine.edge.closing import Complaints, close
 from engine.edge.connections import Connection, Connections
 from engine.edge.servers import now_ms
 from engine.edge.spool import Spool
+from engine.kafka.follow import Complaints, close
 from topics.contracts import CONNECTIONS, EDGES
 from topics.events import PoisonRecord, parse_event
 from topics.keys import key_of, key_text

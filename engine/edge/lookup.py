@@ -12,8 +12,8 @@ from __future__ import annotations
 from math import ceil
 from typing import NamedTuple
 
-from engine.edge.networks import address_of
 from engine.edge.table import NOWHERE, Table
+from topics.networks import address_of
 
 UNKNOWN, EXEMPT, WITHIN, STALE, UNREADABLE, EXCESS = "unknown", "exempt", "within", "stale", "unreadable", "excess"
 SHADOW = "shadow"  # what would defer is in shadow

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from engine.edge.decision_feed import Follower
 from engine.edge.delivery import Delivery
-from engine.edge.desk import OF_EDGE, OF_ENGINE, Desk
-from engine.edge.following import Follower
-from engine.edge.keeping import StateFolder
 from engine.edge.servers import Clients
+from engine.edge.service import OF_EDGE, OF_ENGINE, Desk
 from engine.edge.spool import Spool
-from engine.exposition import COUNTER, GAUGE, HISTOGRAM, Declared, Sample, exposition
+from engine.edge.state_dir import StateFolder
+from engine.metrics.exposition import COUNTER, GAUGE, HISTOGRAM, Declared, Sample, exposition
 from topics.decisions import REASON_DIGITS
 
 NEVER = -1

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from operator import itemgetter
 from string import Formatter
 
+from engine.edge.decision_row import REPLY_CODE
 from engine.edge.lookup import Answer
-from engine.edge.networks import network_around, network_text
-from engine.edge.rows import REPLY_CODE
+from topics.networks import network_around, network_text
 
 FIELDS = ("status", "ip", "retry_s", "network", "tag")
 FORMATS = {"status": "%d", "ip": "%s", "retry_s": "%d", "network": "%s", "tag": "%08d"}

@@ -19,16 +19,15 @@ from typing import Any
 
 import uvloop
 
-from engine import options as declared
-from engine.config import Settings
-from engine.edge.closing import lasting
+from engine.config import options as declared
+from engine.config.load import Settings
+from engine.config.validators import listed
+from engine.edge.aggregate import SAY_S, Together
 from engine.edge.connections import Connections
+from engine.edge.decision_feed import Follower, Following
 from engine.edge.delivery import Delivery, Sending
-from engine.edge.desk import Desk
-from engine.edge.following import Follower, Following
-from engine.edge.keeping import StateFolder
 from engine.edge.metrics import Parts, health, prometheus
-from engine.edge.processes import STOPPING, Parent, Seat
+from engine.edge.prefork import STOPPING, Parent, Seat
 from engine.edge.protocols.dns import DnsSession, Zone
 from engine.edge.protocols.http import Pages
 from engine.edge.protocols.milter import MilterSession
@@ -51,12 +50,13 @@ from engine.edge.servers import (
     now_ms,
     opened,
 )
+from engine.edge.service import Desk
 from engine.edge.shadow import Shadow
 from engine.edge.spool import Spool
+from engine.edge.state_dir import StateFolder
 from engine.edge.table import Table
-from engine.edge.together import SAY_S, Together
 from engine.edge.web import web_protocol
-from engine.listed import listed
+from engine.kafka.follow import lasting
 from topics.errors import OperatorError
 
 logger = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, cast
 
+from engine.config.validators import listed
 from engine.edge.protocols.session import Session
-from engine.listed import listed
 from topics.errors import OperatorError
 
 logger = logging.getLogger(__name__)

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import cramjam
 import orjson
 
-from engine.edge.networks import network_of, network_text
 from engine.edge.table import TYPECODES, Columns, Table, empty_columns
-from topics.exemptions import CLIENT, HELO
+from topics.networks import network_of, network_text
+from topics.overrides import CLIENT, HELO
 
 MAGIC, VERSION = b"TGEDGE\r\n", 2
 PART = struct.Struct("<II")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cramjam
 
-from engine.edge.keeping import write_whole
+from engine.edge.state_dir import write_whole
 
 logger = logging.getLogger(__name__)
 MAGIC = b"TGSPOOL1"

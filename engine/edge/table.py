@@ -18,10 +18,10 @@ from __future__ import annotations
 from array import array
 from typing import Any, NamedTuple
 
-from engine.edge.networks import Network
-from engine.edge.prefixes import Prefixes
-from engine.edge.rows import LAST_MS, LAST_OFFSET, Release, Row
+from engine.edge.decision_row import LAST_MS, LAST_OFFSET, Release, Row
+from engine.edge.prefix_map import Prefixes
 from topics.decisions import Source
+from topics.networks import Network
 
 WORD = 0xFFFFFFFF_FFFFFFFF
 MOST_EXEMPTIONS = 100_000

@@ -18,9 +18,9 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import NoReturn
 from zoneinfo import ZoneInfo
 
-from engine.errors import OperatorError
+from engine.imports.counts import Tally
 from engine.imports.lines import LogFile
-from engine.imports.tally import Tally
+from topics.errors import OperatorError
 
 MTIME = "mtime"
 UNREADABLE = -1

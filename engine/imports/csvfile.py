@@ -11,11 +11,11 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from engine.errors import OperatorError
 from engine.imports.clock import UNREADABLE, StampClock
+from engine.imports.counts import Tally
 from engine.imports.lines import LogFile
 from engine.imports.sessions import address_text
-from engine.imports.tally import Tally
+from topics.errors import OperatorError
 from topics.events import ACCEPTED, DEFERRED, LAST_TS_MS, MOST_MESSAGES, OUTCOMES, REJECTED, ConnectionEvent
 
 DELIMITERS = ",;\t|"

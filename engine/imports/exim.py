@@ -17,11 +17,11 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from engine.imports.clock import UNREADABLE, StampClock
+from engine.imports.counts import Tally
 from engine.imports.lines import LogFile
-from engine.imports.merging import in_time_order
+from engine.imports.merge import in_time_order
 from engine.imports.sessions import Session, Timeline, address_text
 from engine.imports.syslog import plain_form
-from engine.imports.tally import Tally
 from topics.events import ConnectionEvent
 
 IDLE_MS = 600_000

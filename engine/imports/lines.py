@@ -16,7 +16,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Protocol
 
-from engine.errors import OperatorError
+from topics.errors import OperatorError
 
 STANDARD_STREAM = "-"
 LONGEST_LINE = 1 << 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from engine.imports.tally import Tally
+from engine.imports.counts import Tally
 from topics.events import ConnectionEvent, encode_event
 
 BLOCK_EVENTS = 4096

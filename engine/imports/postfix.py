@@ -16,11 +16,11 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from engine.imports.merging import in_time_order
+from engine.imports.counts import Tally
+from engine.imports.merge import in_time_order
 from engine.imports.postscreen import Postscreen
 from engine.imports.sessions import Session, Timeline, address_text
 from engine.imports.syslog import Entry
-from engine.imports.tally import Tally
 from topics.events import ConnectionEvent
 
 IDLE_MS = 3_600_000

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from engine.imports.clock import StampClock
+from engine.imports.counts import Tally
 from engine.imports.csvfile import Columns, csv_events
 from engine.imports.exim import exim_entries, exim_events
 from engine.imports.lines import LogFile
-from engine.imports.merging import in_time_order
+from engine.imports.merge import in_time_order
 from engine.imports.postfix import SERVICES, postfix_events
 from engine.imports.syslog import service_entries
-from engine.imports.tally import Tally
 from topics.events import ConnectionEvent
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from heapq import heappop, heappush
 
-from engine.imports.tally import Tally
+from engine.imports.counts import Tally
 from topics.events import ACCEPTED, DEFERRED, MOST_MESSAGES, REJECTED, ConnectionEvent
 from topics.keys import key_of
 

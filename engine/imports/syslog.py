@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from engine.imports.clock import UNREADABLE, StampClock
+from engine.imports.counts import Tally
 from engine.imports.lines import LogFile
-from engine.imports.tally import Tally
 
 _PRIORITY = re.compile(rb"<\d{1,3}>(?=[A-Z\d])")
 _RFC5424 = re.compile(rb"<\d{1,3}>1 (\S+) (\S+) (\S+) (\S+) \S+ (?:-|\[.*?\]) (?:\xef\xbb\xbf)?")

@@ -16,16 +16,16 @@ import numpy as np
 import numpy.typing as npt
 from aiokafka import TopicPartition
 
+from engine.analysis.collateral import Ledger
 from engine.analysis.explanation import newcomers_peak
-from engine.analysis.ledger import Ledger
 from engine.analysis.timeline import Samples, Timeline
-from engine.config import Settings
-from engine.models.constants import HOUR_MS, REJECTED_WEIGHT, SCALE_MS, SCALES
-from engine.policy.partition import Partition
-from engine.policy.standing import STANDING, row_of, standing
-from engine.stream.blocks import BlockConsumer
-from engine.stream.looking import ready_events
-from engine.stream.unpacking import Workspace
+from engine.config.load import Settings
+from engine.detector.constants import HOUR_MS, REJECTED_WEIGHT, SCALE_MS, SCALES
+from engine.kafka.blocks import BlockConsumer
+from engine.kafka.decompress import Workspace
+from engine.state.inspect import STANDING, row_of, standing
+from engine.state.partition import Partition
+from engine.worker.cluster_reader import ready_events
 from topics.columns.scan import DEFERRED, REJECTED, EventColumns
 from topics.contracts import CONNECTIONS
 from topics.decisions import HOLDING, Decision

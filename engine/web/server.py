@@ -20,16 +20,16 @@ from importlib.resources import files
 import orjson
 from aiohttp import web
 
-from engine.config import Settings
+from engine.config.load import Settings
 from engine.edge.servers import places
-from engine.errors import OperatorError
-from engine.exposition import exposition
-from engine.operating.asking import orders_of
-from engine.operating.changes import REFUSES
-from engine.operating.topic import order
-from engine.stream.metrics import samples
-from engine.web.fleet import FORWARDED, PART
+from engine.metrics.exposition import exposition
+from engine.overrides.changes import REFUSES
+from engine.overrides.request import orders_of
+from engine.overrides.store import order
+from engine.web.peer_client import FORWARDED, PART
 from engine.web.views import SHOWN, Views
+from engine.worker.metrics import samples
+from topics.errors import OperatorError
 
 logger = logging.getLogger(__name__)
 MOST_REQUESTS = 32

@@ -1,6 +1,6 @@
 """What the worker's pages say, made of the engine as it stands between two blocks. Each answer's work is bounded.
 
-A sender whose partition another worker has is asked for there (`engine.web.fleet`); an overview has all workers' parts.
+A sender whose partition another worker has is asked for there (`engine.web.peer_client`); an overview has all workers' parts.
 Looking through all rows for the top movers is done in a thread, at most every `MOVERS_S` and only while somebody asks; reading
 a sender's past off its topic is done for one asker at a time, and kept for `PLOT_S`.
 """
@@ -18,29 +18,29 @@ from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
-from engine.analysis import picture
+from engine.alerts.alert_state import Covers
+from engine.alerts.conditions import Condition, Limits, Sight, conditions
+from engine.analysis import plot
 from engine.analysis.explanation import explain
-from engine.effective import effective
-from engine.errors import OperatorError
-from engine.exposition import Histogram
-from engine.listed import listed
-from engine.models.constants import HOUR_MS
-from engine.notify.conditions import Condition, Limits, Sight, conditions
-from engine.notify.ledger import Covers
-from engine.policy.movers import Mover, movers
-from engine.stream.engine import Engine
-from engine.stream.reloading import Reloader
-from engine.stream.shard import Shard
-from engine.stream.status import EndOffset, status_of
-from engine.web.board import Board, Held
-from engine.web.complaints import complaints_of
-from engine.web.fleet import PICTURE_S, Fleet, Unanswered
+from engine.config.dump import effective
+from engine.config.validators import listed
+from engine.detector.constants import HOUR_MS
+from engine.metrics.exposition import Histogram
+from engine.state.top_senders import Mover, movers
+from engine.web.decision_log import Board, Held
+from engine.web.health_checks import complaints_of
 from engine.web.history import past_of, timeline_of
+from engine.web.peer_client import PICTURE_S, Fleet, Unanswered
 from engine.web.peers import numbered
-from engine.web.pulse import Pulse
+from engine.web.rate_history import Pulse
+from engine.worker.apply import Engine
+from engine.worker.reload import Reloader
+from engine.worker.shard import Shard
+from engine.worker.status import EndOffset, status_of
 from topics.decisions import SHADOW, Decision
-from topics.exemptions import Override, Said
+from topics.errors import OperatorError
 from topics.keys import IPV4_TAG, key_of, key_text, network_text
+from topics.overrides import Override, Said
 from topics.partitioner import partition_of
 from topics.words import in_words
 
@@ -74,7 +74,7 @@ class Views:
         return self._engine.flow.latency
 
     def status(self) -> dict[str, Any]:
-        """As `engine.stream.status` makes it."""
+        """As `engine.worker.status` makes it."""
         return status_of(self._engine, self._end_offset)
 
     def config(self) -> dict[str, Any]:
@@ -200,8 +200,8 @@ class Views:
                 f"{network_text(key)} has sent nothing in the {hours:,.1f} hours that the page looks back"
             )
         timeline = await asyncio.to_thread(timeline_of, partition, key, past, self._decisions(key), now_ms)
-        frame = picture.frame_of(timeline, max(past.since_ms, int(past.ts_ms[0]) - HOUR_MS), now_ms)
-        return await asyncio.to_thread(picture.svg, timeline, timeline.telling_scale(), frame)
+        frame = plot.frame_of(timeline, max(past.since_ms, int(past.ts_ms[0]) - HOUR_MS), now_ms)
+        return await asyncio.to_thread(plot.svg, timeline, timeline.telling_scale(), frame)
 
     def _number(self, key: int) -> int:
         return partition_of(key_text(key).encode(), self._settings.topics.partitions)

@@ -20,7 +20,7 @@ from benchmarks.closed_loop import (
     text,
 )
 from benchmarks.retrying import DAY_MS, HOUR_MS, MINUTE_MS, Loop, Schedule, Sender
-from engine.config import load_settings
+from engine.config.load import load_settings
 from topics.keys import key_of
 
 SETTINGS = load_settings(

@@ -9,8 +9,8 @@ import pytest
 from benchmarks import ablation, evaluation_tables, results, scoring
 from benchmarks.errors import Broken
 from benchmarks.evaluate import HEADLINE, Evaluation, Setting
-from engine.config import load_settings
-from engine.models import constants
+from engine.config.load import load_settings
+from engine.detector import constants
 
 
 @pytest.mark.parametrize(

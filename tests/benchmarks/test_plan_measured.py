@@ -11,7 +11,7 @@ from benchmarks.contest.figures import Outcome
 from benchmarks.contest.kept import whole
 from benchmarks.contest.rounds import ENGINE, CaseResult
 from benchmarks.contest.sizes import KEPT, Case
-from engine.planning import BUSIEST_CORES, MEASURED, RESTORED_PER_S, cost
+from engine.service.capacity import BUSIEST_CORES, MEASURED, RESTORED_PER_S, cost
 
 OFF = 0.25  # what one run may differ from another on a machine that others use too
 ALIKE = Case("", 0, 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import watching
-from tests.system.browsing import BROWSERS
+from tests.support.browsing import BROWSERS
 
 pytestmark = pytest.mark.timeout(240)
 

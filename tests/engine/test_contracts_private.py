@@ -37,15 +37,15 @@ from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 from yarl import URL
 
-from engine.config import load_settings
-from engine.models.layout import empty_state
-from engine.policy.lapse import requeue
-from engine.stream.app import BlockSchema, Tidegate, create_app
-from engine.stream.blocks import BlockConsumer, BlockFetcher, BlockRecords, RawRecords
-from engine.stream.membership import Assignor
-from engine.stream.reading import EventConsumer, EventFetcher, EventRecords
-from engine.stream.transport import Consumer, ConsumerThread, Transport
-from tests.topics.fetches import Sent, by_aiokafka
+from engine.config.load import load_settings
+from engine.detector.expiry import requeue
+from engine.detector.layout import empty_state
+from engine.kafka.blocks import BlockConsumer, BlockFetcher, BlockRecords, RawRecords
+from engine.worker.app import BlockSchema, Tidegate, create_app
+from engine.worker.assignor import Assignor
+from engine.worker.prefetch import EventConsumer, EventFetcher, EventRecords
+from engine.worker.transport import Consumer, ConsumerThread, Transport
+from tests.support.fetches import Sent, by_aiokafka
 from topics.columns.batchwrite import ColumnBatch
 from topics.columns.jit import FLAGS
 

@@ -7,10 +7,9 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.kernels import octets_of
-from tests.laws.fences import PAGE, FencedPage
 from tests.oracles.records import CODECS, Malformed, read_batches, records_of
-from tests.topics.fetches import (
+from tests.support.fences import PAGE, FencedPage
+from tests.support.fetches import (
     WRITERS,
     Got,
     Sent,
@@ -21,6 +20,7 @@ from tests.topics.fetches import (
     section_batch,
     unpacked_arena,
 )
+from tests.support.kernels import octets_of
 from topics.columns.batches import BATCH, find_batches, read_events
 from topics.columns.scan import POISON, READY, SLOW, empty_columns
 

@@ -12,19 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.edge.connections import Connections
-from engine.edge.desk import Desk
-from engine.edge.networks import network_of
+from engine.edge.decision_row import Row, read_decision
 from engine.edge.protocols.dns import Zone
 from engine.edge.protocols.http import PATH, Pages, Question
 from engine.edge.protocols.session import Session
 from engine.edge.reply import Reply
-from engine.edge.rows import Row, read_decision
+from engine.edge.service import Desk
 from engine.edge.table import Table
-from tests.golden.scenes import DECISIONS
 from tests.golden.test_edge_transcripts import NAMES, sent
-from tests.golden.transcripts import NOW_MS, SESSIONS, ZONE, golden_desk, session_of
+from tests.support.scenes import DECISIONS
+from tests.support.transcripts import NOW_MS, SESSIONS, ZONE, golden_desk, session_of
 from topics.decisions import BadDecision
-from topics.exemptions import EXEMPT, BadExemption, Override, decode_line, decode_record, encode_line
+from topics.networks import network_of
+from topics.overrides import EXEMPT, BadExemption, Override, decode_line, decode_record, encode_line
 
 LIMIT = 200_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from tests.golden.scenes import DECISIONS, SENTENCES, lines, sentences
+from tests.support.scenes import DECISIONS, SENTENCES, lines, sentences
 from topics.decisions import decode_decision, encode_decision
 
 

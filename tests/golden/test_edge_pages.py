@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from urllib.parse import parse_qsl
 
 from engine.edge.protocols.http import Pages, Question
-from tests.golden.transcripts import FOLDER, NOW_MS, golden_desk
+from tests.support.transcripts import FOLDER, NOW_MS, golden_desk
 
 PAGES = FOLDER / "http.pages"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.golden.transcripts import FOLDER, NOW_MS, SESSIONS, golden_desk, octets_of, played, session_of
+from tests.support.transcripts import FOLDER, NOW_MS, SESSIONS, golden_desk, octets_of, played, session_of
 
 NAMES = sorted(path.stem for path in FOLDER.glob("*.txt"))
 

@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.models.keeping import BINS
-from engine.models.layout import PASSED
-from engine.policy.partition import Partition
-from engine.policy.throttle import Policy
-from tests.kernels import horizon_of
-from tests.laws.crowds import besieged_sequence, crowds
-from tests.laws.runs import Run, fresh, rows_of, verdicts_from
-from tests.laws.sequences import WINDOW_MS, Event, columns_of
+from engine.detector.eviction import BINS
+from engine.detector.layout import PASSED
+from engine.detector.throttle import Policy
+from engine.state.partition import Partition
 from tests.laws.test_twin import ask_oracle, compare_row, compare_verdict, same
 from tests.oracles.bounded import BoundedOracle, kept_until
 from tests.oracles.verdicts import Verdict
+from tests.support.crowds import besieged_sequence, crowds
+from tests.support.kernels import horizon_of
+from tests.support.runs import Run, fresh, rows_of, verdicts_from
+from tests.support.sequences import WINDOW_MS, Event, columns_of
 
 ROWS = st.sampled_from([16, 32])
 THRESHOLDS = st.sampled_from([1.0, 0.2, 0.05])

@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import drift
 
-from engine.policy.throttle import Policy
-from tests.laws.fleets import Spell, fleet, spells
-from tests.laws.runs import Run, fresh, verdicts_from
-from tests.laws.sequences import WINDOW_MS, Event, columns_of
+from engine.detector.throttle import Policy
 from tests.laws.test_twin import ask_oracle, compare_state, compare_verdict
 from tests.oracles.detector import PartitionOracle
 from tests.oracles.guard import Guard
 from tests.oracles.site import Books
 from tests.oracles.verdicts import Verdict
 from tests.simulation.judging import guard_pairs
+from tests.support.fleets import Spell, fleet, spells
+from tests.support.runs import Run, fresh, verdicts_from
+from tests.support.sequences import WINDOW_MS, Event, columns_of
 from topics.columns.scan import EventColumns
 
 ROWS = 1024

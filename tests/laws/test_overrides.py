@@ -14,18 +14,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.policy.book import Book
-from engine.policy.compose import Composer, Reply
-from engine.policy.gate import Gate
-from engine.policy.partition import Partition
-from engine.policy.snapshot import take_cut
-from tests.laws.runs import fresh, restored, state_of
-from tests.laws.sequences import DAY_MS, HOUR_MS, IPV4_TAG, START_MS, Event, columns_of, rich_sequence, sequences
+from engine.decisions.compose import Composer, Reply
+from engine.decisions.override_index import Book
+from engine.decisions.publish_gate import Gate
+from engine.state.encode import take_cut
+from engine.state.partition import Partition
 from tests.laws.test_split import CUTS, spans
 from tests.oracles.overrides import Order, PlainGate, Published, covers
+from tests.support.runs import fresh, restored, state_of
+from tests.support.sequences import DAY_MS, HOUR_MS, IPV4_TAG, START_MS, Event, columns_of, rich_sequence, sequences
 from topics.columns.scan import ACCEPTED
 from topics.decisions import POOL, PROBATION, VOLUME, Decision
-from topics.exemptions import CONNECTOR, EXEMPT, THROTTLE, THROTTLED, Override, Removal, Said
+from topics.overrides import CONNECTOR, EXEMPT, THROTTLE, THROTTLED, Override, Removal, Said
 
 STATUS = dict.fromkeys((VOLUME, PROBATION, POOL, "override"), "4.7.500")
 COMPOSER = Composer("connections", "sha256:00", Reply(STATUS, "{ip}"))

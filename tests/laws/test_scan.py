@@ -10,10 +10,10 @@ import numpy.typing as npt
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.kernels import octets_of, scan_one
-from tests.laws.fences import PAGE, FencedPage
-from tests.laws.lines import ANY_LINE, canonical, damaged, objects
 from tests.oracles.jsonscan import Reading, reading
+from tests.support.fences import PAGE, FencedPage
+from tests.support.kernels import octets_of, scan_one
+from tests.support.lines import ANY_LINE, canonical, damaged, objects
 from topics.columns.scan import POISON, READY, SLOW, EventColumns, empty_columns, scan_lines
 from topics.columns.slow import settle
 

@@ -15,19 +15,19 @@ from ipaddress import ip_network
 
 import pytest
 
+from engine.decisions.compose import Composer
+from engine.decisions.override_index import Book
+from engine.decisions.publish_gate import Gate
+from engine.decisions.shadow import NO_SHADOW, Shadow
+from engine.edge.decision_row import Row, read_decision
 from engine.edge.lookup import EXCESS, SHADOW, lookup
-from engine.edge.rows import Row, read_decision
 from engine.edge.table import Table
-from engine.policy.book import Book
-from engine.policy.compose import Composer
-from engine.policy.gate import Gate
-from engine.policy.partition import Partition
-from engine.policy.shadow import NO_SHADOW, Shadow
-from engine.policy.snapshot import take_cut
-from tests.laws.crowds import besieged_sequence
-from tests.laws.runs import fresh, restored, state_of
-from tests.laws.sequences import Event, columns_of, crowd_sequence, rich_sequence
+from engine.state.encode import take_cut
+from engine.state.partition import Partition
 from tests.laws.test_overrides import COMPOSER
+from tests.support.crowds import besieged_sequence
+from tests.support.runs import fresh, restored, state_of
+from tests.support.sequences import Event, columns_of, crowd_sequence, rich_sequence
 from topics.decisions import OVERRIDE, RELEASE, THROTTLE, Decision, encode_decision
 from topics.keys import key_text
 

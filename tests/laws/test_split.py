@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.laws.runs import Run, fresh, state_of, verdicts_from
-from tests.laws.sequences import (
+from tests.support.runs import Run, fresh, state_of, verdicts_from
+from tests.support.sequences import (
     DAY_MS,
     HOUR_MS,
     IPV4_TAG,

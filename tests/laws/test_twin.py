@@ -17,14 +17,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.models.constants import FAR_DAY, SCALE_NAMES
-from engine.models.layout import ALARMED, COUNTED, LEARNING, WAITING
-from engine.models.relays import relays_of
-from engine.policy.partition import Partition
-from engine.policy.throttle import Policy
-from engine.policy.verdicts import RELEASE
-from tests.laws.runs import fresh, pools_of, rows_of
-from tests.laws.sequences import (
+from engine.detector.constants import FAR_DAY, SCALE_NAMES
+from engine.detector.layout import ALARMED, COUNTED, LEARNING, WAITING
+from engine.detector.relays import relays_of
+from engine.detector.throttle import Policy
+from engine.detector.verdict import RELEASE
+from engine.state.partition import Partition
+from tests.oracles.detector import PartitionOracle
+from tests.oracles.pools import Crowds
+from tests.oracles.senders import OracleRow
+from tests.oracles.verdicts import Verdict
+from tests.support.runs import fresh, pools_of, rows_of
+from tests.support.sequences import (
     DAY_MS,
     IPV4_TAG,
     OUTCOMES,
@@ -37,10 +41,6 @@ from tests.laws.sequences import (
     rich_sequence,
     sequences,
 )
-from tests.oracles.detector import PartitionOracle
-from tests.oracles.pools import Crowds
-from tests.oracles.senders import OracleRow
-from tests.oracles.verdicts import Verdict
 from topics.columns.scan import ACCEPTED, DEFERRED, REJECTED
 
 HALVE_EVERY = 500

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tests.oracles.records import CODECS, HEAD, Reader, unpack
-from tests.topics.fetches import Sent, record_of
+from tests.support.fetches import Sent, record_of
 from topics.columns.batchwrite import ColumnBatch
 from topics.columns.crc import checksum
 

@@ -17,7 +17,7 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError, ProducerFenced, RequestTimedOutError
 
-from engine.stream.blocks import BlockRecords, RawRecords
+from engine.kafka.blocks import BlockRecords, RawRecords
 from tests.simulation.batches import ABORT, COMMIT
 from tests.simulation.cluster import Cluster
 from topics.columns.batchwrite import ColumnBatch

@@ -17,7 +17,7 @@ from tests.simulation.batches import ABORT, COMMIT, marker, placed, records_in, 
 from tests.simulation.source import SourceTopic
 from topics.changelog import HEAD, SITE_KEY
 from topics.columns.batchwrite import ColumnBatch
-from topics.exemptions import Override
+from topics.overrides import Override
 
 APPLIED_AT = HEAD.size  # a site record begins with its applied offset
 

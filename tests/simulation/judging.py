@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import orjson
 
-from engine.models.layout import COUNTED, PASSED, WAITING
-from engine.policy.partition import Partition
-from tests.laws.runs import pools_of, rows_of
+from engine.detector.layout import COUNTED, PASSED, WAITING
+from engine.state.partition import Partition
 from tests.oracles.engine import ONE_ULP, EngineOracle, PartitionReplay
 from tests.oracles.guard import Guard
 from tests.simulation.source import SourceTopic
+from tests.support.runs import pools_of, rows_of
 from topics.decisions import RELEASE_HEADER
-from topics.exemptions import Override
+from topics.overrides import Override
 
 EXACT = ("last_ms", "until_ms", "first_seen_s", "day", "active_days", "accepted", "rejected", "held", "bin")
 FLOATS = ("typical", "rate_per_h")

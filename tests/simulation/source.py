@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from tests.laws.crowds import KEYS as CROWD
-from tests.laws.sequences import GAPS_MS, RECORD_LAGS_MS, START_MS, far_apart
 from tests.oracles.records import CODECS
 from tests.simulation.batches import batch_of, placed
-from tests.topics.fetches import Sent
+from tests.support.crowds import KEYS as CROWD
+from tests.support.fetches import Sent
+from tests.support.sequences import GAPS_MS, RECORD_LAGS_MS, START_MS, far_apart
 from topics.keys import key_text
 from topics.partitioner import partition_of
 

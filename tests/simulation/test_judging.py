@@ -11,7 +11,6 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.laws.runs import fresh
 from tests.oracles.engine import BY_LENGTH, Decided, EngineOracle
 from tests.oracles.senders import SCALES
 from tests.simulation.judging import (
@@ -24,7 +23,8 @@ from tests.simulation.judging import (
     state_differences,
 )
 from tests.simulation.source import SourceTopic
-from topics.exemptions import CONNECTOR, EXEMPT, Override
+from tests.support.runs import fresh
+from topics.overrides import CONNECTOR, EXEMPT, Override
 
 
 def topic(seed: int) -> SourceTopic:

@@ -15,10 +15,10 @@ from typing import Any, cast
 
 from faust.types import TP
 
-from engine.config import Settings
-from engine.stream.app import STREAM_BUFFER_BLOCKS, create_app
-from engine.stream.blocks import Block, BlockRecords, RawRecords
-from engine.stream.reading import WORKSPACES, Reading, read
+from engine.config.load import Settings
+from engine.kafka.blocks import Block, BlockRecords, RawRecords
+from engine.worker.app import STREAM_BUFFER_BLOCKS, create_app
+from engine.worker.prefetch import WORKSPACES, Reading, read
 from tests.simulation.clients import NETWORK, Network
 from tests.simulation.clock import OWNER
 

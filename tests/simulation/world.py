@@ -17,19 +17,19 @@ from unittest.mock import patch
 
 from aiokafka.errors import KafkaError
 
-from engine import assembly
-from engine.config import Settings, load_settings
-from engine.models.knob import threshold_of
-from engine.policy.partition import Partition
-from engine.stream import changelog, publisher, shard
-from tests.laws.sequences import HOUR_MS, START_MS
+from engine.config.load import Settings, load_settings
+from engine.detector.budget import threshold_of
+from engine.pipeline import build
+from engine.state.partition import Partition
+from engine.worker import changelog, publisher, shard
 from tests.simulation.clients import NETWORK, Network, SimulatedConsumer, SimulatedProducer
 from tests.simulation.clock import simulate
 from tests.simulation.cluster import Cluster
 from tests.simulation.judging import decision_differences, oracle_of, replay_of, state_differences
 from tests.simulation.source import SourceTopic
 from tests.simulation.worker import SimulatedWorker
-from topics.exemptions import CONNECTOR, EXEMPT, Override
+from tests.support.sequences import HOUR_MS, START_MS
+from topics.overrides import CONNECTOR, EXEMPT, Override
 
 MOST_S = 300.0
 MOST_WORKERS = 3
@@ -277,7 +277,7 @@ class World:
             await self._stop(worker)
         NETWORK.set(self._network("reader"))
         for number, partition in enumerate(self.cluster.source.partitions):
-            state = assembly.partition(self.settings, number)
+            state = build.partition(self.settings, number)
             await changelog.restore(state, "", {})
             self._compare(state)
             said = (state.applied_offset, self.cluster.state[number].durable, self.cluster.committed[number] - 1)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.local import EmbeddedBroker
-from engine.local.prepare import prepare
+from engine.broker import EmbeddedBroker
+from engine.broker.prepare import prepare
 
 _numbers = itertools.count(1)
 

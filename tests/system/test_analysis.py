@@ -11,12 +11,12 @@ from typing import Any
 import orjson
 import pytest
 
+from engine.broker import EmbeddedBroker
 from engine.cli import main
-from engine.local import EmbeddedBroker
-from tests.engine.logs import file_of, stamped
-from tests.months import write_month
-from tests.system.workers import WorkerProcess, environment
-from topics.admin import recreate
+from engine.kafka.topic_admin import recreate
+from tests.support.logs import file_of, stamped
+from tests.support.months import write_month
+from tests.support.workers import WorkerProcess, environment
 from topics.contracts import UNLIMITED, contracts
 from topics.keys import key_of, key_text, network_text
 from topics.partitioner import partition_of

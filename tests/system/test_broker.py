@@ -20,11 +20,11 @@ import psutil
 import pytest
 from confluent_kafka import Producer
 
-from engine.errors import OperatorError
-from engine.local import EmbeddedBroker, bootstrap_of
-from tests.system.kafkatools import run_tool
-from topics.admin import ensure
+from engine.broker import EmbeddedBroker, bootstrap_of
+from engine.kafka.topic_admin import ensure
+from tests.support.kafkatools import run_tool
 from topics.contracts import contracts
+from topics.errors import OperatorError
 
 pytestmark = pytest.mark.system
 
@@ -33,7 +33,7 @@ GONE_S = 20.0
 
 OWNER = """
     import sys, time
-    from engine.local import EmbeddedBroker
+    from engine.broker import EmbeddedBroker
     with EmbeddedBroker(sys.argv[1]) as broker:
         try:
             print(broker.pid, broker.bootstrap, flush=True)
@@ -184,7 +184,7 @@ def test_ctrl_c_reaches_us_first_and_the_broker_stops_in_order(broker_folder: Pa
 
 
 def test_a_stopped_process_is_killed_after_the_grace(broker_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.local.broker.STOP_GRACE_S", 0.5)
+    monkeypatch.setattr("engine.broker.broker.STOP_GRACE_S", 0.5)
     broker = EmbeddedBroker(broker_folder)
     broker.start()
     pid = broker.pid

@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 from benchmarks.ports import free_port
-from engine.local import EmbeddedBroker
-from tests.system.edges import Decider, EdgeProcess, Smtpd
-from tests.system.workers import environment, tidegate
+from engine.broker import EmbeddedBroker
+from tests.support.edges import Decider, EdgeProcess, Smtpd
+from tests.support.workers import environment, tidegate
 from topics.keys import key_of, key_text
 from topics.partitioner import partition_of
 

@@ -16,9 +16,9 @@ from lupa.luajit21 import LuaRuntime as LuaJitRuntime
 
 from benchmarks.ports import free_port
 from tests.conftest import ROOT
-from tests.system.edges import EdgeProcess
+from tests.support.edges import EdgeProcess
+from tests.support.workers import environment
 from tests.system.test_edge_protocols import IP, REFUSED, spent_snapshot
-from tests.system.workers import environment
 
 KUMOMTA = ROOT / "deploy/kumomta/tidegate.lua"
 RSPAMD = ROOT / "deploy/rspamd/tidegate.lua"

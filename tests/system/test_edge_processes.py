@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from benchmarks.ports import free_port
-from engine.local import EmbeddedBroker
-from tests.system.edges import Decider, EdgeProcess, Smtpd
+from engine.broker import EmbeddedBroker
+from tests.support.edges import Decider, EdgeProcess, Smtpd
+from tests.support.workers import environment, tidegate
 from tests.system.test_edge import events
-from tests.system.workers import environment, tidegate
 
 pytestmark = pytest.mark.timeout(240)
 

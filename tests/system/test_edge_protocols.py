@@ -18,9 +18,9 @@ from benchmarks.ports import free_port
 from engine.edge.protocols.opensmtpd import REGISTRATION
 from engine.edge.snapshot import header_of, pack_chunk, pack_header, slices
 from engine.edge.table import Table
-from tests.golden.transcripts import row
-from tests.system.edges import EdgeProcess, Smtpd
-from tests.system.workers import environment, tidegate
+from tests.support.edges import EdgeProcess, Smtpd
+from tests.support.transcripts import row
+from tests.support.workers import environment, tidegate
 
 IP = "192.0.2.7"
 REFUSED = f"451 4.7.500 Server busy. Please try again later from [{IP}]; retry in 60 s. (AS10000007)"

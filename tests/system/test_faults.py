@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.local import EmbeddedBroker
+from engine.broker import EmbeddedBroker
 from tests.system.faults.all import FAULTS
 from tests.system.faults.catalogue import Fault, inflict
 from tests.system.faults.cluster import BROKER_SETTINGS

@@ -15,10 +15,10 @@ import pytest
 from selenium.webdriver.common.by import By
 
 from benchmarks.ports import free_port
-from engine.local import EmbeddedBroker
-from tests.system.browsing import browser, colours, complaints, screen, settle
+from engine.broker import EmbeddedBroker
+from tests.support.browsing import browser, colours, complaints, screen, settle
+from tests.support.workers import WorkerProcess, environment, tidegate, until
 from tests.system.test_web import Asked
-from tests.system.workers import WorkerProcess, environment, tidegate, until
 from topics.partitioner import partition_of
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from engine.local import EmbeddedBroker
-from tests.engine.logs import file_of, stamped
-from tests.system.workers import environment, tidegate
-from topics.admin import ensure
+from engine.broker import EmbeddedBroker
+from engine.kafka.topic_admin import ensure
+from tests.support.logs import file_of, stamped
+from tests.support.workers import environment, tidegate
 from topics.contracts import UNLIMITED, contracts
 from topics.keys import key_of, key_text
 from topics.partitioner import partition_of

@@ -14,9 +14,9 @@ import confluent_kafka
 import orjson
 import pytest
 
-from engine.local import EmbeddedBroker
-from tests.system.edges import Decider
-from tests.system.workers import WAIT_S, WorkerProcess, environment, tidegate, until
+from engine.broker import EmbeddedBroker
+from tests.support.edges import Decider
+from tests.support.workers import WAIT_S, WorkerProcess, environment, tidegate, until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 

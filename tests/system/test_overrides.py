@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 import pytest
 
-from engine.local import EmbeddedBroker
-from tests.system.edges import EdgeProcess, Smtpd
-from tests.system.workers import WorkerProcess, environment, tidegate, until
+from engine.broker import EmbeddedBroker
+from tests.support.edges import EdgeProcess, Smtpd
+from tests.support.workers import WorkerProcess, environment, tidegate, until
 
 pytestmark = pytest.mark.timeout(240)
 DUNNO = "DUNNO"

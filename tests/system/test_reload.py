@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from benchmarks.ports import free_port
-from engine.local import EmbeddedBroker
-from tests.system.workers import WorkerProcess, environment, tidegate, until
+from engine.broker import EmbeddedBroker
+from tests.support.workers import WorkerProcess, environment, tidegate, until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 

@@ -5,12 +5,12 @@ import asyncio
 import pytest
 from click.testing import CliRunner
 
+from engine.broker import EmbeddedBroker
 from engine.cli.topics import topics as topics_command
-from engine.errors import OperatorError
-from engine.local import EmbeddedBroker
-from tests.system.kafkatools import run_tool
-from topics.admin import CREATED, DIFFERS, MISSING, differences, ensure
+from engine.kafka.topic_admin import CREATED, DIFFERS, MISSING, differences, ensure
+from tests.support.kafkatools import run_tool
 from topics.contracts import ALL, CONNECTIONS, DECISIONS, STATE, contracts
+from topics.errors import OperatorError
 
 pytestmark = pytest.mark.system
 

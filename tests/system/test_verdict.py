@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
-from engine.models.layout import ROW
+from engine.detector.layout import ROW
 from tests.system.faults.verdict import Verdict, Where, compare_decisions, differing_rows
 
 

@@ -20,10 +20,10 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from benchmarks.ports import free_port
-from engine.local import EmbeddedBroker
-from engine.stream.metrics import METRICS
-from tests.system.browsing import browser, colours, complaints, screen, settle
-from tests.system.workers import WAIT_S, WorkerProcess, environment, tidegate, until
+from engine.broker import EmbeddedBroker
+from engine.worker.metrics import METRICS
+from tests.support.browsing import browser, colours, complaints, screen, settle
+from tests.support.workers import WAIT_S, WorkerProcess, environment, tidegate, until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 

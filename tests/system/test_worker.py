@@ -17,9 +17,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from benchmarks.cluster import Place, delete_topics
+from engine.broker import EmbeddedBroker
 from engine.demo.simulate import MTA_NAMES, simulate
-from engine.local import EmbeddedBroker
-from tests.system.workers import WorkerProcess, environment, tidegate, until
+from tests.support.workers import WorkerProcess, environment, tidegate, until
 from topics.columns.write import Drafts, texts, write_lines
 from topics.keys import key_of, key_text
 
@@ -241,7 +241,7 @@ def test_wrong_keys_are_noticed(cluster: dict[str, str], tmp_path: Path) -> None
 
 def test_the_faust_command_runs_the_same_app(cluster: dict[str, str], tmp_path: Path) -> None:
     _produce(cluster, b'{"ts":1764000000000,"ip":"192.0.2.1"}\n')
-    command = [sys.executable, "-m", "faust", "-A", "engine.stream.app", "worker", "-l", "warn"]
+    command = [sys.executable, "-m", "faust", "-A", "engine.worker.app", "worker", "-l", "warn"]
     with WorkerProcess(cluster, tmp_path, command) as worker:
         assert worker.wait_for(4, 1)["events"] == 1
         assert worker.stop() == 0

@@ -16,14 +16,14 @@ from vulture import Vulture
 from vulture.core import Item
 
 from engine.cli import COMMANDS
-from engine.options import OPTIONS
+from engine.config.options import OPTIONS
 from tests.tidy.tree import ROOT, Module, imports, modules, none_of, packages
 
 CONFIDENCE_PERCENT = 60
 ARGUMENT_PERCENT = 100  # what vulture gives to unused arguments; they are ruff's matter (ARG)
 
 ENTRIES = {
-    "engine.stream.app": "faust -A",
+    "engine.worker.app": "faust -A",
 } | {command.where.partition(":")[0]: "the command line" for command in COMMANDS.values()}
 
 ALIVE = {
@@ -90,5 +90,5 @@ def test_every_name_is_used() -> None:
 
 
 def test_every_option_does_something() -> None:
-    source = "\n".join(module.text for module in packages() if module.name != "engine.optiontexts")
+    source = "\n".join(module.text for module in packages() if module.name != "engine.reference.options")
     none_of(option.path for option in OPTIONS if not re.search(rf"\.{option.name}\b", source))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.metrictexts import FILE, metrics_text
-from engine.optiontexts import EXAMPLE, TABLE, example_text, table_text
+from engine.reference.metrics import FILE, metrics_text
+from engine.reference.options import EXAMPLE, TABLE, example_text, table_text
 from tests.tidy.tree import none_of
 
 REQUIREMENT = re.compile(r"^([a-z0-9-]+)==([^ ;\\]+)(?: ; [^\\]+)? \\$", re.MULTILINE)

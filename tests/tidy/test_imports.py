@@ -1,6 +1,6 @@
 """Who may import whom: the map of the house, as it can be checked.
 
-topics <- engine/models <- engine/policy <- engine/stream, and topics <- engine/edge. The middle neither waits, opens, logs
+topics <- engine/detector <- engine/policy <- engine/stream, and topics <- engine/edge. The middle neither waits, opens, logs
 nor reads a clock.
 """
 
@@ -31,26 +31,34 @@ class Border(NamedTuple):
 
 BORDERS = (
     Border("topics", never=("engine",)),
-    Border("topics", never=OUTSIDE, but=frozenset({"topics.admin"})),  # it asks a cluster
+    Border("topics", never=OUTSIDE, but=frozenset({"engine.kafka.topic_admin"})),  # it asks a cluster
     Border("engine.models", only=("topics", "engine.models")),
     Border(
-        "engine.models", never=OUTSIDE, but=frozenset({"engine.models.table"})
+        "engine.models", never=OUTSIDE, but=frozenset({"engine.detector.hash_table"})
     ),  # a hash seed of its own: no state, no decision
     Border("engine.policy", only=("topics", "engine.models", "engine.policy")),
     Border("engine.policy", never=OUTSIDE),
     Border(
-        "engine.imports", only=("topics", "engine.errors", "engine.imports"), but=frozenset({"engine.imports.sink"})
+        "engine.imports",
+        only=("topics", "topics.errors", "engine.imports"),
+        but=frozenset({"engine.imports.kafka_sink"}),
     ),  # to Kafka
-    Border("engine.options", only=("engine.optionrules", "engine.declaring", "engine.notifyoptions")),
-    Border("engine.notifyoptions", only=("engine.optionrules", "engine.declaring")),
-    Border("engine.declaring", only=("engine.declaring",)),
+    Border(
+        "engine.config.options",
+        only=("engine.config.validators", "engine.config.option", "engine.config.alert_options"),
+    ),
+    Border("engine.config.alert_options", only=("engine.config.validators", "engine.config.option")),
+    Border("engine.config.option", only=("engine.config.option",)),
     Border("engine.notify", never=("engine.stream", "engine.web")),
-    Border("engine.config", only=("engine.announced", "engine.declaring", "engine.errors", "engine.options")),
-    Border("engine.announced", only=("topics.keys", "engine.errors", "engine.optionrules")),
+    Border(
+        "engine.config.load",
+        only=("engine.config.relays", "engine.config.option", "topics.errors", "engine.config.options"),
+    ),
+    Border("engine.config.relays", only=("topics.keys", "topics.errors", "engine.config.validators")),
     Border("engine.edge", never=("engine.models", "engine.policy", "engine.stream", *COMPILED)),
     Border(
         "engine.edge",
-        only=("topics", "engine.edge", "engine.errors", "engine.exposition", "engine.listed"),
+        only=("topics", "engine.edge", "topics.errors", "engine.metrics.exposition", "engine.config.validators"),
         but=frozenset({"engine.edge.run"}),  # takes the settings
     ),
     Border("engine.edge", never=CLOCKS, but=EDGE_RIM),

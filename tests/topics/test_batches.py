@@ -7,9 +7,8 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.kernels import octets_of
 from tests.oracles.records import CODECS, crc32c, records_of
-from tests.topics.fetches import (
+from tests.support.fetches import (
     RECORDS,
     WRITERS,
     Got,
@@ -24,6 +23,7 @@ from tests.topics.fetches import (
     signed_varint,
     wanted,
 )
+from tests.support.kernels import octets_of
 from topics.columns import batches as batches_module
 from topics.columns.batches import BATCH, find_batches
 from topics.columns.batchwrite import CODECS as WRITTEN_CODECS

@@ -9,8 +9,8 @@ from aiokafka.partitioner import murmur2 as aiokafka_murmur2
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.kernels import murmur2_of, octets_of, parse_one_key, write_one_ipv6, write_one_key
 from tests.oracles import jsonscan
+from tests.support.kernels import murmur2_of, octets_of, parse_one_key, write_one_ipv6, write_one_key
 from topics.columns.keys import SCRATCH, partitions_of_keys
 from topics.keys import IPV4_TAG, LAST_KEY, key_of, key_text
 from topics.partitioner import murmur2, partition_of

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.kernels import octets_of
-from tests.laws.lines import canonical
-from tests.topics.fetches import Got, fetch, nullable, signed_varint
+from tests.support.fetches import Got, fetch, nullable, signed_varint
+from tests.support.kernels import octets_of
+from tests.support.lines import canonical
 from topics.columns.batchwrite import CODECS, ColumnBatch, field
 from topics.columns.keys import IPV4_TAG, SCRATCH
 from topics.columns.rows import varint_size, write_varint

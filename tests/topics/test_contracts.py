@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from topics.admin import DIFFERS, Existing, compare
+from engine.kafka.topic_admin import DIFFERS, Existing, compare
 from topics.contracts import ALL, CONNECTIONS, DEAD_LETTERS, DECISIONS, EXEMPTIONS, STATE, Topic, contracts
 
 

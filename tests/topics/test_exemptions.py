@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topics.exemptions import (
+from topics.overrides import (
     CONNECTOR,
     EXEMPT,
     EXEMPT_NAME,

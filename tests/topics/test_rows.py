@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.kernels import octets_of
 from tests.oracles.records import crc32c, records_of
-from tests.topics.fetches import Sent, by_aiokafka, record_of, section_batch
+from tests.support.fetches import Sent, by_aiokafka, record_of, section_batch
+from tests.support.kernels import octets_of
 from topics.changelog import DOOR_KIND, HEAD, KINDS, POOL_KIND, ROW_KIND, SITE_KIND
 from topics.columns.batches import BATCH, RecordColumns, empty_records, find_batches, read_records
 from topics.columns.batchwrite import ColumnBatch

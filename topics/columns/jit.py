@@ -25,7 +25,7 @@ import numba
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 PROJECT = Path(__file__).resolve().parents[2]
-KERNEL_FOLDERS = ("topics/columns", "engine/models", "engine/policy")
+KERNEL_FOLDERS = ("topics/columns", "engine/detector", "engine/state")
 
 
 def cache_dir() -> Path:

@@ -15,9 +15,9 @@ from ipaddress import IPv6Address
 from dnslib import QTYPE, RCODE, RR, SOA, TXT, A, DNSHeader, DNSQuestion, DNSRecord
 from dnslib.dns import DNSError
 
-from engine.edge.desk import Desk
 from engine.edge.lookup import EXCESS, UNREADABLE, Answer
 from engine.edge.protocols.session import REQUEST_OCTETS, Session
+from engine.edge.service import Desk
 
 TTL_S = 1
 TXT_OCTETS = 255

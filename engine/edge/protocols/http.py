@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from engine.edge.desk import Desk
+from engine.edge.decision_row import REPLY_CODE
 from engine.edge.lookup import EXCESS, UNREADABLE, Answer
-from engine.edge.networks import network_around, network_text
-from engine.edge.rows import REPLY_CODE
+from engine.edge.service import Desk
+from topics.networks import network_around, network_text
 
 PATH = "/v1/decisions"
 MOST_IPS = 1000

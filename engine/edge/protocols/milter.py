@@ -12,8 +12,8 @@ from __future__ import annotations
 import itertools
 import struct
 
-from engine.edge.desk import Desk
 from engine.edge.protocols.session import REQUEST_OCTETS, Session
+from engine.edge.service import Desk
 
 HEAD = struct.Struct(">Ic")
 OFFER = struct.Struct(">III")

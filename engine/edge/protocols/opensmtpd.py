@@ -1,4 +1,4 @@
-"""OpenSMTPD's filter protocol (smtpd-filters, versions 0.5 to 0.7), a line each, as `engine.edge.relay` hands it on.
+"""OpenSMTPD's filter protocol (smtpd-filters, versions 0.5 to 0.7), a line each, as `engine.edge.opensmtpd_filter` hands it on.
 
 Asked for: the reports link-connect and link-disconnect, and the filter mail-from, at which the 451 is given. Sessions that
 are unknown (they began before the filter did) proceed. At most `MOST_SESSIONS` are remembered; more proceed unasked.
@@ -6,8 +6,8 @@ are unknown (they began before the filter did) proceed. At most `MOST_SESSIONS` 
 
 from __future__ import annotations
 
-from engine.edge.desk import Desk
 from engine.edge.protocols.session import REQUEST_OCTETS, LineSession
+from engine.edge.service import Desk
 
 REGISTRATION = (
     b"register|report|smtp-in|link-connect\n"

@@ -17,9 +17,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from engine.edge.desk import Desk
 from engine.edge.lookup import EXCESS
 from engine.edge.protocols.session import REQUEST_OCTETS, Session
+from engine.edge.service import Desk
 
 DUNNO = b"action=DUNNO\n\n"
 NO_MESSAGE_YET = frozenset((b"CONNECT", b"EHLO", b"HELO", b"VRFY", b"ETRN"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from engine.edge.desk import Desk
+from engine.edge.service import Desk
 
 REQUEST_OCTETS = 16_384
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
-from engine.edge.networks import address_of
 from engine.edge.protocols.session import Session
+from topics.networks import address_of
 
 LENGTH = re.compile(rb"(0|[1-9]\d{0,5}):")
 NOT_FOUND = "NOTFOUND "

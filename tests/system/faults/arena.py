@@ -17,12 +17,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from benchmarks.cluster import Place
-from engine.config import Settings, load_settings
-from engine.local import EmbeddedBroker
+from engine.broker import EmbeddedBroker
+from engine.config.load import Settings, load_settings
+from tests.support.workers import WorkerProcess, environment, tidegate
 from tests.system.faults import cluster
 from tests.system.faults.flow import Flow, Source, lines
 from tests.system.faults.verdict import NO_GAP, Verdict, judge
-from tests.system.workers import WorkerProcess, environment, tidegate
 
 LOOK_S = 0.05
 WAIT_S = 120.0

@@ -7,10 +7,10 @@ import random
 import signal
 import time
 
+from tests.support.workers import tidegate
 from tests.system.faults.arena import Arena, Ground
 from tests.system.faults.catalogue import Catalogue
 from tests.system.faults.disk import filled
-from tests.system.workers import tidegate
 
 BROKERS = Catalogue()
 FULL_S = 60.0

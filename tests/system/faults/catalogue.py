@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.local import EmbeddedBroker
+from engine.broker import EmbeddedBroker
 from tests.system.faults.arena import Arena, Ground
 from tests.system.faults.disk import Skipped, small_disk
 from tests.system.faults.verdict import Verdict

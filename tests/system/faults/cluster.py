@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from engine.local import java_environment, kafka_tool
+from engine.broker import java_environment, kafka_tool
 
 BROKER_SETTINGS = {
     "log.cleaner.backoff.ms": "500",  # Kafka's 15 s between two looks for something to compact

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 import time
 
+from tests.support.workers import WorkerProcess
 from tests.system.faults.arena import Arena, Ground, owned, pause, resume
 from tests.system.faults.catalogue import Catalogue
 from tests.system.faults.stalls import Stalls
-from tests.system.workers import WorkerProcess
 
 CRASHES = Catalogue()
 DENSE = {"WORKER_CHECKPOINT_INTERVAL_MS": 50}  # a kill is likely to meet a checkpoint at work

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.local import EmbeddedBroker
+from engine.broker import EmbeddedBroker
 from tests.system.faults.cluster import BROKER_SETTINGS
 
 CHUNK = b"\1" * (1 << 16)

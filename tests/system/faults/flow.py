@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from benchmarks.workload import SPAN_MS, Workload
-from engine.stream.producing import EventProducer
+from engine.kafka.event_producer import EventProducer
 
 TICK_S = 0.05
 PATIENCE_MS = 120_000  # a broker may be away for long

@@ -6,10 +6,10 @@ import itertools
 import random
 import time
 
+from tests.support.workers import WorkerProcess
 from tests.system.faults import cluster
 from tests.system.faults.arena import Arena, Ground
 from tests.system.faults.catalogue import Catalogue
-from tests.system.workers import WorkerProcess
 
 REBALANCES = Catalogue()
 EVERY_S = 2.0

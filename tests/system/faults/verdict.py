@@ -20,13 +20,13 @@ import numpy.typing as npt
 import orjson
 
 from benchmarks.cluster import Place, published
-from engine.assembly import composer, partition
-from engine.config import Settings
-from engine.models.layout import ALARMED, DIRTY, LEARNING, ROW, SITE, STORED
-from engine.policy.partition import Partition
-from engine.replay import Replay
-from engine.stream.changelog import restore
-from tests.laws.runs import held_pools
+from engine.config.load import Settings
+from engine.detector.layout import ALARMED, DIRTY, LEARNING, ROW, SITE, STORED
+from engine.pipeline.build import composer, partition
+from engine.pipeline.replay import Replay
+from engine.state.partition import Partition
+from engine.worker.changelog import restore
+from tests.support.runs import held_pools
 from topics.contracts import STATE
 from topics.decisions import encode_decision
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.ports import free_port
-from engine.local import EmbeddedBroker
-from tests.system.edges import Decider, EdgeProcess
+from engine.broker import EmbeddedBroker
+from tests.support.edges import Decider, EdgeProcess
+from tests.support.workers import WorkerProcess, environment, tidegate
 from tests.system.mta.opensmtpd import OpenSmtpd
 from tests.system.mta.rspamd import PostfixWithRspamd
 from tests.system.mta.sendmail import Sendmail
 from tests.system.mta.servers import Exim, Haraka, MailServer, Postfix, PostfixWithMilter
-from tests.system.workers import WorkerProcess, environment, tidegate
 
 pytestmark = [pytest.mark.mta, pytest.mark.timeout(300)]
 

@@ -1,0 +1,1 @@
+"""Verdicts, overrides and shadow mode to decisions. Pure."""

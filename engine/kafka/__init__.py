@@ -1,0 +1,1 @@
+"""Kafka clients that survive an unavailable cluster, one topic reader, blocks, topic administration."""

@@ -1,0 +1,1 @@
+"""Metrics: their declarations and the Prometheus text format."""

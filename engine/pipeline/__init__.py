@@ -1,0 +1,1 @@
+"""The pure engine: built, replayed over files, compiled beforehand."""

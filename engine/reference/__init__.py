@@ -1,0 +1,1 @@
+"""Documents in deploy/ that are generated from declarations."""

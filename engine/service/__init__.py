@@ -1,0 +1,1 @@
+"""Processes put together from worker, page and alerts; checks and capacity planning."""

@@ -1,0 +1,160 @@
+"""The worker's status, the one source of what is shown, scraped and told of it: counters read from the state when asked.
+
+Also a JSON file, replaced as a whole: for the demo's screen, the benchmarks, and a look from a shell. Nothing is counted for
+it on the way of an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from engine.config.load import Settings
+from engine.detector.budget import percent_of
+from engine.detector.constants import OBSERVED
+from engine.worker.apply import Engine
+from engine.worker.shard import Shard
+
+COUNTS = (
+    "events",
+    "late",
+    "poison",
+    "throttles",
+    "releases",
+    "shadows",
+    "shadowed",
+    "trips",
+    "withdrawn",
+    "overcrowded",
+    "untracked",
+    "evicted",
+    "miskeyed",
+)
+EndOffset = Callable[[int], int | None]
+
+
+def status_of(engine: Engine, end_offset: EndOffset) -> dict[str, Any]:
+    """Counts over all partitions of this worker, what it did since it started, and each partition. ``end_offset``: where
+    the connections of a partition end, None if that isn't known yet."""
+    shards = list(engine.shards)
+    partitions = {
+        str(shard.partition.number): _partition(shard, end_offset(shard.partition.number)) for shard in shards
+    }
+    return {
+        "time_ms": int(time.time() * 1000),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "config": engine.composer.config,
+        "shadow": str(engine.composer.shadow),
+        "keys": sum(shard.partition.keys for shard in shards),
+        **{name: sum(int(shard.partition.state.site[name][0]) for shard in shards) for name in COUNTS},
+        "since_start": _flow(engine),
+        "partitions": partitions,
+        "restoring": {
+            str(number): {"rows": shard.timing.restored_rows, "share": round(shard.timing.restored_share, 4)}
+            for number, shard in engine.shards.restoring().items()
+        },
+        "standbys": {
+            str(replica.partition.number): {"keys": replica.partition.keys, "rows": replica.restoration.rows}
+            for replica in engine.shards.standbys()
+        },
+    }
+
+
+def _flow(engine: Engine) -> dict[str, Any]:
+    flow = engine.flow
+    return {
+        "blocks": flow.blocks,
+        "records": flow.records,
+        "duplicates": flow.duplicates,
+        "slow": flow.slow,
+        "deleted": flow.deleted,
+        "throttles": flow.throttles,
+        "releases": flow.releases,
+        "withheld": flow.withheld,
+        "withdrawn": flow.withdrawn,
+        "reasons": dict(flow.reasons),
+        "in_shadow": dict(flow.shadows),
+        "decision_s": {"p50": flow.latency.quantile(0.5), "p99": flow.latency.quantile(0.99)},
+        "busy_s": round(flow.busy_s, 4),
+        "cpu_s": round(time.process_time(), 4),
+        "rss_most_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    }
+
+
+def _partition(shard: Shard, end: int | None) -> dict[str, Any]:
+    partition, timing = shard.partition, shard.timing
+    site, opened, state = partition.state.site[0], shard.opened[0], partition.state
+    applied, clock_ms = partition.applied_offset, int(site["clock_ms"])
+    lag = None if end is None else max(0, end - 1 - applied)
+    heard_ms = shard.stamp_ms or clock_ms
+    behind_s = max(0.0, time.time() - heard_ms / 1000) if lag and heard_ms else 0.0
+    return {
+        "applied": applied,
+        "durable": shard.durable_offset,
+        "lag": lag,
+        "lag_s": round(behind_s, 3),
+        "clock_ms": clock_ms,
+        "decides": partition.decides,
+        "guard_tripped_ms": partition.tripped_ms,
+        "threshold": round(partition.threshold, 4),
+        "established": _established(site, partition.policy.threshold),
+        "keys": partition.keys,
+        "capacity": len(state.rows),
+        "pools": int(state.pools.cursor["rows"][0]),
+        "throttled": int(state.cursor["waiting"][0]),
+        "dirty": partition.dirty,
+        "checkpoints": timing.checkpoints,
+        "checkpoint_rows": timing.checkpoint_rows,
+        "checkpoint_s": round(timing.checkpoint_s, 4),
+        "checkpoint_octets": timing.checkpoint_octets,
+        "checkpoint_age_s": _age_s(shard, applied),
+        "restored_rows": timing.restored_rows,
+        "restore_s": round(timing.restore_s, 4),
+        "since_taken": {name: int(site[name]) - int(opened[name]) for name in COUNTS},
+    }
+
+
+def _established(site: Any, threshold: float) -> dict[str, float]:
+    """Fading messages of known senders, about how many of them were held back, the share that is, and the budget for it."""
+    messages, deferred = float(site["demand"]), float(site["booked"]) / OBSERVED
+    return {
+        "messages": round(messages, 3),
+        "deferred": round(deferred, 3),
+        "share": round(deferred / messages, 6) if messages else 0.0,
+        "budget": round(percent_of(threshold) / 100, 6),
+    }
+
+
+def _age_s(shard: Shard, applied: int) -> float:
+    """Seconds of events that a crash now would make the next worker read again."""
+    return round(time.monotonic() - shard.durable_at_s, 3) if applied > shard.durable_offset else 0.0
+
+
+class StatusWriter:
+    """Writes the status to ``worker.status_file`` every ``worker.status_interval_ms``; nothing without a file."""
+
+    def __init__(self, engine: Engine, settings: Settings, end_offset: EndOffset) -> None:
+        self._engine, self._end_offset = engine, end_offset
+        self._path = Path(settings.worker.status_file) if settings.worker.status_file else None
+        self._interval_s = settings.worker.status_interval_ms / 1000
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while self._path is not None:
+            self.write(self._path)
+            await asyncio.sleep(self._interval_s)
+
+    def write(self, path: Path) -> None:
+        """Replace the file in one move."""
+        fresh = path.with_name(path.name + ".new")
+        fresh.write_bytes(orjson.dumps(status_of(self._engine, self._end_offset)))
+        fresh.replace(path)

@@ -1,0 +1,281 @@
+"""Decisions in shadow where they are seen: in words, on the board, in an explanation, in figures, in a comparison."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from engine.analysis.backtest import Contender, contest, newer
+from engine.analysis.comparison import compare
+from engine.analysis.explanation import explain, in_lines
+from engine.cli import main
+from engine.cli.decisions import line_of
+from engine.config.load import load_settings
+from engine.decisions.shadow import Shadow, shadow_of
+from engine.metrics.exposition import Histogram
+from engine.pipeline import build
+from engine.web.decision_log import Board
+from engine.web.health_checks import complaints_of
+from engine.worker.metrics import samples
+from engine.worker.status import status_of
+from tests.engine.web.test_page import A, B, C, decision, networks, said
+from tests.engine.worker.test_apply import COMPOSER, EVENTS, Bench, batch_of
+from tests.support.months import write_month
+from tests.support.sequences import START_MS, Event, far_apart
+from topics.columns.scan import ACCEPTED
+from topics.decisions import OVERRIDE, RELEASE, SHADOW, THROTTLE, Decision, decode_decision, encode_decision
+from topics.errors import OperatorError
+from topics.keys import network_text
+from topics.words import in_words
+
+EVERYTHING = Shadow(everything=True)
+
+
+def shaded(network: str, offset: int) -> Decision:
+    return replace(decision(network, offset), verdict=SHADOW)
+
+
+def test_a_shadow_is_as_its_options_say() -> None:
+    given = {"model.shadow_reasons": "pool, volume", "model.shadow_networks": "192.0.2.0/24,2001:db8:1:2::7/128"}
+    shadow = build.shadow(load_settings(None, {}, given))
+    assert str(shadow) == "pool, volume, 192.0.2.0/24, 2001:db8:1:2::/64"
+    assert build.shadow(load_settings(None, {}, {"model.mode": "shadow"})) == EVERYTHING
+    assert not str(build.shadow(build.enforcing(load_settings(None, {}, given))))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("shadow_reasons", "override", "give some of volume, probation, pool, with commas"),
+        ("shadow_networks", "192.0.2.1/24", "give networks such as 192.0.2.0/24"),
+        ("mode", "off", "enforce"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_to_give(name: str, value: str, wanted: str) -> None:
+    with pytest.raises(OperatorError, match=wanted):
+        load_settings(None, {}, {f"model.{name}": value})
+
+
+def test_a_shadow_names_a_configuration_and_none_leaves_the_name_as_it_was() -> None:
+    plain, chosen = load_settings(None, {}, {}), load_settings(None, {}, {"model.shadow_reasons": "pool"})
+    assert build.composer(plain).config != build.composer(chosen).config
+    assert build.composer(build.enforcing(chosen)).config == build.composer(plain).config
+
+
+@pytest.mark.parametrize(
+    ("network", "verdict"),
+    [
+        ("192.0.2.7/32", SHADOW),
+        ("192.0.0.0/16", SHADOW),  # around it
+        ("192.0.3.7/32", THROTTLE),
+        ("2001:db8:1:2::/64", SHADOW),
+        ("2001:db8::/32", SHADOW),
+        ("2001:db8:1:3::/64", THROTTLE),
+    ],
+)
+def test_a_decision_falls_in_a_networks_shadow_if_the_two_share_an_address(network: str, verdict: str) -> None:
+    shadow = shadow_of(everything=False, reasons=[], networks=["192.0.2.0/24", "2001:db8:1:2::7/128"])
+    assert shadow.verdict(network, "volume") == verdict
+
+
+def test_it_reads_back_and_says_what_would_be() -> None:
+    made = shaded("192.0.2.7/32", 4)
+    assert decode_decision(encode_decision(made)) == made
+    assert "; shadow: would be held to 30 an hour until" in in_words(made)
+    assert "shadow 4.7.501 AS20000001" in line_of(made)
+
+
+def test_the_board_shows_it_beside_the_others_and_watches_only_what_defers() -> None:
+    board = Board("", {}, ["192.0.2.0/24"])
+    board.take([said(decision(A, 1)), said(shaded(B, 2)), said(shaded(C, 3))])
+    assert networks(board) == [C, B, A]
+    assert networks(board, wanted="shadow") == [C, B]
+    assert list(board.watched(START_MS)) == [A]
+    board.take([said(shaded(A, 4)), said(decision(C, 5, RELEASE))])
+    assert networks(board, wanted="shadow") == [A, B]
+    assert not board.watched(START_MS)
+
+
+async def test_decisions_in_shadow_are_counted_apart() -> None:
+    live, shade = Bench(), Bench()
+    shade.engine.compose_with(replace(COMPOSER, shadow=EVERYTHING))
+    for bench in (live, shade):
+        await bench.take(batch_of(EVENTS[:1000]))
+    ours, theirs = (status_of(bench.engine, lambda number: 100) for bench in (shade, live))
+    assert (ours["shadow"], theirs["shadow"]) == ("everything", "")
+    assert sum(theirs["since_start"]["reasons"].values()) > 10
+    assert ours["since_start"]["in_shadow"] == theirs["since_start"]["reasons"]
+    assert (ours["since_start"]["reasons"], ours["since_start"]["throttles"]) == ({}, 0)
+    assert ours["since_start"]["releases"] == theirs["since_start"]["releases"]
+    figures = {(one.metric.name, one.labels): one.value for one in samples(ours, Histogram(), {})}
+    wanted = theirs["since_start"]["reasons"]["probation"]
+    assert figures["tidegate_shadow_decisions", ("probation",)] == wanted
+    assert (figures["tidegate_throttles", ("probation",)], figures["tidegate_in_shadow", ()]) == (0, 1)
+
+
+async def test_a_budget_that_a_shadow_would_have_used_is_called_so() -> None:
+    bench = Bench()
+    await bench.take(batch_of(EVENTS[:100]))
+    status = status_of(bench.engine, lambda number: 100)
+    status["partitions"]["2"]["established"] |= {"share": 0.5}
+    assert "has deferred 50.00% of" in complaints_of(status)[0]
+    assert "has deferred, or would have but for its shadow, 50.00% of" in complaints_of({**status, "shadow": "pool"})[0]
+
+
+def burst(first: int, at_ms: int, key: int = far_apart(1)) -> list[Event]:
+    return [Event(first + i, at_ms + i, at_ms + i, key, 500, ACCEPTED) for i in range(4)]
+
+
+async def test_a_reload_withdraws_what_is_in_force_and_turning_it_off_speaks_within_half_a_term() -> None:
+    bench, network = Bench(), network_text(far_apart(1))
+    await bench.take(batch_of(burst(0, START_MS)))
+    first = bench.publisher.decisions[-1]
+    assert first.verdict == THROTTLE
+
+    assert await bench.engine.say(bench.engine.compose_with(replace(COMPOSER, shadow=EVERYTHING))) == 1
+    withdrawn = bench.publisher.decisions[-1]
+    assert (withdrawn.network, withdrawn.verdict, withdrawn.reason) == (network, RELEASE, OVERRIDE)
+    assert "was put in shadow by the configuration: everything" in in_words(withdrawn)
+
+    term_ms = first.until - first.issued
+    await bench.take(batch_of(burst(4, START_MS + term_ms // 2 + 60_000)), 4)
+    in_shadow = bench.publisher.decisions[-1]
+    assert (in_shadow.network, in_shadow.verdict) == (network, SHADOW)
+
+    assert await bench.engine.say(bench.engine.compose_with(COMPOSER)) == 0
+    await bench.take(batch_of(burst(8, in_shadow.issued + term_ms // 2 + 60_000)), 8)
+    live = bench.publisher.decisions[-1]
+    assert (live.network, live.verdict) == (network, THROTTLE)
+    assert live.issued - in_shadow.issued < term_ms // 2 + 2 * 60_000
+
+
+async def test_an_explanation_says_that_it_passes() -> None:
+    bench = Bench()
+    bench.engine.compose_with(replace(COMPOSER, shadow=EVERYTHING))
+    await bench.take(batch_of(burst(0, START_MS)))
+    made = bench.publisher.decisions
+    found = explain(bench.partition, far_apart(1), START_MS + 10, made, "")
+    assert (found.throttled, found.as_json()["throttled"], found.as_json()["shadow"]) == (False, False, True)
+    assert ": in shadow, so it passes; it would be throttled until" in next(in_lines(found))
+    around = replace(made[-1], network=network_text(far_apart(1), 16), verdict=THROTTLE)
+    wider = explain(bench.partition, far_apart(1), START_MS + 10, [*made, around], "")
+    assert wider.throttled
+    assert wider.throttle is not None
+    assert wider.throttle.told == around
+
+
+def test_a_record_is_read_as_readers_read_it() -> None:
+    first, again, older = decision(A, 5), decision(A, 5), decision(A, 4)
+    ordered = replace(decision(A, 5, RELEASE), reason=OVERRIDE)
+    late = decision(A, 5, RELEASE)
+    record = [first, again, late, older, shaded(A, 5), ordered, first, shaded(A, 6), decision(B, 1)]
+    assert list(newer(record)) == [first, shaded(A, 5), ordered, shaded(A, 6), decision(B, 1)]
+
+
+@pytest.fixture(scope="module")
+def month(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_month(tmp_path_factory.mktemp("month") / "events.ndjson")
+
+
+Run = Callable[..., tuple[int, Any]]
+
+
+@pytest.fixture
+def run(month: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "live.toml").write_text("")
+    (tmp_path / "shadow.toml").write_text('[model]\nmode = "shadow"\n')
+    (tmp_path / "partly.toml").write_text('[model]\nshadow_reasons = "probation"\n')
+
+    def answered(*arguments: str) -> tuple[int, Any]:
+        status = main([*arguments, str(month), "--json"])
+        return status, orjson.loads(capsys.readouterr().out)
+
+    return answered
+
+
+def replayed(month: Path, tmp_path: Path, name: str) -> list[Decision]:
+    assert (
+        main(["--config", str(tmp_path / f"{name}.toml"), "replay", str(month), "--decisions", f"{name}.ndjson"]) == 0
+    )
+    return [decode_decision(line) for line in (tmp_path / f"{name}.ndjson").read_bytes().splitlines()]
+
+
+def test_a_replay_writes_and_counts_them_apart(
+    run: Run, month: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live = replayed(month, tmp_path, "live")
+    assert "in shadow" not in capsys.readouterr().err
+    shadow = replayed(month, tmp_path, "shadow")
+    count = sum(made.verdict == THROTTLE for made in live)
+    assert f": 0 throttles, {count:,} in shadow, " in capsys.readouterr().err
+    renamed = {RELEASE: RELEASE, THROTTLE: SHADOW}
+    assert [replace(made, verdict=renamed[made.verdict], config="") for made in live] == [
+        replace(made, config="") for made in shadow
+    ]
+
+
+def test_a_shadow_compared_with_its_end_is_what_a_site_without_one_defers(run: Run) -> None:
+    status, answer = run("compare", "--old", "shadow.toml", "--new", "live.toml")
+    assert status == 0
+    assert (answer["everybody"]["old"]["delayed"], answer["decisions"]["old"]) == (0, 0)
+    assert answer["everybody"]["new"]["delayed"] > 0
+    assert (answer["spells"]["lost"], answer["spells"]["kept"]) == (0, 0)
+
+
+def test_a_record_compared_is_what_its_replay_would_have_done(run: Run, month: Path, tmp_path: Path) -> None:
+    replayed(month, tmp_path, "partly")
+    status, answer = run("compare", "--shadow", "--decisions", "partly.ndjson")
+    assert (status, answer["compared"]) == (0, ["live", "with shadow"])
+    chosen = [load_settings(tmp_path / f"{name}.toml", {}, {}) for name in ("partly", "live")]
+    partly, live = contenders = [Contender(settings, 0) for settings in chosen]
+    contest(contenders, [io.BytesIO(month.read_bytes())])
+    wanted = compare(partly.ledger, live.ledger).as_json()
+    assert answer["everybody"]["old"]["delayed"] > 0
+    assert answer["spells"]["gained"] > 0
+    assert {name: answer[name] for name in wanted} == orjson.loads(orjson.dumps(wanted))
+
+
+def test_for_people_it_is_tables_of_live_and_shadow(
+    run: Run, month: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replayed(month, tmp_path, "shadow")
+    assert main(["compare", "--shadow", "--decisions", "shadow.ndjson", str(month), "--budget", "0"]) == 1
+    shown = capsys.readouterr().out
+    assert "delayed: live  with shadow" in shown
+    assert "messages live -> with shadow" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--shadow", "--old", "live.toml"), "leave out --old and --new"),
+        (("--shadow", "--decisions", "x.ndjson"), "give --decisions FILE and files of events, or neither"),
+        (("--shadow",), "compare from what? Give --decisions FILE and files of events, or a cluster"),
+        (("--old", "live.toml"), "compare what? Give --old A.toml --new B.toml and files of events, or --shadow"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(
+    arguments: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "live.toml").write_text("")
+    placed = [str(tmp_path / part) if part.endswith(".toml") else part for part in arguments]
+    assert main(["compare", *placed]) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.count("\n") == 1
+
+
+def test_a_record_without_a_shadow_is_told_as_such(
+    run: Run, month: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replayed(month, tmp_path, "live")
+    capsys.readouterr()
+    assert main(["compare", "--shadow", "--decisions", "live.ndjson", str(month)]) == 2
+    assert "is in shadow: nothing to compare" in capsys.readouterr().err

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import random
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from engine.imports.lines import LONGEST_LINE, LogFile
+from tests.support.logs import file_of
+from topics.errors import OperatorError
+
+TEXT = b"first\nsecond \xff\xfe\x00 line\n\nlast"
+LINES = [b"first", b"second \xff\xfe\x00 line", b"", b"last"]
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "plain": bytes,
+    "gzip": partial(gzip.compress, compresslevel=1),
+    "bzip2": partial(bz2.compress, compresslevel=1),
+    "xz": partial(lzma.compress, preset=0),
+}
+
+
+@pytest.mark.parametrize("form", PACKED)
+def test_every_form_is_told_by_its_bytes_not_its_name(tmp_path: Path, form: str) -> None:
+    log = LogFile(str(file_of(tmp_path, PACKED[form](TEXT), "mail")))
+    assert list(log.lines()) == LINES
+    assert not log.damage
+
+
+@pytest.mark.parametrize("form", PACKED)
+def test_standard_input_is_read_in_every_form(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    stream = io.TextIOWrapper(io.BufferedReader(io.BytesIO(PACKED[form](TEXT))))
+    monkeypatch.setattr(sys, "stdin", stream)
+    log = LogFile("-")
+    assert list(log.lines()) == LINES
+    assert log.name == "standard input"
+
+
+def test_members_of_a_gzip_file_follow_each_other(tmp_path: Path) -> None:
+    log = LogFile(str(file_of(tmp_path, gzip.compress(b"a\nb") + gzip.compress(b"c\nd\n"))))
+    assert list(log.lines()) == [b"a", b"bc", b"d"]
+
+
+@pytest.mark.parametrize("form", ["gzip", "bzip2", "xz"])
+def test_a_truncated_file_gives_what_was_before_and_says_so(tmp_path: Path, form: str) -> None:
+    lines = [random.Random(i).randbytes(40).hex().encode() for i in range(16_000)]
+    packed = PACKED[form](b"\n".join(lines))
+    log = LogFile(str(file_of(tmp_path, packed[: len(packed) * 3 // 4])))
+    found = list(log.lines())
+    assert 8_000 < len(found) < 16_000
+    assert found[:-1] == lines[: len(found) - 1]
+    assert "ends in the middle of its compressed data" in log.damage
+
+
+@pytest.mark.parametrize("form", ["gzip", "bzip2", "xz"])
+def test_a_damaged_file_gives_what_was_before_and_says_so(tmp_path: Path, form: str) -> None:
+    packed = bytearray(PACKED[form](b"\n".join(random.Random(i).randbytes(40).hex().encode() for i in range(10_000))))
+    middle = len(packed) // 2
+    packed[middle : middle + 64] = b"\x55" * 64
+    log = LogFile(str(file_of(tmp_path, bytes(packed))))
+    list(log.lines())
+    assert "is damaged" in log.damage
+
+
+def test_an_empty_file_has_no_lines(tmp_path: Path) -> None:
+    assert list(LogFile(str(file_of(tmp_path, b""))).lines()) == []
+
+
+def test_an_endless_line_comes_in_pieces(tmp_path: Path) -> None:
+    log = LogFile(str(file_of(tmp_path, b"x" * (3 * LONGEST_LINE) + b"\nnext\n")))
+    pieces = list(log.lines())
+    assert b"".join(pieces[:-1]) == b"x" * (3 * LONGEST_LINE)
+    assert pieces[-1] == b"next"
+    assert max(map(len, pieces)) < 2 * LONGEST_LINE
+
+
+def test_a_last_line_without_line_feed_counts_once(tmp_path: Path) -> None:
+    assert list(LogFile(str(file_of(tmp_path, b"a\nb"))).lines()) == [b"a", b"b"]
+    assert list(LogFile(str(file_of(tmp_path, b"a\nb\n"))).lines()) == [b"a", b"b"]
+
+
+def test_progress_adds_up_to_the_size_on_disk(tmp_path: Path) -> None:
+    path = file_of(tmp_path, gzip.compress(random.Random(7).randbytes(2_000_000)))
+    steps: list[int] = []
+    log = LogFile(str(path), steps.append)
+    list(log.lines())
+    assert sum(steps) == log.size == path.stat().st_size
+    assert len(steps) > 3
+
+
+def test_what_cannot_be_read_is_the_operators_error(tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match=r"can't read .*missing: No such file"):
+        LogFile(str(tmp_path / "missing"))
+    with pytest.raises(OperatorError, match="Is a directory"):
+        LogFile(str(tmp_path))
+    zstd = file_of(tmp_path, b"\x28\xb5\x2f\xfd rest", "mail.zst")
+    with pytest.raises(OperatorError, match="zstd -dc"):
+        list(LogFile(str(zstd)).lines())

@@ -1,0 +1,192 @@
+"""What orders change, before anything is written; how operators write networks, times, rates and files."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from engine.config.load import load_settings
+from engine.overrides.changes import ADDS, CHANGES, ENDS, KEEPS, REFUSES, Change, InForce, by_relay, changes, removals
+from engine.overrides.import_file import connectors
+from engine.overrides.parse import end_ms, place, rate_per_min, span_ms
+from engine.overrides.request import orders_of
+from engine.overrides.store import order
+from topics.errors import OperatorError
+from topics.overrides import CONNECTOR, EXEMPT, EXEMPT_NAME, RELEASE, THROTTLE, THROTTLED, Override, Removal
+
+NOW_MS = 1_764_547_200_000
+HOUR_MS = 3_600_000
+
+
+def exempt(network: str, until: int | None = None, **more: str) -> Override:
+    return Override(network, EXEMPT, CONNECTOR, NOW_MS, until, **{"owner": "ACME", "reason": "MX", **more})  # type: ignore[arg-type]
+
+
+def released(network: str, hours: int = 2) -> Override:
+    return Override(network, EXEMPT, RELEASE, NOW_MS, NOW_MS + hours * HOUR_MS)
+
+
+def throttled(network: str) -> Override:
+    return Override(network, THROTTLE, THROTTLED, NOW_MS, NOW_MS + HOUR_MS, rate_per_min=1.0, burst=60.0)
+
+
+def kinds(wanted: list[Override], *present: Override) -> list[tuple[str, str]]:
+    return [(change.kind, change.network) for change in changes(wanted, InForce(present, NOW_MS))]
+
+
+def test_an_order_adds_changes_or_keeps() -> None:
+    one = exempt("192.0.2.0/24")
+    assert kinds([one]) == [(ADDS, "192.0.2.0/24")]
+    assert kinds([replace(one, created=NOW_MS + 1, by="somebody else")], one) == [(KEEPS, "192.0.2.0/24")]
+    assert kinds([replace(one, reason="other")], one) == [(CHANGES, "192.0.2.0/24")]
+    assert kinds([one, one]) == [(ADDS, "192.0.2.0/24"), (KEEPS, "192.0.2.0/24")]
+
+
+def test_what_is_over_counts_no_more() -> None:
+    assert kinds([throttled("192.0.2.7/32")], exempt("192.0.2.0/24", until=NOW_MS)) == [(ADDS, "192.0.2.7/32")]
+    assert kinds([exempt("192.0.2.0/24", until=NOW_MS)]) == [(REFUSES, "192.0.2.0/24")]
+
+
+@pytest.mark.parametrize("outer", ["192.0.2.7/32", "192.0.2.0/24", "0.0.0.0/0"])
+def test_what_is_exempt_is_neither_released_nor_throttled(outer: str) -> None:
+    for one in (released("192.0.2.7/32"), throttled("192.0.2.7/32")):
+        (change,) = changes([one], InForce([exempt(outer)], NOW_MS))
+        assert (change.kind, change.said) == (REFUSES, None)
+        assert outer in change.text
+    assert kinds([throttled("198.51.100.7/32"), released("2001:db8::/32")], exempt("192.0.2.0/24"))[0][0] == ADDS
+
+
+def test_a_release_outlasts_an_exemption_that_ends_sooner() -> None:
+    sooner = exempt("192.0.2.0/24", until=NOW_MS + HOUR_MS)
+    assert kinds([released("192.0.2.7/32", hours=2)], sooner) == [(ADDS, "192.0.2.7/32")]
+    assert kinds([released("192.0.2.7/32", hours=1)], sooner) == [(REFUSES, "192.0.2.7/32")]
+
+
+def test_a_release_ends_a_throttle_by_hand_and_an_exemption_those_under_it() -> None:
+    held = throttled("192.0.2.7/32")
+    assert kinds([released("192.0.2.7/32")], held) == [(CHANGES, "192.0.2.7/32")]
+    assert kinds([exempt("192.0.2.0/24")], held, throttled("198.51.100.7/32")) == [
+        (ENDS, "192.0.2.7/32"), (ADDS, "192.0.2.0/24"),
+    ]  # fmt: skip
+    assert kinds([throttled("192.0.2.7/32")], released("192.0.2.7/32")) == [(CHANGES, "192.0.2.7/32")]
+
+
+def test_only_what_is_exempt_is_removed() -> None:
+    present = InForce([exempt("192.0.2.0/24"), throttled("198.51.100.7/32")], NOW_MS)
+    found = list(
+        removals(["192.0.2.0/24", "192.0.2.0/24", "198.51.100.7/32"], present, Removal("", NOW_MS, "over", "me"))
+    )
+    assert [change.kind for change in found] == [ENDS, REFUSES, REFUSES]
+    assert found[0].said == Removal("192.0.2.0/24", NOW_MS, "over", "me")
+    assert "tidegate release" in found[2].text
+
+
+def test_a_relays_name_stands_for_its_networks() -> None:
+    relays = {"esp": ("192.0.2.0/24", "2001:db8::/40")}
+    assert list(by_relay(["esp", "10.0.0.0/8"], relays)) == [
+        ("192.0.2.0/24", "esp"), ("2001:db8::/40", "esp"), ("10.0.0.0/8", ""),
+    ]  # fmt: skip
+
+
+def test_overrides_are_shown_in_the_order_of_their_networks() -> None:
+    said = [exempt("2001:db8::/32"), exempt("192.0.2.0/24"), exempt("10.0.0.0/8"), exempt("10.0.0.0/16")]
+    assert [one.network for one in InForce(said, NOW_MS).all()] == [
+        "10.0.0.0/8", "10.0.0.0/16", "192.0.2.0/24", "2001:db8::/32",
+    ]  # fmt: skip
+
+
+CSV = "Network, owner,reason,until\n192.0.2.0/24,ACME,MX,30d\n\n10.0.0.1/8,a,b,\n198.51.100.7,,,\n192.0.2.0/24,B,c,\n,x,y,\n"
+
+
+def test_a_csv_file_says_of_each_line_what_it_wants_or_why_not() -> None:
+    found = list(connectors(CSV, exempt("", owner="", reason="imported")))
+    wanted = [one for one in found if isinstance(one, Override)]
+    assert [(one.network, one.owner, one.reason, one.until) for one in wanted] == [
+        ("192.0.2.0/24", "ACME", "MX", NOW_MS + 30 * 24 * HOUR_MS)
+    ]
+    refused = [one.text for one in found if isinstance(one, Change)]
+    assert [text.partition(":")[0] for text in refused] == ["line 4", "line 5", "line 6", "line 7"]
+    assert [
+        word in text for word, text in zip(("10.0.0.0/8", "--owner", "line 2", "no network"), refused, strict=True)
+    ] == ([True] * 4)
+
+
+def test_a_file_of_networks_has_one_a_line_and_remarks() -> None:
+    text = "# partners\n192.0.2.0/24  # MX\n\nclient:.example.com\n2001:db8::/32\n"
+    found = [one for one in connectors(text, exempt("")) if isinstance(one, Override)]
+    assert [(one.network, one.kind, one.owner) for one in found] == [
+        ("192.0.2.0/24", "exempt", "ACME"), ("client:.example.com", "exempt-name", "ACME"), ("2001:db8::/32", "exempt", "ACME"),
+    ]  # fmt: skip
+
+
+def test_an_unknown_column_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown column 'ip'"):
+        list(connectors("network,ip\n", exempt("")))
+
+
+def test_times_and_rates() -> None:
+    assert [span_ms(text) for text in ("90 s", "30m", "1.5h", "7d", "2w")] == [
+        90_000, 1_800_000, 5_400_000, 604_800_000, 1_209_600_000,
+    ]  # fmt: skip
+    assert end_ms("2h", NOW_MS) == NOW_MS + 2 * HOUR_MS
+    assert end_ms("2025-12-01T01:00", NOW_MS) == end_ms("2025-12-01T02:00+01:00", NOW_MS) == NOW_MS + HOUR_MS
+    assert [rate_per_min(text) for text in ("60/h", "2/min", "0/h", "1/s")] == [1.0, 2.0, 0.0, 60.0]
+    assert place("::ffff:192.0.2.7") == ("192.0.2.7/32", False)
+
+
+@pytest.mark.parametrize("text", ["", "2", "h", "-1h", "0h", "1e9d", "999999999w"])
+def test_what_is_no_span_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="give one such as"):
+        span_ms(text)
+
+
+@pytest.mark.parametrize("text", ["", "60", "60/y", "-1/h", "1e99/h"])
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="give one such as"):
+        rate_per_min(text)
+
+
+def asked(**said: str) -> list[Override | Removal | None]:
+    """What a program's order writes where 192.0.2.0/24 is exempt."""
+    said = {"action": "exempt", "network": "192.0.2.7", "owner": "ACME", "by": "me"} | said
+    return [change.said for change in orders_of(said, NOW_MS)(InForce([exempt("192.0.2.0/24")], NOW_MS))]
+
+
+def test_a_program_orders_in_the_words_of_the_commands() -> None:
+    assert asked(until="2h", reason="MX") == [exempt("192.0.2.7/32", NOW_MS + 2 * HOUR_MS, by="me")]
+    assert asked(action="release", network="198.51.100.0/24") == [replace(released("198.51.100.0/24"), by="me")]
+    assert asked(action="end", network="192.0.2.0/24", reason="over") == [Removal("192.0.2.0/24", NOW_MS, "over", "me")]
+    assert asked(network="client:.example.com", reason="MX") == [
+        replace(exempt("client:.example.com", by="me"), kind=EXEMPT_NAME)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"until": "soon"}, "'soon' is no end: give a span"),
+        ({"owner": " "}, "owner is missing: whose it is"),
+        ({"action": "release", "network": "helo:.example.com"}, "is a name: give a network"),
+        ({"action": "release", "until": "2030-01-31T18:00"}, "is no time span: give one such as 30m"),
+        ({"reason": "x" * 201}, "reason is longer than 200 letters"),
+        ({"by": ""}, "by is missing"),
+        ({"owner": 7}, "give an object of texts: action, network"),
+    ],
+)
+def test_an_order_that_is_none_is_answered_with_what_to_give(said: dict[str, str], told: str) -> None:
+    with pytest.raises(OperatorError, match=told):
+        asked(**said)
+
+
+async def test_an_order_given_within_a_worker_leaves_its_log_alone() -> None:
+    log = logging.getLogger("aiokafka")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with pytest.raises(OperatorError, match="nothing is sure to be done"):
+            await order(load_settings(None, {}, {"kafka.bootstrap": "127.0.0.1:9"}), NOW_MS, lambda present: [])
+        assert log.level == logging.ERROR
+    finally:
+        log.setLevel(before)

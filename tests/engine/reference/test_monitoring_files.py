@@ -1,0 +1,140 @@
+"""What is shipped for Prometheus and Grafana asks for figures that exist, and its alerts fire when they should."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.edge.metrics import METRICS as EDGE
+from engine.worker.metrics import METRICS as WORKER
+from tests.tidy.tree import none_of
+
+NAME = re.compile(r"\b(?:tidegate|process|up)(?:_[a-z0-9_]+)?\b")
+OF_PROCESS = {"up", "process_cpu_seconds_total", "process_resident_memory_bytes"}
+HISTOGRAM = ("_bucket", "_sum", "_count")
+LABELS = {"instance", "partition", "reason", "why", "le"}
+
+
+def exposed() -> set[str]:
+    names = {metric.exposed for metric in (*WORKER, *EDGE)}
+    histograms = {metric.name for metric in (*WORKER, *EDGE) if metric.kind == "histogram"}
+    return names | {name + part for name in histograms for part in HISTOGRAM} | OF_PROCESS
+
+
+def dashboard(root: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((root / "deploy/grafana/tidegate.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def queries(root: Path) -> dict[str, str]:
+    """Expressions by panel title."""
+    panels = [panel for panel in dashboard(root)["panels"] if panel["type"] != "row"]
+    return {f"{panel['title']} {target['refId']}": target["expr"] for panel in panels for target in panel["targets"]}
+
+
+def expressions(root: Path) -> dict[str, str]:
+    """Expressions by alert."""
+    text = (root / "deploy/prometheus/tidegate.rules.yml").read_text(encoding="utf-8")
+    return dict(re.findall(r"alert: (\w+)\n\s+expr: >-\n\s+(.+)\n", text))
+
+
+def asked(expression: str) -> set[str]:
+    return set(NAME.findall(re.sub(r'"[^"]*"', '""', expression)))
+
+
+def test_the_dashboard_asks_only_for_figures_that_exist(root: Path) -> None:
+    found = queries(root)
+    assert len(found) > 50
+    none_of(f"{title}: {name}" for title, text in found.items() for name in asked(text) - exposed())
+    none_of(title for title, text in found.items() if not asked(text))
+
+
+def test_the_alerts_ask_only_for_figures_that_exist(root: Path) -> None:
+    found = expressions(root)
+    text = (root / "deploy/prometheus/tidegate.rules.yml").read_text(encoding="utf-8")
+    assert len(found) == text.count("- alert:") > 15
+    none_of(f"{alert}: {name}" for alert, text in found.items() for name in asked(text) - exposed())
+
+
+def test_labels_are_those_that_figures_have(root: Path) -> None:
+    texts = [*queries(root).values(), *expressions(root).values()]
+    asked_for = {
+        label.strip() for text in texts for by in re.findall(r"\bby \(([^)]*)\)", text) for label in by.split(",")
+    }
+    assert {"reason", "partition", "le"} <= asked_for <= LABELS
+
+
+def test_the_dashboard_shows_every_figure_that_matters(root: Path) -> None:
+    shown = set().union(*(asked(text) for text in queries(root).values()))
+    left_out = {metric.name for metric in (*WORKER, *EDGE)} - {re.sub(r"_(total|bucket)$", "", name) for name in shown}
+    assert left_out == {
+        "tidegate_worker_info",
+        "tidegate_notifications",
+        "tidegate_breaker_trips",
+        "tidegate_partitions",
+        "tidegate_blocks",
+        "tidegate_records",
+        "tidegate_checkpoints",
+        "tidegate_restore_rows",
+        "tidegate_restore_seconds",
+        "tidegate_edge_edges",
+        "tidegate_edge_decisions_ignored",
+        "tidegate_edge_spool_bytes",
+        "tidegate_edge_spool_batches_dropped",
+    }
+
+
+def test_panels_lie_beside_each_other_and_have_a_title(root: Path) -> None:
+    taken: dict[tuple[int, int], str] = {}
+    for panel in dashboard(root)["panels"]:
+        place = panel["gridPos"]
+        for x in range(place["x"], place["x"] + place["w"]):
+            for y in range(place["y"], place["y"] + place["h"]):
+                assert x < 24
+                assert (x, y) not in taken, f"{panel['title']} lies on {taken[x, y]}"
+                taken[x, y] = panel["title"]
+
+
+def test_the_runbook_knows_every_alert(root: Path) -> None:
+    runbook = (root / "deploy/RUNBOOK.md").read_text(encoding="utf-8")
+    none_of(alert for alert in expressions(root) if alert not in runbook)
+
+
+def promtool() -> str:
+    """Where it is; else the test is skipped."""
+    found = shutil.which("promtool")
+    if found is None:
+        pytest.skip("needs promtool (Debian, Ubuntu: apt install prometheus)")
+    return found
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "rules", "tidegate.rules.yml"),
+        ("check", "config", "prometheus.yml"),
+        ("test", "rules", "tidegate.rules.test.yml"),
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_promtool_takes_the_rules_and_their_test(root: Path, arguments: tuple[str, ...]) -> None:
+    ran = subprocess.run(
+        [promtool(), *arguments],
+        cwd=root / "deploy/prometheus",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_the_rules_test_expects_every_alert(root: Path) -> None:
+    text = (root / "deploy/prometheus/tidegate.rules.test.yml").read_text(encoding="utf-8")
+    assert set(re.findall(r'alertname="(\w+)"', text)) == set(expressions(root))
