@@ -1,11 +1,14 @@
-"""Who may import whom: the map of the house, as it can be checked.
+"""Which folder may import which: the map of the house, as it can be checked.
 
-topics <- engine/detector <- engine/policy <- engine/stream, and topics <- engine/edge. The middle neither waits, opens, logs
-nor reads a clock.
+    topics <- detector <- state <- decisions <- pipeline <- worker <- web <- service <- cli
+    topics <- config, kafka <- edge, alerts, overrides, imports, demo
+
+`topics`, `detector`, `state`, `decisions` and the edge's protocols never await, open, log or read a clock.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import pytest
@@ -14,54 +17,41 @@ from tests.tidy.tree import Module, imports, modules, none_of, packages
 
 COMPILED = ("numba", "llvmlite", "topics.columns")
 OUTSIDE = ("asyncio", "logging", "random", "secrets", "socket", "time", "uuid")
-
 CLOCKS = ("aiokafka", "aiohttp", "asyncio", "logging", "os", "pathlib", "random", "secrets", "time", "uvloop")
-EDGE_RIM_NAMES = ("closing", "delivery", "following", "keeping", "processes", "relay", "run", "servers", "spool")
-EDGE_RIM = frozenset(f"engine.edge.{name}" for name in (*EDGE_RIM_NAMES, "together", "web"))
+PURE = ("engine.detector", "engine.state", "engine.decisions")
+EDGE_IO_NAMES = ("aggregate", "decision_feed", "delivery", "opensmtpd_filter", "prefork", "run", "servers", "spool")
+EDGE_IO = frozenset(f"engine.edge.{name}" for name in (*EDGE_IO_NAMES, "state_dir", "web"))
 
 
 class Border(NamedTuple):
-    """Modules of ``of`` import nothing of ``never``; if ``only`` is given, of this project nothing else than that."""
+    """Modules of `of` import nothing in `never`; if `only` is given, they import nothing else of this project."""
 
     of: str
     never: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
-    but: frozenset[str] = frozenset()
+    exempt: frozenset[str] = frozenset()
 
 
 BORDERS = (
     Border("topics", never=("engine",)),
-    Border("topics", never=OUTSIDE, but=frozenset({"engine.kafka.topic_admin"})),  # it asks a cluster
-    Border("engine.models", only=("topics", "engine.models")),
-    Border(
-        "engine.models", never=OUTSIDE, but=frozenset({"engine.detector.hash_table"})
-    ),  # a hash seed of its own: no state, no decision
-    Border("engine.policy", only=("topics", "engine.models", "engine.policy")),
-    Border("engine.policy", never=OUTSIDE),
-    Border(
-        "engine.imports",
-        only=("topics", "topics.errors", "engine.imports"),
-        but=frozenset({"engine.imports.kafka_sink"}),
-    ),  # to Kafka
-    Border(
-        "engine.config.options",
-        only=("engine.config.validators", "engine.config.option", "engine.config.alert_options"),
-    ),
-    Border("engine.config.alert_options", only=("engine.config.validators", "engine.config.option")),
-    Border("engine.config.option", only=("engine.config.option",)),
-    Border("engine.notify", never=("engine.stream", "engine.web")),
-    Border(
-        "engine.config.load",
-        only=("engine.config.relays", "engine.config.option", "topics.errors", "engine.config.options"),
-    ),
-    Border("engine.config.relays", only=("topics.keys", "topics.errors", "engine.config.validators")),
-    Border("engine.edge", never=("engine.models", "engine.policy", "engine.stream", *COMPILED)),
+    Border("topics", never=OUTSIDE),
+    Border("engine.detector", only=("topics", "engine.detector")),
+    Border("engine.detector", never=OUTSIDE, exempt=frozenset({"engine.detector.hash_table"})),  # draws its hash seed
+    Border("engine.state", only=("topics", "engine.detector", "engine.state")),
+    Border("engine.decisions", only=("topics", "engine.detector", "engine.state", "engine.decisions")),
+    Border("engine.state", never=OUTSIDE),
+    Border("engine.decisions", never=OUTSIDE),
+    Border("engine.imports", only=("topics", "engine.imports"), exempt=frozenset({"engine.imports.kafka_sink"})),
+    Border("engine.config", only=("topics", "engine.config")),
+    Border("engine.kafka", never=("engine.edge", "engine.worker", "engine.service", "engine.web", "engine.alerts")),
+    Border("engine.worker", never=("engine.web", "engine.alerts", "engine.service", "engine.cli")),
+    Border("engine.alerts", never=("engine.worker", "engine.web")),
+    Border("engine.edge", never=(*PURE, "engine.worker", *COMPILED)),
     Border(
         "engine.edge",
-        only=("topics", "engine.edge", "topics.errors", "engine.metrics.exposition", "engine.config.validators"),
-        but=frozenset({"engine.edge.run"}),  # takes the settings
+        only=("topics", "engine.config", "engine.edge", "engine.kafka.follow", "engine.metrics"),
     ),
-    Border("engine.edge", never=CLOCKS, but=EDGE_RIM),
+    Border("engine.edge", never=CLOCKS, exempt=EDGE_IO),
     Border("engine", never=("tests", "benchmarks", "pytest", "hypothesis")),
 )
 
@@ -78,13 +68,90 @@ def trespasses(module: Module, border: Border) -> set[str]:
     return found
 
 
+def file_graph() -> dict[str, set[str]]:
+    """Return each package module with the modules of this project that it imports."""
+    names = {module.name for module in packages()}
+    return {module.name: _resolved(module, names) - {module.name} for module in packages()}
+
+
+def _resolved(module: Module, names: set[str]) -> set[str]:
+    found = set()
+    for name in imports(module):
+        target = name if name in names else name.rpartition(".")[0]
+        if target in names:
+            found.add(target)
+    return found
+
+
+def folder_graph() -> dict[str, set[str]]:
+    """Return each folder with the folders that its files import. A folder's `__init__` belongs to the folder."""
+    packages_ = {module.name for module in packages() if module.path.endswith("/__init__.py")}
+
+    def folder_of(name: str) -> str:
+        return name if name in packages_ else name.rpartition(".")[0]
+
+    graph: dict[str, set[str]] = {}
+    for name, targets in file_graph().items():
+        here = folder_of(name)
+        graph.setdefault(here, set()).update(folder_of(target) for target in targets)
+    return {name: targets - {name} for name, targets in graph.items()}
+
+
+def circles(graph: Mapping[str, set[str]]) -> Iterator[str]:
+    """Return every strongly connected set of more than one node, as text (Tarjan 1972)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+
+    def visit(node: str) -> Iterator[str]:
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for target in sorted(graph.get(node, ())):
+            if target not in index:
+                yield from visit(target)
+                low[node] = min(low[node], low[target])
+            elif target in stack:
+                low[node] = min(low[node], index[target])
+        if low[node] == index[node]:
+            circle = stack[stack.index(node) :]
+            del stack[stack.index(node) :]
+            if len(circle) > 1:
+                yield " <-> ".join(sorted(circle))
+
+    for node in sorted(graph):
+        if node not in index:
+            yield from visit(node)
+
+
 @pytest.mark.parametrize("border", BORDERS, ids=lambda border: f"{border.of}-{(border.only or border.never)[0]}")
-def test_imports_go_one_way(border: Border) -> None:
-    inside = [module for module in packages() if within(module.name, (border.of,)) and module.name not in border.but]
+def test_imports_point_downwards(border: Border) -> None:
+    inside = [module for module in packages() if within(module.name, (border.of,)) and module.name not in border.exempt]
     none_of(f"{module.path} imports {name}" for module in inside for name in trespasses(module, border))
 
 
-def test_the_wire_alone_needs_no_compiler() -> None:
+def test_circle_in_a_graph_is_found() -> None:
+    assert list(circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}})) == ["b <-> c"]
+
+
+def test_files_import_without_circles() -> None:
+    none_of(circles(file_graph()))
+
+
+def test_folders_import_without_circles() -> None:
+    none_of(circles(folder_graph()))
+
+
+def test_no_test_module_imports_another() -> None:
+    tests = [module for module in modules() if module.name.startswith("tests.")]
+    none_of(
+        f"{module.path} imports {name}"
+        for module in tests
+        for name in imports(module)
+        if name.startswith("tests.") and any(part.startswith("test_") for part in name.split(".")[:-1])
+    )
+
+
+def test_topics_without_columns_needs_no_compiler() -> None:
     plain = [module for module in packages() if module.name.startswith("topics") and module.name.count(".") < 2]
     none_of(
         f"{module.path} imports {name}"
@@ -95,8 +162,8 @@ def test_the_wire_alone_needs_no_compiler() -> None:
     )
 
 
-def test_numba_is_named_in_the_kernels_folders_alone() -> None:
-    folders = ("topics.columns", "engine.models", "engine.policy", "tests", "benchmarks")
+def test_numba_is_named_in_kernel_folders_only() -> None:
+    folders = ("topics.columns", "engine.detector", "engine.state", "tests", "benchmarks")
     allowed = ("numba", "llvmlite")
     outside = [module for module in modules() if not within(module.name, folders)]
     none_of(f"{module.path} imports {name}" for module in outside for name in imports(module) if within(name, allowed))

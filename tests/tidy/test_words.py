@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from tests.tidy.tree import modules, none_of, texts
+from tests.tidy.tree import modules, none_of, packages, texts
 
 EMPTY_NAMES = re.compile(r"(?:^|_)(helpers?|utils?|utilities|managers?|processors?|handlers?)(?:_|$)", re.IGNORECASE)
 CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -17,12 +17,22 @@ SCAFFOLDING = re.compile(
     r"|\b(?i:stub(?:bed)? out|quick fix|temporary hack)\b"
     r"|\b(?i:phase|step|round|stage|milestone) \d"
 )
+IDIOM = re.compile(  # a translated idiom: the field has a word for each of these
+    r"\b(?i:said|told|anew|octets?|whoever|whomever|crowds?|laps(?:e|es|ed|ing)|leaky(?! bucket)|stamps?|moments?"
+    r"|besides?|at once|for ever|by hand|held back)\b"
+)
+IDIOM_IN_NAMES = frozenset(
+    {"said", "told", "anew", "octet", "octets", "crowd", "crowds", "lapse", "lapsed", "leaky", "stamp", "stamps"}
+    | {"moment", "moments", "place", "places", "heard", "spells", "booked", "knock", "whoever"}
+)
+QUOTED_STANDARD = re.compile(r"\bRFC \d+")
 MACHINE = re.compile(r"(?<![\w.])/(?:root|home|work|Users|tmp/w)/")
 ADDRESS = re.compile(r"https?://([A-Za-z0-9.-]+)")
 NOWHERE = re.compile(r"localhost|127\.0\.0\.1|(.*\.)?(example|invalid|test)|example\.(com|net|org)")
 
 NOT_OURS = frozenset({"LICENSE", "requirements.lock", "requirements-edge.lock"})
 RULES = "tests/tidy/test_words.py"
+IDIOM_ALLOWED = frozenset({RULES, "setup.sh"})
 PUBLIC_PROJECTS = frozenset(
     {
         "www.apache.org",
@@ -54,6 +64,17 @@ def named() -> Iterator[tuple[str, str]]:
                 yield f"{module.path}:{node.lineno}", node.arg
 
 
+def assigned() -> Iterator[tuple[str, str]]:
+    """Every name that a module declares: modules, functions, classes, arguments, variables, fields and attributes."""
+    yield from named()
+    for module in modules():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                yield f"{module.path}:{node.lineno}", node.id
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                yield f"{module.path}:{node.lineno}", node.attr
+
+
 def hits(pattern: re.Pattern[str], leave_out: frozenset[str] = NOT_OURS | {RULES}) -> list[str]:
     return [
         f"{name}:{number}: {line.strip()}"
@@ -70,6 +91,26 @@ def test_names_say_what_a_thing_is() -> None:
 
 def test_no_scaffolding_is_left_standing() -> None:
     none_of(hits(SCAFFOLDING))
+
+
+def test_prose_uses_the_words_of_the_field() -> None:
+    none_of(line for line in hits(IDIOM, NOT_OURS | IDIOM_ALLOWED) if not QUOTED_STANDARD.search(line))
+
+
+def test_names_use_the_words_of_the_field() -> None:
+    found = ((where, name) for where, name in assigned() if not where.startswith("tests/tidy/"))
+    none_of(
+        f"{where}: {name}" for where, name in found if IDIOM_IN_NAMES & set(CAMEL.sub("_", name).lower().split("_"))
+    )
+
+
+def test_public_classes_have_one_name_each() -> None:
+    where: dict[str, list[str]] = {}
+    for module in packages():
+        for node in module.tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                where.setdefault(node.name, []).append(module.path)
+    none_of(f"{name}: {', '.join(paths)}" for name, paths in where.items() if len(paths) > 1)
 
 
 def test_nothing_names_a_folder_of_one_machine() -> None:
