@@ -34,7 +34,7 @@ class Border(NamedTuple):
 
 BORDERS = (
     Border("topics", never=("engine",)),
-    Border("topics", never=OUTSIDE),
+    Border("topics", never=OUTSIDE, exempt=frozenset({"topics.networks"})),  # parses with inet_pton: no I/O
     Border("engine.detector", only=("topics", "engine.detector")),
     Border("engine.detector", never=OUTSIDE, exempt=frozenset({"engine.detector.hash_table"})),  # draws its hash seed
     Border("engine.state", only=("topics", "engine.detector", "engine.state")),
@@ -84,17 +84,15 @@ def _resolved(module: Module, names: set[str]) -> set[str]:
 
 
 def folder_graph() -> dict[str, set[str]]:
-    """Return each folder with the folders that its files import. A folder's `__init__` belongs to the folder."""
-    packages_ = {module.name for module in packages() if module.path.endswith("/__init__.py")}
-
-    def folder_of(name: str) -> str:
-        return name if name in packages_ else name.rpartition(".")[0]
-
+    """Return each folder (`topics`, or one directly under `engine`) with the folders that its files import."""
     graph: dict[str, set[str]] = {}
     for name, targets in file_graph().items():
-        here = folder_of(name)
-        graph.setdefault(here, set()).update(folder_of(target) for target in targets)
+        graph.setdefault(_folder(name), set()).update(map(_folder, targets))
     return {name: targets - {name} for name, targets in graph.items()}
+
+
+def _folder(name: str) -> str:
+    return "topics" if within(name, ("topics",)) else ".".join(name.split(".")[:2])
 
 
 def circles(graph: Mapping[str, set[str]]) -> Iterator[str]:
