@@ -17,7 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from benchmarks.workload import Chunked
 from engine.config.load import Settings, load_settings
-from engine.config.options import Worker
+from engine.config.options import WorkerOptions
 from engine.kafka.event_producer import EventProducer, Produced
 from engine.kafka.topic_admin import MISSING, differences, ensure
 from engine.pipeline.build import partition
@@ -38,7 +38,7 @@ class Place:
 
     bootstrap: str
     prefix: str
-    rows: int = Worker().rows_per_partition
+    rows: int = WorkerOptions().rows_per_partition
 
     @property
     def connections(self) -> str:

@@ -227,8 +227,8 @@ COUNTS = ("events", "late", "poison", "throttles", "releases", "untracked", "mis
 
 def octets_per_key() -> tuple[float, float]:
     """Octets a key of a full table: its row and its place in the index; and all arrays of the state."""
-    keys = options.Worker().rows_per_partition
+    keys = options.WorkerOptions().rows_per_partition
     state = empty_state(keys)
-    return (state.rows.nbytes + state.places.nbytes) / keys, sum(
+    return (state.rows.nbytes + state.index.nbytes) / keys, sum(
         part.nbytes for part in (*state[:-1], *state.pools)
     ) / keys

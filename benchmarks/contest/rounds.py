@@ -25,7 +25,7 @@ from benchmarks.engine_runs import run_engine, run_floors
 from benchmarks.engine_worker import EngineRun
 from benchmarks.errors import Broken
 from benchmarks.perf_tool import ToolRun
-from engine.config.options import Worker
+from engine.config.options import WorkerOptions
 from engine.service.capacity import rows_of
 from topics.contracts import CONNECTIONS
 
@@ -90,7 +90,7 @@ def prepare(case: Case, bootstrap: str, prefix: str, folder: Path, *, engine: bo
 
 def rows_for(keys: int) -> int:
     """Rows of a partition's table: as many as `tidegate plan` asks for if the default has fewer; nobody waits at its door."""
-    return max(Worker().rows_per_partition, rows_of(keys, cluster.PARTITIONS))
+    return max(WorkerOptions().rows_per_partition, rows_of(keys, cluster.PARTITIONS))
 
 
 def _shortened(case: Case, share: int, bootstrap: str, folder: Path) -> Ground:

@@ -1,1 +1,1 @@
-"""Options: declared, read from file, environment and command line, checked, shown."""
+"""Options: declared, loaded from file, environment and command line, checked, shown."""

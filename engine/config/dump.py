@@ -1,4 +1,4 @@
-"""A configuration as it holds, whoever said it: for `tidegate config` and a worker's page. Secrets are not shown."""
+"""The effective configuration as data and as TOML, for `tidegate config` and a worker's page. Secrets are not shown."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from engine.config.options import OPTIONS, SECTIONS
 HIDDEN = "(not shown)"
 
 
-def effective(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Values by section and name, and the relays."""
-    found: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+def effective_options(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Return all values by section and name, with the relays as a section of their own."""
+    values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for option in OPTIONS:
         value = getattr(getattr(settings, option.section), option.name)
-        found[option.section][option.name] = HIDDEN if option.rule.secret and value else value
-    return {**found, "relays": {name: list(networks) for name, networks in settings.relays.items()}}
+        values[option.section][option.name] = HIDDEN if option.rule.secret and value else value
+    return {**values, "relays": {name: list(networks) for name, networks in settings.relays.items()}}
 
 
-def toml_text(found: dict[str, dict[str, Any]]) -> str:
-    """The same as TOML."""
+def toml_text(options: dict[str, dict[str, Any]]) -> str:
+    """Return the result of `effective_options` as TOML."""
     parts = []
-    for section, values in found.items():
+    for section, values in options.items():
         lines = [f"{_key(name)} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]
         parts.append("\n".join([f"[{section}]", *lines]))
     return "\n\n".join(parts)

@@ -1,10 +1,14 @@
-"""Raw options to one frozen, checked `Settings`.
+"""Load options from all sources into one frozen, checked `Settings`.
 
-An option comes from the command line, else from the environment (``TIDEGATE_<SECTION>_<OPTION>``), else from one TOML file
-(``--config``, else ``$TIDEGATE_CONFIG``, else ``tidegate.toml`` in the working directory if it is there), else it has its
-default. Announced relays stand in the file alone. Whatever is wrong (an unknown name, a wrong type, a value out of range,
-options that don't go together) is one `OperatorError` that names the file or variable, the option, the value, the range,
-and what to do.
+The first source that sets an option wins:
+
+1. the command line
+2. the environment, ``TIDEGATE_<SECTION>_<OPTION>``
+3. one TOML file: ``--config``, else ``$TIDEGATE_CONFIG``, else ``tidegate.toml`` in the working directory if it exists
+4. the default
+
+Relays are read from the file only. Every fault (unknown name, wrong type, value out of range, options that contradict each
+other) is one `OperatorError` that names the source, the option, the value and the expected form.
 """
 
 from __future__ import annotations
@@ -19,54 +23,57 @@ from typing import Any
 
 from engine.config.option import Option
 from engine.config.options import OPTIONS, SECTIONS, Settings
-from engine.config.relays import announced
+from engine.config.relays import parse_relays
 from topics.errors import OperatorError
 
 __all__ = ["Settings", "load_settings"]
 
 PREFIX = "TIDEGATE_"
 OTHER_VARIABLES = frozenset({"TIDEGATE_CONFIG", "TIDEGATE_CACHE_DIR", "TIDEGATE_SHARED"})
-KUBERNETES = re.compile(  # what is set in every pod beside a service whose name begins with tidegate
+KUBERNETES = re.compile(  # set by Kubernetes in every pod of a namespace with a service named tidegate*
     r"TIDEGATE_\w*(SERVICE_(HOST|PORT\w*)=.*|PORT_\d+_\w+=.*|PORT=(tcp|udp|sctp)://.*)"
 )
 RELAYS = "relays"
 FILE_NAME = "tidegate.toml"
-ARTICLES = {int: "a whole number", float: "a number", str: "a text"}
+KIND_NAMES = {int: "a whole number", float: "a number", str: "a string"}
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A value that somebody gave. ``said``: where and how, for messages."""
+    """A value that a source sets."""
 
     value: object
-    said: str
+    origin: str  # source, option and value, for errors
 
 
 def load_settings(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object]) -> Settings:
-    """The settings in force. ``path``: the file that the command line names, None if it names none; ``overrides``: what the
-    command line says, by path (``"kafka.bootstrap"``), where None means nothing. Raises `OperatorError`."""
-    file = _chosen_file(path, environ)
-    content = _content(file)
-    relays = announced(content.pop(RELAYS, {}), str(file))
+    """Return the effective settings.
+
+    `path` is the file of ``--config``, or None. `overrides` are the command line's values by path (``"kafka.bootstrap"``);
+    None means not set. Raises `OperatorError`.
+    """
+    file = _choose_file(path, environ)
+    content = _read_toml(file)
+    relays = parse_relays(content.pop(RELAYS, {}), str(file))
     given = _from_file(content, file) | _from_environment(environ) | _from_command_line(overrides)
     values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for option in OPTIONS:
-        found = given.get(option.path)
-        values[option.section][option.name] = option.default if found is None else _checked(option, found)
+        value = given.get(option.path)
+        values[option.section][option.name] = option.default if value is None else _check(option, value)
     _complete(values, environ)
     return Settings(**{name: declared(**values[name]) for name, declared in SECTIONS.items()}, relays=relays)
 
 
-def _chosen_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+def _choose_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     if path is not None:
         return path
     if environ.get("TIDEGATE_CONFIG"):
         return Path(environ["TIDEGATE_CONFIG"])
-    beside = Path(FILE_NAME)
-    return beside if beside.is_file() else None
+    default = Path(FILE_NAME)
+    return default if default.is_file() else None
 
 
-def _content(path: Path | None) -> dict[str, Any]:
+def _read_toml(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
@@ -74,18 +81,18 @@ def _content(path: Path | None) -> dict[str, Any]:
     except OSError as error:
         raise OperatorError(f"configuration file {path} can't be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise OperatorError(f"configuration file {path} is no valid TOML: {error}") from error
+        raise OperatorError(f"configuration file {path} is not valid TOML: {error}") from error
 
 
 def _from_file(content: dict[str, Any], path: Path | None) -> dict[str, Given]:
     given: dict[str, Given] = {}
     for section, options in content.items():
         if section not in SECTIONS:
-            raise OperatorError(f"{path}: unknown section [{section}]{_instead(section, [*SECTIONS, 'relays'])}")
+            raise OperatorError(f"{path}: unknown section [{section}]{_suggest(section, [*SECTIONS, RELAYS])}")
         if not isinstance(options, dict):
             raise OperatorError(f"{path}: {section} must be a section: write [{section}] and its options below")
         for name, value in options.items():
-            _known(f"{section}.{name}", f"{path}: ")
+            _refuse_unknown(f"{section}.{name}", f"{path}: ")
             given[f"{section}.{name}"] = Given(value, f"{path}: {section}.{name} = {value!r}")
     return given
 
@@ -97,7 +104,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
         if variable in paths:
             given[paths[variable]] = Given(environ[variable], f"${variable} = {environ[variable]!r}")
         elif variable.startswith(PREFIX) and variable not in OTHER_VARIABLES and not _is_service(variable, environ):
-            raise OperatorError(f"unknown environment variable {variable}{_instead(variable, paths)}")
+            raise OperatorError(f"unknown environment variable {variable}{_suggest(variable, paths)}")
     return given
 
 
@@ -109,34 +116,34 @@ def _from_command_line(overrides: Mapping[str, object]) -> dict[str, Given]:
     given = {}
     for path, value in overrides.items():
         if value is not None:
-            _known(path, "command line: ")
+            _refuse_unknown(path, "command line: ")
             given[path] = Given(value, f"command line: {path} = {value!r}")
     return given
 
 
-def _known(path: str, where: str) -> None:
+def _refuse_unknown(path: str, prefix: str) -> None:
     paths = [option.path for option in OPTIONS]
     if path not in paths:
-        raise OperatorError(f"{where}unknown option {path}{_instead(path, paths)}")
+        raise OperatorError(f"{prefix}unknown option {path}{_suggest(path, paths)}")
 
 
-def _instead(name: str, known: Iterable[str]) -> str:
+def _suggest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-    return f": did you mean {close[0]}?" if close else ": deploy/CONFIGURATION.md lists all that there are"
+    return f": did you mean {close[0]}?" if close else ": deploy/CONFIGURATION.md lists all options"
 
 
-def _checked(option: Option, given: Given) -> Any:
-    """The value in the option's type and range."""
-    rule, value = option.rule, _typed(option, given.value)
-    said = f"{given.said.partition(' = ')[0]} = (not shown)" if rule.secret else given.said
+def _check(option: Option, given: Given) -> Any:
+    """Return the value, converted to the option's type and checked by its rule."""
+    rule, value = option.rule, _convert(option, given.value)
+    origin = f"{given.origin.partition(' = ')[0]} = (not shown)" if rule.secret else given.origin
     if value is None:
-        raise OperatorError(f"{said}: give {ARTICLES[option.kind]}{_bounds(option)}")
+        raise OperatorError(f"{origin}: give {KIND_NAMES[option.kind]}{_bounds(option)}")
     if not ((rule.low is None or rule.low <= value) and (rule.high is None or value <= rule.high)):
-        raise OperatorError(f"{said} is out of range: give {ARTICLES[option.kind]}{_bounds(option)}")
+        raise OperatorError(f"{origin} is out of range: give {KIND_NAMES[option.kind]}{_bounds(option)}")
     if rule.choices and value not in rule.choices:
-        raise OperatorError(f"{said} is unknown: give one of {', '.join(rule.choices)}")
-    if rule.wanted is not None and (wanted := rule.wanted(value)):
-        raise OperatorError(f"{said} is not valid: give {wanted}")
+        raise OperatorError(f"{origin} is unknown: give one of {', '.join(rule.choices)}")
+    if rule.validate is not None and (expected := rule.validate(value)):
+        raise OperatorError(f"{origin} is not valid: give {expected}")
     return value
 
 
@@ -144,8 +151,8 @@ def _bounds(option: Option) -> str:
     return "" if option.rule.low is None else f" from {option.rule.low:,} to {option.rule.high:,}".replace(",", "_")
 
 
-def _typed(option: Option, value: object) -> Any:
-    """The value in the option's type, None if it has none: a number may come as text, a float as a whole number."""
+def _convert(option: Option, value: object) -> Any:
+    """Return the value in the option's type, None if it doesn't convert. Numbers may be strings, floats whole numbers."""
     if option.kind is str or isinstance(value, bool):
         return value if isinstance(value, str) else None
     if isinstance(value, str) or (option.kind is float and isinstance(value, int)):
@@ -157,19 +164,19 @@ def _typed(option: Option, value: object) -> Any:
 
 
 def _complete(values: dict[str, dict[str, Any]], environ: Mapping[str, str]) -> None:
-    """Fill in what follows from other values, and refuse what doesn't go together."""
+    """Fill in values derived from others, and refuse options that contradict each other."""
     kafka, worker, local = values["kafka"], values["worker"], values["local"]
-    named, secret = bool(kafka["sasl_username"]), bool(kafka["sasl_password"])
-    if not ("SASL" in kafka["security_protocol"]) == named == secret:
+    has_username, has_password = bool(kafka["sasl_username"]), bool(kafka["sasl_password"])
+    if not ("SASL" in kafka["security_protocol"]) == has_username == has_password:
         raise OperatorError(
-            f"kafka.security_protocol = {kafka['security_protocol']} goes with kafka.sasl_username and kafka.sasl_password "
-            "both given for SASL_PLAINTEXT and SASL_SSL, and with neither otherwise"
+            f"kafka.security_protocol = {kafka['security_protocol']}: SASL_PLAINTEXT and SASL_SSL need kafka.sasl_username "
+            "and kafka.sasl_password; other protocols allow neither"
         )
     notify = values["notify"]
     if notify["mail_to"] and not (notify["mail_from"] and notify["smtp"]):
-        raise OperatorError("notify.mail_to goes with notify.mail_from and notify.smtp: give both")
+        raise OperatorError("notify.mail_to needs notify.mail_from and notify.smtp: give both")
     if kafka["ssl_cafile"] and not Path(kafka["ssl_cafile"]).is_file():
-        raise OperatorError(f"kafka.ssl_cafile = {kafka['ssl_cafile']!r}: there is no such file")
+        raise OperatorError(f"kafka.ssl_cafile = {kafka['ssl_cafile']!r}: no such file")
     worker["rows_per_partition"] = 1 << (worker["rows_per_partition"] - 1).bit_length()
     cache = environ.get("TIDEGATE_CACHE_DIR") or "~/.cache/tidegate"
     local["data_dir"] = str(Path(local["data_dir"] or f"{cache}/broker").expanduser())

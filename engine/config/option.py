@@ -1,4 +1,4 @@
-"""How an option is declared: as a field of its section's class, with what checks and explains it beside it."""
+"""Declaration of an option: a field of its section's dataclass, with its documentation and its checks in the metadata."""
 
 from __future__ import annotations
 
@@ -11,43 +11,40 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How an option's value is checked. ``low``, ``high``: inclusive bounds; ``choices``: all that is allowed; ``wanted``: says
-    what the value should be, nothing if it is fine; ``secret``: never printed; ``decides``: changes decisions; ``later``: is
-    younger than decisions that are kept, so at its default it leaves their hash as it was; ``reloads``: a running worker takes
-    another value when it reads its configuration again."""
+    """Documentation of an option and the checks of its value."""
 
-    text: str
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[str, ...] = ()
-    wanted: Callable[[Any], str] | None = None
-    secret: bool = False
-    decides: bool = False
-    later: bool = False
-    reloads: bool = False
+    text: str  # documentation, in CONFIGURATION.md and the example file
+    low: float | None = None  # inclusive
+    high: float | None = None  # inclusive
+    choices: tuple[str, ...] = ()  # all allowed values; empty: any
+    validate: Callable[[Any], str] | None = None  # returns the expected form of an invalid value, "" for a valid one
+    secret: bool = False  # the value is never printed
+    decides: bool = False  # the value changes decisions and enters their configuration hash
+    hashed_if_set: bool = False  # added later: the default leaves the hash of earlier decisions unchanged
+    reloads: bool = False  # a running worker applies a changed value when it reloads its configuration
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One declared option. ``kind``: int, float or str."""
+    """A declared option."""
 
     section: str
     name: str
-    kind: type
+    kind: type  # int, float or str
     default: int | float | str
     rule: Rule
 
     @property
     def path(self) -> str:
-        """Section and name, as messages say them."""
+        """Return section and name, such as `kafka.bootstrap`."""
         return f"{self.section}.{self.name}"
 
     @property
     def variable(self) -> str:
-        """The environment variable that sets it."""
+        """Return the environment variable that sets the option."""
         return f"TIDEGATE_{self.section}_{self.name}".upper()
 
 
 def option(default: T, text: str, **rule: Any) -> T:
-    """Declare a section's field with its `Rule`."""
+    """Declare a dataclass field with a default and a `Rule`."""
     return field(default=default, repr=not rule.get("secret"), metadata={"rule": Rule(text, **rule)})

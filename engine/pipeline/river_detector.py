@@ -21,14 +21,14 @@ import numpy as np
 import numpy.typing as npt
 from river import anomaly
 
-from engine.config.options import River
+from engine.config.options import RiverOptions
 from engine.decisions.compose import Composer
 from engine.detector.throttle import Policy
 from engine.state.partition import Partition
 from topics.columns.scan import DEFERRED, EventColumns
 from topics.decisions import VOLUME, Decision, Source
 from topics.errors import OperatorError
-from topics.keys import network_text
+from topics.networks import network_text
 
 HOUR_MS = 3_600_000
 TERM_WINDOWS = 6
@@ -109,7 +109,7 @@ class Watched:
 class WindowPartition(Partition):
     """A partition whose verdicts (FOUND[]) are a pipeline's. The rows of the model stay empty."""
 
-    def __init__(self, policy: Policy, options: River) -> None:
+    def __init__(self, policy: Policy, options: RiverOptions) -> None:
         super().__init__(policy, CAPACITY)
         self._make = factory_of(options.pipeline)
         self._options = options

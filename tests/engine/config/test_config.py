@@ -1,4 +1,4 @@
-"""Options: where they come from, which one wins, and what is said about a wrong one."""
+"""Options: sources and their precedence, and the error for each kind of fault."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOTHING: Mapping[str, object] = {}
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -37,21 +37,21 @@ def refusal(
     return message
 
 
-def test_without_anything_every_option_has_its_default() -> None:
+def test_options_without_sources_have_their_defaults() -> None:
     settings = load_settings(None, {}, NOTHING)
     for option in OPTIONS:
         if option.path not in ("local.data_dir", "edge.state_dir"):
             assert getattr(getattr(settings, option.section), option.name) == option.default, option.path
 
 
-def test_command_line_wins_over_environment_over_file_over_default(tmp_path: Path) -> None:
+def test_option_in_several_sources_is_taken_from_command_line_then_environment_then_file(tmp_path: Path) -> None:
     path = written(tmp_path, "[topics]\npartitions = 5\nreplication = 2\nprefix = 'a-'\n")
     environ = {"TIDEGATE_TOPICS_PARTITIONS": "6", "TIDEGATE_TOPICS_REPLICATION": "3"}
     topics = load_settings(path, environ, {"topics.partitions": 7, "topics.prefix": None}).topics
     assert (topics.partitions, topics.replication, topics.prefix) == (7, 3, "a-")
 
 
-def test_the_file_is_the_named_one_else_the_environments_else_the_one_in_the_working_directory(tmp_path: Path) -> None:
+def test_configuration_file_is_the_named_one_then_the_environments_then_the_default(tmp_path: Path) -> None:
     for name, partitions in (("tidegate.toml", 5), ("env.toml", 6), ("named.toml", 7)):
         (tmp_path / name).write_text(f"[topics]\npartitions = {partitions}\n")
     environ = {"TIDEGATE_CONFIG": str(tmp_path / "env.toml")}
@@ -60,32 +60,32 @@ def test_the_file_is_the_named_one_else_the_environments_else_the_one_in_the_wor
     assert load_settings(None, {}, NOTHING).topics.partitions == 5
 
 
-def test_settings_cannot_be_changed() -> None:
+def test_settings_assigned_raise_frozen_instance_error() -> None:
     settings = load_settings(None, {}, NOTHING)
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.model.sensitivity = "low"  # type: ignore[misc]
 
 
-def test_an_unknown_option_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
+def test_unknown_option_is_refused_with_a_suggestion(tmp_path: Path) -> None:
     path = written(tmp_path, "[worker]\nfetch_byte = 100000\n")
     assert refusal(path) == f"{path}: unknown option worker.fetch_byte: did you mean worker.fetch_bytes?"
 
 
-def test_an_unknown_section_is_refused(tmp_path: Path) -> None:
+def test_unknown_section_is_refused_with_a_suggestion(tmp_path: Path) -> None:
     path = written(tmp_path, "[kafak]\nbootstrap = 'a:1'\n")
     assert refusal(path) == f"{path}: unknown section [kafak]: did you mean kafka?"
 
 
-def test_an_option_outside_of_a_section_is_refused(tmp_path: Path) -> None:
+def test_option_outside_a_section_is_refused(tmp_path: Path) -> None:
     assert "write [kafka]" in refusal(written(tmp_path, "kafka = 'a:1'\n"))
 
 
-def test_a_mistyped_variable_is_refused() -> None:
+def test_mistyped_variable_is_refused_with_a_suggestion() -> None:
     message = refusal(environ={"TIDEGATE_KAFKA_BOOTSTRP": "a:1"})
     assert message == "unknown environment variable TIDEGATE_KAFKA_BOOTSTRP: did you mean TIDEGATE_KAFKA_BOOTSTRAP?"
 
 
-def test_variables_that_kubernetes_sets_for_a_service_are_left_alone() -> None:
+def test_service_variables_of_kubernetes_are_ignored() -> None:
     load_settings(
         None,
         {
@@ -99,24 +99,24 @@ def test_variables_that_kubernetes_sets_for_a_service_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("partitions = '4x'", "topics.partitions = '4x': give a whole number from 1 to 1_024"),
         ("partitions = 4.0", "topics.partitions = 4.0: give a whole number from 1 to 1_024"),
         ("partitions = true", "topics.partitions = True: give a whole number from 1 to 1_024"),
         ("partitions = 0", "topics.partitions = 0 is out of range: give a whole number from 1 to 1_024"),
-        ("prefix = 4", "topics.prefix = 4: give a text"),
+        ("prefix = 4", "topics.prefix = 4: give a string"),
         ("prefix = 'a b'", "topics.prefix = 'a b' is not valid: give at most 180 letters"),
         ("retention_ms = 0", "topics.retention_ms = 0 is not valid: give -1 for unlimited, or at least 3600000"),
     ],
 )
-def test_a_wrong_value_is_refused_with_file_option_value_and_range(tmp_path: Path, line: str, said: str) -> None:
+def test_invalid_value_is_refused_with_file_option_value_and_range(tmp_path: Path, line: str, expected: str) -> None:
     path = written(tmp_path, f"[topics]\n{line}\n")
-    assert refusal(path).startswith(f"{path}: {said}")
+    assert refusal(path).startswith(f"{path}: {expected}")
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "0.004", "10.1", "", "one", "Low"])
-def test_the_sensitivity_is_a_word_or_a_percentage(value: str) -> None:
+def test_sensitivity_neither_name_nor_percentage_in_range_is_refused(value: str) -> None:
     assert refusal(environ={"TIDEGATE_MODEL_SENSITIVITY": value}).startswith(f"$TIDEGATE_MODEL_SENSITIVITY = '{value}'")
 
 
@@ -131,37 +131,37 @@ def test_the_sensitivity_is_a_word_or_a_percentage(value: str) -> None:
         ("off", 0.5, False),
     ],
 )
-def test_the_sensitivity_is_a_budget(value: str, percent: float, decides: bool) -> None:
+def test_sensitivity_is_converted_to_a_budget(value: str, percent: float, decides: bool) -> None:
     model = load_settings(None, {}, {"model.sensitivity": value}).model
     assert (model.budget_percent, model.decides) == (percent, decides)
 
 
-def test_a_choice_is_refused_with_all_choices() -> None:
+def test_unknown_choice_is_refused_with_all_choices() -> None:
     message = refusal(overrides={"log.level": "loud"})
     assert message == "command line: log.level = 'loud' is unknown: give one of debug, info, warning, error"
 
 
 @pytest.mark.parametrize("value", ["localhost", "localhost:0", "localhost:70000", "a b:1", "a:1,,b:2", "::1:9092"])
-def test_a_bootstrap_without_host_and_port_is_refused(value: str) -> None:
+def test_bootstrap_without_host_and_port_is_refused(value: str) -> None:
     assert "HOST:PORT" in refusal(overrides={"kafka.bootstrap": value})
 
 
 @pytest.mark.parametrize("value", ["localhost:9092", "10.0.0.1:9092, b.example:9093", "[::1]:9092"])
-def test_a_bootstrap_of_hosts_and_ports_is_taken(value: str) -> None:
+def test_bootstrap_of_hosts_and_ports_is_accepted(value: str) -> None:
     assert load_settings(None, {}, {"kafka.bootstrap": value}).kafka.bootstrap == value
 
 
 @pytest.mark.parametrize("text", ["", "two\nlines", "é", "x" * 201, "{name}", "{ip!r}", "{ip:>9}", "{", "{}", "{ip.x}"])
-def test_a_reply_that_no_decision_can_fill_is_refused(text: str) -> None:
+def test_reply_text_that_no_decision_can_fill_is_refused(text: str) -> None:
     assert "{ip}, {network}, {retry_s}" in refusal(overrides={"reply.text": text})
 
 
 @pytest.mark.parametrize("status", ["4.7.499", "4.7.700", "5.7.500", "4.7.5000", ""])
-def test_a_status_outside_of_the_throttling_range_is_refused(status: str) -> None:
+def test_status_outside_the_throttling_range_is_refused(status: str) -> None:
     assert "4.7.500 to 4.7.699" in refusal(overrides={"reply.status_volume": status})
 
 
-def test_a_password_is_never_shown() -> None:
+def test_password_is_not_in_repr_and_errors() -> None:
     overrides = {"kafka.security_protocol": "SASL_SSL", "kafka.sasl_username": "u", "kafka.sasl_password": "s3cret"}
     settings = load_settings(None, {}, overrides)
     assert settings.kafka.client_options()["sasl_plain_password"] == "s3cret"
@@ -172,21 +172,21 @@ def test_a_password_is_never_shown() -> None:
         assert "123456" not in message
 
 
-def test_a_password_without_sasl_is_refused_because_it_would_do_nothing() -> None:
+def test_password_without_sasl_is_refused() -> None:
     assert "SASL_SSL" in refusal(overrides={"kafka.sasl_username": "u", "kafka.sasl_password": "p"})
 
 
-def test_a_missing_authority_file_is_refused() -> None:
-    assert "there is no such file" in refusal(overrides={"kafka.ssl_cafile": "none.pem"})
+def test_missing_ca_file_is_refused() -> None:
+    assert "no such file" in refusal(overrides={"kafka.ssl_cafile": "none.pem"})
 
 
-def test_rows_are_rounded_up_to_a_power_of_two() -> None:
+def test_rows_per_partition_are_rounded_up_to_a_power_of_two() -> None:
     for given, taken in ((1024, 1024), (1025, 2048), (1 << 26, 1 << 26)):
         settings = load_settings(None, {}, {"worker.rows_per_partition": given})
         assert settings.worker.rows_per_partition == taken
 
 
-def test_the_brokers_folder_follows_the_cache_folder_unless_it_is_named(tmp_path: Path) -> None:
+def test_broker_folder_unset_is_in_the_cache_folder(tmp_path: Path) -> None:
     cache = {"TIDEGATE_CACHE_DIR": str(tmp_path)}
     assert load_settings(None, cache, NOTHING).local.data_dir == str(tmp_path / "broker")
     assert load_settings(None, {}, NOTHING).local.data_dir == str(Path.home() / ".cache/tidegate/broker")
@@ -194,13 +194,14 @@ def test_the_brokers_folder_follows_the_cache_folder_unless_it_is_named(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(b"[topics", "is no valid TOML"), (b"\xff", "is no valid TOML"), (None, "can't be read")]
+    ("content", "expected"),
+    [(b"[topics", "is not valid TOML"), (b"\xff", "is not valid TOML"), (None, "can't be read")],
 )
-def test_a_file_that_is_no_toml_is_refused(tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_file_that_is_not_toml_is_refused(tmp_path: Path, content: bytes | None, expected: str) -> None:
     path = tmp_path / "bad.toml"
     if content is not None:
         path.write_bytes(content)
-    assert refusal(path).startswith(f"configuration file {path} {said}")
+    assert refusal(path).startswith(f"configuration file {path} {expected}")
 
 
 def hashed(**overrides: object) -> str:
@@ -209,7 +210,7 @@ def hashed(**overrides: object) -> str:
     ).config_hash()
 
 
-def test_the_hash_names_what_changes_decisions_and_nothing_else() -> None:
+def test_config_hash_depends_on_deciding_options_only() -> None:
     plain = hashed()
     assert hashed(model_sensitivity="low") != plain
     assert hashed(model_learning_days=0) != plain
@@ -220,11 +221,11 @@ def test_the_hash_names_what_changes_decisions_and_nothing_else() -> None:
     assert hashed(model_learning_days="7") == hashed(model_learning_days=7) == plain
 
 
-def test_the_hash_is_the_same_for_ever() -> None:
+def test_config_hash_of_defaults_is_unchanged() -> None:
     assert Settings().config_hash() == "fb69be8720bab19af8306d88c82fa707c2ce3b94a900ffad46d0e68fe1a5088a"
 
 
-def test_the_example_file_says_the_defaults_and_can_be_uncommented(tmp_path: Path) -> None:
+def test_example_file_commented_or_uncommented_gives_the_defaults(tmp_path: Path) -> None:
     example = example_text()
     assert load_settings(written(tmp_path, example), {}, NOTHING) == load_settings(None, {}, NOTHING)
     options = {f"# {option.name} = " for option in OPTIONS}

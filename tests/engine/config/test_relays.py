@@ -18,7 +18,7 @@ def settings_of(tmp_path: Path, relays: str) -> Settings:
     return load_settings(file, {}, {})
 
 
-def test_announced_relays_are_networks_by_name_however_they_are_written(tmp_path: Path) -> None:
+def test_relays_written_differently_are_equal(tmp_path: Path) -> None:
     one = settings_of(
         tmp_path, '[relays]\nesp = ["192.0.2.0/25", "2001:db8::/40", "192.0.2.128/25"]\n"a-b.c" = ["10.0.0.7/32"]'
     )
@@ -32,7 +32,7 @@ def test_announced_relays_are_networks_by_name_however_they_are_written(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("relays", "said"),
+    ("relays", "expected"),
     [
         ("relays = 3", "relays must be a section: write [relays]"),
         ("[relays]\nesp = '192.0.2.0/24'", "relays.esp = '192.0.2.0/24': give a list of networks such as"),
@@ -52,11 +52,11 @@ def test_announced_relays_are_networks_by_name_however_they_are_written(tmp_path
         ),
     ],
 )
-def test_bad_relays_get_one_line_that_names_the_file_and_what_is_wrong(tmp_path: Path, relays: str, said: str) -> None:
+def test_invalid_relays_are_refused_in_one_line_with_file_and_fault(tmp_path: Path, relays: str, expected: str) -> None:
     with pytest.raises(OperatorError) as raised:
         settings_of(tmp_path, relays)
     message = str(raised.value)
-    assert message.startswith(f"{tmp_path / 'tidegate.toml'}: {said}")
+    assert message.startswith(f"{tmp_path / 'tidegate.toml'}: {expected}")
     assert "\n" not in message
 
 
@@ -67,7 +67,7 @@ def test_bad_relays_get_one_line_that_names_the_file_and_what_is_wrong(tmp_path:
         ("10.0.0.6", ""), ("2001:db8::1", "esp"), ("2001:db8:ff:ffff::", "esp"), ("2001:db8:100::", ""), ("::", ""),
     ],
 )  # fmt: skip
-def test_an_address_belongs_to_the_relay_whose_network_it_is_in(address: str, name: str) -> None:
+def test_address_belongs_to_the_relay_whose_network_contains_it(address: str, name: str) -> None:
     relays = relays_of({"esp": ("192.0.2.0/24", "2001:db8::/40"), "one": ("10.0.0.7/32",)})
     assert relay_of_one(relays, np.uint64(key_of(address))) == (relay_key(name) if name else NO_RELAY)
     assert relay_of_one(relays_of({}), np.uint64(key_of(address))) == NO_RELAY
