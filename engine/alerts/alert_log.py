@@ -9,62 +9,59 @@ the topic has been read once nothing is told; what can't be written is written l
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import orjson
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 
-from engine.alerts.alert_state import MOST, Told
+from engine.alerts.alert_state import MOST, AlertRecord
+from engine.kafka.follow import RateLimitedWarning, TopicReader, retry, stop_within
 
 logger = logging.getLogger(__name__)
-AGAIN_S = 2.0
-POLL_MS = 500
 VERSION = 1
-AWAY = (KafkaError, OSError, TimeoutError)
 
 
-def encode(name: str, told: Told) -> bytes:
+def encode(name: str, told: AlertRecord) -> bytes:
     """A record's value."""
     said = {"name": name, "kind": told.kind, "over": told.over, "since": told.since_ms, "told": told.told_ms}
     return orjson.dumps({**said, "v": VERSION})
 
 
-def decode(value: bytes) -> Told:
+def decode(value: bytes) -> AlertRecord:
     """The way back; ValueError, KeyError or TypeError for what is none."""
     said = orjson.loads(value)
-    return Told(str(said["kind"]), str(said["over"]), int(said["since"]), int(said["told"]))
+    return AlertRecord(str(said["kind"]), str(said["over"]), int(said["since"]), int(said["told"]))
 
 
-class Memory:
+class AlertLog:
     """``topic``: its name; ``options``: of Kafka's clients. ``told``: by the condition's name, at most `MOST`; ``known``: all
     that was written so far has been read."""
 
     def __init__(self, topic: str, options: Mapping[str, Any]) -> None:
-        self.told: dict[str, Told] = {}
+        self.told: dict[str, AlertRecord] = {}
         self.known = False
         self._tp, self._options = TopicPartition(topic, 0), options
-        self._position = 0
-        self._writes: asyncio.Queue[tuple[str, Told | None]] = asyncio.Queue()
+        self._positions: dict[TopicPartition, int] = {}
+        self._writes: asyncio.Queue[tuple[str, AlertRecord | None]] = asyncio.Queue()
         self._unwritten: Counter[str] = Counter()
 
-    def note(self, name: str, told: Told | None) -> None:
+    def note(self, name: str, told: AlertRecord | None) -> None:
         """This is being told: it counts here at once, and what others wrote of it before counts no more. `keep` must follow."""
         self._unwritten[name] += 1
         self._set(name, told)
 
-    def keep(self, name: str, told: Told | None) -> None:
+    def keep(self, name: str, told: AlertRecord | None) -> None:
         """It has been told: have it written."""
         self._writes.put_nowait((name, told))
 
     async def run(self) -> None:
         """Read and write until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._read())
+            group.create_task(retry(self._read, RateLimitedWarning(logger, "notices can't be read, trying again: %s")))
             group.create_task(self._write())
 
     def take(self, record: ConsumerRecord) -> None:
@@ -77,56 +74,35 @@ class Memory:
         except (ValueError, KeyError, TypeError):
             logger.warning("%s at %d is left out: not readable", record.topic, record.offset)
 
-    def _set(self, name: str, told: Told | None) -> None:
+    def _set(self, name: str, told: AlertRecord | None) -> None:
         if told is None:
             self.told.pop(name, None)
         elif name in self.told or len(self.told) < MOST:
             self.told[name] = told
 
     async def _read(self) -> None:
-        while True:
-            consumer = AIOKafkaConsumer(auto_offset_reset="earliest", enable_auto_commit=False, **self._options)
-            try:
-                await consumer.start()
-                consumer.assign([self._tp])
-                consumer.seek(self._tp, self._position)
-                await self._follow(consumer)
-            except AWAY as error:
-                logger.warning("notices can't be read, trying again: %s", str(error) or type(error).__name__)
-            finally:
-                with contextlib.suppress(*AWAY):
-                    await consumer.stop()
-            await asyncio.sleep(AGAIN_S)
-
-    async def _follow(self, consumer: AIOKafkaConsumer) -> None:
-        end = (await consumer.end_offsets([self._tp]))[self._tp]
-        while True:
-            self.known = self.known or await consumer.position(self._tp) >= end
-            for record in (await consumer.getmany(self._tp, timeout_ms=POLL_MS)).get(self._tp, []):
-                self.take(record)
-                self._position = record.offset + 1
+        async with TopicReader([self._tp], self._options, self._positions) as reader:
+            async for records in reader:
+                for record in records:
+                    self.take(record)
+                self.known = self.known or reader.is_caught_up
 
     async def _write(self) -> None:
+        warning = RateLimitedWarning(logger, "notices can't be written, trying again: %s")
         while True:
             kept = [await self._writes.get()]
             kept += [self._writes.get_nowait() for _ in range(self._writes.qsize())]
-            while not await self._written(kept):  # noqa: ASYNC110 (nobody tells when the cluster is back)
-                await asyncio.sleep(AGAIN_S)
+            await retry(partial(self._send, kept), warning)
             for name, _ in kept:
                 self._unwritten[name] -= 1
 
-    async def _written(self, kept: list[tuple[str, Told | None]]) -> bool:
-        """Whether the cluster has taken all of it."""
+    async def _send(self, kept: list[tuple[str, AlertRecord | None]]) -> None:
+        """Return when the cluster has acknowledged all of it."""
         producer = AIOKafkaProducer(acks="all", **self._options)
         try:
             await producer.start()
             for name, told in kept:
                 value = None if told is None else encode(name, told)
                 await producer.send_and_wait(self._tp.topic, value, name.encode(), partition=0)
-        except AWAY as error:
-            logger.warning("notices can't be written, trying again: %s", str(error) or type(error).__name__)
-            return False
         finally:
-            with contextlib.suppress(*AWAY):
-                await producer.stop()
-        return True
+            await stop_within(producer.stop())

@@ -7,11 +7,11 @@ import time
 from collections.abc import AsyncIterator
 
 import click
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from engine.cli.options import bootstrap_option, settings_from
 from engine.cli.worker import NO_CLUSTER
 from engine.config.load import Settings
+from engine.kafka.follow import TopicReader
 from topics.contracts import DECISIONS
 from topics.decisions import RELEASE_HEADER, SHADOW, BadDecision, Decision, decode_decision
 from topics.errors import OperatorError
@@ -55,27 +55,11 @@ def line_of(decision: Decision) -> str:
 
 
 async def read_decisions(settings: Settings, *, follow: bool) -> AsyncIterator[bytes]:
-    """The JSON of all decisions and releases on the topic, partition by partition in order; goes on for ever if
-    ``follow``, else ends with what is there now."""
-    consumer = AIOKafkaConsumer(auto_offset_reset="earliest", **settings.kafka.client_options())
-    await consumer.start()
-    try:
-        topic = settings.topics.prefix + DECISIONS.name
-        numbers = consumer.partitions_for_topic(topic) or await _partitions(consumer, topic)
-        tps = [TopicPartition(topic, number) for number in sorted(numbers)]
-        consumer.assign(tps)
-        await consumer.seek_to_beginning(*tps)
-        ends = await consumer.end_offsets(tps)
-        while follow or any([await consumer.position(tp) < ends[tp] for tp in tps]):
-            for records in (await consumer.getmany(timeout_ms=200)).values():
-                for record in records:
-                    value = record.value or dict(record.headers).get(RELEASE_HEADER)
-                    if value is not None:
-                        yield value
-    finally:
-        await consumer.stop()
-
-
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
-    await consumer._client._wait_on_metadata(topic)
-    return consumer.partitions_for_topic(topic) or set()
+    """Yield the JSON of all decisions and releases, in order within a partition; then end, or ``follow`` the topic."""
+    topic = settings.topics.prefix + DECISIONS.name
+    async with TopicReader([topic], settings.kafka.client_options(), until_end=not follow) as reader:
+        async for records in reader:
+            for record in records:
+                value = record.value or dict(record.headers).get(RELEASE_HEADER)
+                if value is not None:
+                    yield value

@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import orjson
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import ConsumerRecord, TopicPartition
 
-from engine.edge.decision_row import Row, read_decision
+from engine.edge.decision_row import DecisionRow, read_decision
 from engine.edge.servers import now_ms
-from engine.edge.table import Table
-from engine.kafka.follow import Complaints, close
+from engine.edge.table import DecisionTable
+from engine.kafka.follow import RateLimitedWarning, TopicReader, retry
 from engine.metrics.exposition import Histogram
 from topics.contracts import DECISIONS, EDGES, EXEMPTIONS
 from topics.decisions import RELEASE_HEADER, BadDecision
@@ -30,17 +28,13 @@ from topics.networks import network_of
 from topics.overrides import CLIENT, EXEMPT, HELO, REMOVAL_HEADER, BadExemption, Override, decode_record
 
 logger = logging.getLogger(__name__)
-POLL_MS = 200
-MOST_AT_ONCE = 100  # records applied between two turns of the loop: half a millisecond
 CHECK_S = 1.0
 ANSWER_S = 5.0
-STOP_S = 1.0
-AGAIN_S = 1.0
 MISSED_BEATS = 3
 MOST_EDGES = 10_000
 
 
-class Following(NamedTuple):
+class FeedOptions(NamedTuple):
     """``prefix``: of the topics; ``stale_after_ms``: how long the table is trusted without Kafka; ``processes``: of this edge,
     which count as alive whether heard of or not."""
 
@@ -51,90 +45,71 @@ class Following(NamedTuple):
     processes: int = 1
 
 
-class Follower:
-    """Feeds ``table``. ``positions``: the next offsets to read, by "topic partition"; ``latency``: seconds from event to here,
+class DecisionFeed:
+    """Feeds ``table``. ``latency``: seconds from event to here,
     of decisions that came while this edge was there to hear them, those in shadow left out."""
 
-    def __init__(self, table: Table, options: Following) -> None:
-        self.positions: dict[str, int] = {}
+    def __init__(self, table: DecisionTable, options: FeedOptions) -> None:
         self.heard_ms = 0
         self.lag = 0
         self.unreadable = 0
         self.latency = Histogram()
-        self._live: dict[str, int] = {}
+        self._positions: dict[TopicPartition, int] = {}
+        self._live: dict[TopicPartition, int] = {}
         self._table, self._options = table, options
         table.edges = options.processes
         self._decisions, self._exemptions, self._edges = (
             options.prefix + topic.name for topic in (DECISIONS, EXEMPTIONS, EDGES)
         )
         self._beats: dict[str, int] = {}
-        self._complaints = Complaints(logger, "Kafka can't be followed, trying again: %s")
+        self._warning = RateLimitedWarning(logger, "Kafka can't be followed, trying again: %s")
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """The next offsets to read, by "topic partition"."""
+        return {f"{tp.topic} {tp.partition}": offset for tp, offset in self._positions.items()}
 
     def resume(self, positions: dict[str, int], heard_ms: int) -> None:
         """Go on where a snapshot ended."""
-        self.positions = positions
+        for name, offset in positions.items():
+            topic, _, partition = name.rpartition(" ")
+            self._positions[TopicPartition(topic, int(partition))] = offset
         self._trust(heard_ms)
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        while True:
-            try:
-                await self._follow()
-            except (KafkaError, OSError, TimeoutError) as error:
-                self._complaints.add(error, time.monotonic())
-            await asyncio.sleep(AGAIN_S)
+        await retry(self._follow, self._warning)
 
     async def _follow(self) -> None:
         if self.heard_ms and now_ms() > self._table.trusted_until_ms:
             self._table.clear()
-            self.positions = {}
-        consumer = AIOKafkaConsumer(
-            self._decisions,
-            self._exemptions,
-            self._edges,
-            auto_offset_reset="earliest",
-            max_poll_records=MOST_AT_ONCE,
-            **self._options.client_options,
-        )
-        try:
-            await asyncio.wait_for(consumer.start(), 2 * ANSWER_S)
-            await self._seek(consumer)
-            checking = asyncio.create_task(self._check(consumer))
+            self._positions.clear()
+        topics = [self._decisions, self._exemptions, self._edges]
+        async with TopicReader(topics, self._options.client_options, self._positions) as reader:
+            if reader.is_recreated:
+                self._table.clear()
+            reader.skip_to_end(self._edges)
+            self._live = reader.ends
+            checking = asyncio.create_task(self._check(reader))
             try:
-                while not checking.done():
-                    for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
-                        self._apply_all(records)
-                    await asyncio.sleep(0)
-                checking.result()
+                async for records in reader:
+                    self._apply_all(records)
+                    if checking.done():
+                        break
+                await checking
             finally:
                 checking.cancel()
                 await asyncio.wait([checking])
-        finally:
-            await close(consumer.stop(), STOP_S)
 
-    async def _seek(self, consumer: AIOKafkaConsumer) -> None:
-        tps = sorted(consumer.assignment())
-        first = await asyncio.wait_for(consumer.beginning_offsets(tps), ANSWER_S)
-        ends = await asyncio.wait_for(consumer.end_offsets(tps), ANSWER_S)
-        if any(self.positions.get(_name(tp), 0) > ends[tp] for tp in tps if tp.topic != self._edges):
-            self._table.clear()  # the topic was made anew
-            self.positions = {}
-        self._live = {_name(tp): end for tp, end in ends.items()}
-        for tp in tps:
-            start = ends[tp] if tp.topic == self._edges else max(first[tp], self.positions.get(_name(tp), 0))
-            consumer.seek(tp, start)
-            self.positions[_name(tp)] = start
-
-    async def _check(self, consumer: AIOKafkaConsumer) -> None:
+    async def _check(self, reader: TopicReader) -> None:
         """Every second: is Kafka there, and is everything read that was there a second ago? Ends when it is not there."""
-        tps = [tp for tp in consumer.assignment() if tp.topic != self._edges]
         ends: dict[TopicPartition, int] = {}
         while True:
             at_ms = now_ms()
-            newer: dict[TopicPartition, int] = await asyncio.wait_for(consumer.end_offsets(tps), ANSWER_S)
+            newer = await asyncio.wait_for(reader.end_offsets([self._decisions, self._exemptions]), ANSWER_S)
             ends = ends or newer
-            self.lag = sum(max(0, end - self.positions.get(_name(tp), 0)) for tp, end in newer.items())
-            if all(self.positions.get(_name(tp), 0) >= end for tp, end in ends.items()):
+            self.lag = sum(max(0, end - self._positions.get(tp, 0)) for tp, end in newer.items())
+            if all(self._positions.get(tp, 0) >= end for tp, end in ends.items()):
                 self._trust(at_ms)
                 ends = newer
             self._count_edges(at_ms)
@@ -153,7 +128,6 @@ class Follower:
         at_ms = now_ms()
         for record in records:
             self._apply(record, at_ms)
-        self.positions[_name(TopicPartition(records[-1].topic, records[-1].partition))] = records[-1].offset + 1
 
     def _apply(self, record: ConsumerRecord, at_ms: int) -> None:
         try:
@@ -169,11 +143,9 @@ class Follower:
 
     def _decide(self, record: ConsumerRecord, at_ms: int) -> None:
         found = read_decision(record.key or b"", record.value, dict(record.headers).get(RELEASE_HEADER))
-        if isinstance(found, Row):
+        if isinstance(found, DecisionRow):
             self._table.put(found, at_ms)
-            if not found.shadow and record.offset >= self._live.get(
-                _name(TopicPartition(record.topic, record.partition)), 0
-            ):
+            if not found.shadow and record.offset >= self._live.get(TopicPartition(record.topic, record.partition), 0):
                 self.latency.observe((at_ms - found.issued_ms) / 1000)
         else:
             self._table.release(found)
@@ -202,7 +174,3 @@ class Follower:
             self._beats.pop(name, None)
         elif name in self._beats or len(self._beats) < MOST_EDGES:
             self._beats[name] = at_ms
-
-
-def _name(tp: TopicPartition) -> str:
-    return f"{tp.topic} {tp.partition}"

@@ -12,20 +12,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import orjson
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from engine.edge.connections import Connection, Connections
+from engine.edge.connections import Connection, ConnectionTracker
 from engine.edge.servers import now_ms
 from engine.edge.spool import Spool
-from engine.kafka.follow import Complaints, close
+from engine.kafka.follow import UNAVAILABLE, RateLimitedWarning, retry, stop_within
 from topics.contracts import CONNECTIONS, EDGES
 from topics.events import PoisonRecord, parse_event
 from topics.keys import key_of, key_text
@@ -35,13 +33,12 @@ logger = logging.getLogger(__name__)
 CODEC = "lz4"
 BATCH_EVENTS = 10_000
 AT_ONCE = 100  # events worked on between two turns of the loop: half a millisecond
-AGAIN_S = 1.0
 PATIENCE_S = 60.0  # for one exchange with Kafka: aiokafka's own tasks may die unnoticed and leave it waiting
 STOP_S = 1.0
 HEARTBEAT_VERSION = 1
 
 
-class Sending(NamedTuple):
+class DeliveryOptions(NamedTuple):
     """``name``: of this process among all edges', in heartbeats; ``mta``: of its mail server, in events; ``prefix``: of the
     topics."""
 
@@ -56,14 +53,14 @@ class Sending(NamedTuple):
 class Delivery:
     """Takes ended connections to ``spool`` and from there to Kafka."""
 
-    def __init__(self, connections: Connections, spool: Spool, options: Sending) -> None:
+    def __init__(self, connections: ConnectionTracker, spool: Spool, options: DeliveryOptions) -> None:
         self.delivered = self.unspooled = self.unsendable = 0
         self._connections, self._spool, self._options = connections, spool, options
         self._connection_topic, self._edges = (options.prefix + topic.name for topic in (CONNECTIONS, EDGES))
         self._id = f"{options.prefix}tidegate-edge-{spool.identity}"
         self._written, self._sent, self._flushing = asyncio.Event(), asyncio.Event(), asyncio.Lock()
         self._away = True
-        self._complaints = Complaints(logger, "events wait on disk, Kafka doesn't take them: %s")
+        self._warning = RateLimitedWarning(logger, "events wait on disk, Kafka doesn't take them: %s")
 
     async def collect(self) -> None:
         """Write what has ended to the spool, for ever. A full disk loses events, counted, and nothing else."""
@@ -87,34 +84,11 @@ class Delivery:
 
     async def deliver(self) -> None:
         """Send the spool, for ever; after a failure with a new producer."""
-        while True:
-            try:
-                await self._deliver()
-            except (KafkaError, OSError, TimeoutError) as error:
-                self._away = True
-                self._complaints.add(error, time.monotonic())
-            await asyncio.sleep(AGAIN_S)
+        await retry(self._deliver, self._warning)
 
     async def beat(self) -> None:
         """Tell the other edges that this one is alive, for ever; tell them when it stops."""
-        while True:
-            producer = AIOKafkaProducer(**self._options.client_options)
-            try:
-                async with asyncio.timeout(PATIENCE_S):
-                    await producer.start()
-                while True:
-                    async with asyncio.timeout(PATIENCE_S):
-                        await self._beat(producer, alive=True)
-                    await asyncio.sleep(self._options.heartbeat_s)
-            except (KafkaError, OSError, TimeoutError) as error:
-                logger.debug("no heartbeat: %s", error)
-            except asyncio.CancelledError:
-                with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                    await asyncio.wait_for(self._beat(producer, alive=False), 0 if self._away else STOP_S)
-                raise
-            finally:
-                await close(producer.stop(), STOP_S)
-            await asyncio.sleep(AGAIN_S)
+        await retry(self._beat_on)
 
     async def drain(self) -> None:
         """Wait until the spool is empty, as long as Kafka takes a batch a second; the rest is safe on disk."""
@@ -150,8 +124,11 @@ class Delivery:
                 self.delivered += len(lines)
                 await asyncio.to_thread(self._spool.remove, number)
                 self._sent.set()
+        except UNAVAILABLE:
+            self._away = True
+            raise
         finally:
-            await close(producer.stop(), STOP_S)
+            await stop_within(producer.stop())
 
     async def _commit(self, producer: AIOKafkaProducer, number: int, lines: list[bytes]) -> None:
         """One batch in one transaction. A failed one isn't aborted here, which aiokafka may wait for without end: the next
@@ -193,6 +170,22 @@ class Delivery:
         finally:
             await admin.close()
         return max([0, *(int(found.offset) for found in offsets.values())])
+
+    async def _beat_on(self) -> None:
+        producer = AIOKafkaProducer(**self._options.client_options)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await producer.start()
+            while True:
+                async with asyncio.timeout(PATIENCE_S):
+                    await self._beat(producer, alive=True)
+                await asyncio.sleep(self._options.heartbeat_s)
+        except asyncio.CancelledError:
+            with contextlib.suppress(*UNAVAILABLE):
+                await asyncio.wait_for(self._beat(producer, alive=False), 0 if self._away else STOP_S)
+            raise
+        finally:
+            await stop_within(producer.stop())
 
     async def _beat(self, producer: AIOKafkaProducer, *, alive: bool) -> None:
         value = orjson.dumps({"edge": self._options.name, "ts": now_ms(), "alive": alive, "v": HEARTBEAT_VERSION})

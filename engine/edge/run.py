@@ -19,30 +19,29 @@ from typing import Any
 
 import uvloop
 
-from engine.config import options as declared
+from engine.config.edge_options import EdgeOptions
 from engine.config.load import Settings
-from engine.config.validators import listed
-from engine.edge.aggregate import SAY_S, Together
-from engine.edge.connections import Connections
-from engine.edge.decision_feed import Follower, Following
-from engine.edge.delivery import Delivery, Sending
-from engine.edge.metrics import Parts, health, prometheus
-from engine.edge.prefork import STOPPING, Parent, Seat
+from engine.config.validators import ListenAddress, split_list
+from engine.edge.aggregate import SAY_S, ProcessAggregate
+from engine.edge.connections import ConnectionTracker
+from engine.edge.decision_feed import DecisionFeed, FeedOptions
+from engine.edge.delivery import Delivery, DeliveryOptions
+from engine.edge.metrics import EdgeParts, health, prometheus
+from engine.edge.prefork import STOPPING, ProcessSlot, Supervisor
 from engine.edge.protocols.dns import DnsSession, Zone
 from engine.edge.protocols.http import Pages
 from engine.edge.protocols.milter import MilterSession
 from engine.edge.protocols.opensmtpd import OpensmtpdSession
 from engine.edge.protocols.policy import PolicySession
 from engine.edge.protocols.readsocket import ReadsocketSession
-from engine.edge.protocols.session import Session
+from engine.edge.protocols.session import ProtocolSession
 from engine.edge.protocols.socketmap import SocketmapSession
 from engine.edge.protocols.tcptable import TcpTableSession
-from engine.edge.reply import Reply
+from engine.edge.reply import ReplyText
 from engine.edge.servers import (
+    ClientLimits,
     Clients,
     Datagrams,
-    Limits,
-    Place,
     Wire,
     listen,
     listen_datagrams,
@@ -50,13 +49,12 @@ from engine.edge.servers import (
     now_ms,
     opened,
 )
-from engine.edge.service import Desk
-from engine.edge.shadow import Shadow
+from engine.edge.service import EdgeService
+from engine.edge.shadow import EdgeShadow
 from engine.edge.spool import Spool
-from engine.edge.state_dir import StateFolder
-from engine.edge.table import Table
+from engine.edge.state_dir import StateDir
+from engine.edge.table import DecisionTable
 from engine.edge.web import web_protocol
-from engine.kafka.follow import lasting
 from topics.errors import OperatorError
 
 logger = logging.getLogger(__name__)
@@ -72,29 +70,29 @@ Served = asyncio.Server | asyncio.DatagramTransport
 class Edge:
     """One edge with these settings, or one process of it; ``doors``: where it is asked, by protocol."""
 
-    def __init__(self, settings: Settings, folder: StateFolder, doors: Mapping[str, list[Place]], seat: Seat) -> None:
+    def __init__(self, settings: Settings, folder: StateDir, doors: Mapping[str, list[ListenAddress]], seat: ProcessSlot) -> None:
         options = settings.edge
         self.options, self.folder, self.doors, self.seat = options, folder, doors, seat
         client_options = settings.kafka.client_options()
         folder.keeps = seat.number == 1
         folders = [process_folder(folder.path, number) for number in range(1, seat.of + 1)]
-        table = Table(options.max_decisions)
-        self.desk = Desk(
+        table = DecisionTable(options.max_decisions)
+        self.desk = EdgeService(
             table,
-            Connections(options.quiet_ms, reported=options.events == "on"),
-            Reply(options.reply_text),
-            Shadow(
+            ConnectionTracker(options.quiet_ms, reported=options.events == "on"),
+            ReplyText(options.reply_text),
+            EdgeShadow(
                 everything=options.mode == "shadow",
-                reasons=listed(options.shadow_reasons),
-                networks=listed(options.shadow_networks),
+                reasons=split_list(options.shadow_reasons),
+                networks=split_list(options.shadow_networks),
             ),
         )
         stale_after_ms = options.stale_after_s * 1000
-        self.follower = Follower(
-            table, Following(settings.topics.prefix, stale_after_ms, options.heartbeat_ms, client_options, seat.of)
+        self.follower = DecisionFeed(
+            table, FeedOptions(settings.topics.prefix, stale_after_ms, options.heartbeat_ms, client_options, seat.of)
         )
         self.clients = Clients(
-            Limits(options.max_connections, options.request_timeout_ms / 1000, options.idle_timeout_s)
+            ClientLimits(options.max_connections, options.request_timeout_ms / 1000, options.idle_timeout_s)
         )
         spool = Spool(folders[seat.number - 1] / "spool", options.spool_mb << 20)
         mta = options.name or socket.gethostname()
@@ -103,11 +101,11 @@ class Edge:
         self.delivery = Delivery(
             self.desk.connections,
             spool,
-            Sending(name, mta, settings.topics.prefix, batch_s, heartbeat_s, client_options),
+            DeliveryOptions(name, mta, settings.topics.prefix, batch_s, heartbeat_s, client_options),
         )
-        parts = Parts(self.desk, self.follower, self.clients, spool, self.delivery, folder)
+        parts = EdgeParts(self.desk, self.follower, self.clients, spool, self.delivery, folder)
         self.health, self.metrics = partial(health, parts), partial(prometheus, parts)
-        self.together = Together(folders, seat.number, self.health, self.metrics)
+        self.together = ProcessAggregate(folders, seat.number, self.health, self.metrics)
         header = folder.load(table, now_ms() - stale_after_ms)
         if header is not None:
             self.follower.resume(header.positions, header.heard_ms)
@@ -121,12 +119,12 @@ class Edge:
             loop.add_reader(self.seat.parent, self._orphaned, stopping)
         servers = await self._serve()
         notify_ready()
-        work: list[Coroutine[Any, Any, None]] = [lasting(self.follower.run), lasting(self.delivery.beat)]
+        work: list[Coroutine[Any, Any, None]] = [self.follower.run(), self.delivery.beat()]
         work += [self._tidy()]
         work += [self._save()] if self.folder.keeps else []
         work += [self._say()] if self.seat.of > 1 else []
         if self.options.events == "on":
-            work += [self.delivery.collect(), lasting(self.delivery.deliver)]
+            work += [self.delivery.collect(), self.delivery.deliver()]
         tasks = [asyncio.create_task(coroutine) for coroutine in work]
         waiting = asyncio.create_task(stopping.wait())
         done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -162,10 +160,10 @@ class Edge:
         yield "dns", self._wires(partial(DnsSession, zone=self.options.dns_zone))
         said = self.together if self.seat.of > 1 else self
         pages = Pages(self.desk, said.health, said.metrics)
-        yield "http", web_protocol(pages, self.clients, self.options.request_octets)
+        yield "http", web_protocol(pages, self.clients, self.options.request_bytes)
 
-    def _wires(self, session: Callable[..., Session]) -> Callable[[], asyncio.Protocol]:
-        return lambda: Wire(session(self.desk, limit=self.options.request_octets), self.clients)
+    def _wires(self, session: Callable[..., ProtocolSession]) -> Callable[[], asyncio.Protocol]:
+        return lambda: Wire(session(self.desk, limit=self.options.request_bytes), self.clients)
 
     async def _serve(self) -> list[Served]:
         servers: list[Served] = []
@@ -174,7 +172,7 @@ class Edge:
                 servers += await self._open(name, place, protocol)
         return servers
 
-    async def _open(self, name: str, place: Place, protocol: Callable[[], asyncio.Protocol]) -> list[Served]:
+    async def _open(self, name: str, place: ListenAddress, protocol: Callable[[], asyncio.Protocol]) -> list[Served]:
         datagrams = partial(Datagrams, Zone(self.desk, self.options.dns_zone).answer)
         if place.opened is not None and place.opened.type == socket.SOCK_DGRAM:
             return [await listen_datagrams(place, datagrams)]
@@ -232,7 +230,7 @@ def process_folder(folder: Path, number: int) -> Path:
     return folder if number == 1 else folder / f"process-{number}"
 
 
-def asked_at(options: declared.Edge) -> dict[str, str]:
+def asked_at(options: EdgeOptions) -> dict[str, str]:
     """What the options say, by protocol."""
     return {
         "policy": options.policy,
@@ -260,10 +258,10 @@ def run_edge(settings: Settings) -> None:
     if settings.log.level != "debug":
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     options = settings.edge
-    folder = StateFolder(Path(options.state_dir))
+    folder = StateDir(Path(options.state_dir))
     tell_of_left_events(folder.path, options.processes)
     doors = opened(asked_at(options), options.processes)
-    seat = Parent(options.processes).run() if options.processes > 1 else Seat()
+    seat = Supervisor(options.processes).run() if options.processes > 1 else ProcessSlot()
     if seat is None:
         return
     edge = Edge(settings, folder, doors, seat)

@@ -1,6 +1,6 @@
 """The exemptions topic as commands and page use it to give orders: read whole, and written, a record an order.
 
-One consumer and one producer an order, connected side by side; what is returned has been acknowledged by the cluster.
+One producer and, to read, one consumer an order; what is returned has been acknowledged by the cluster.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from engine.config.load import Settings
+from engine.kafka.follow import BULK_RECORDS, START_S, UNAVAILABLE, TopicReader, stop_within
 from engine.overrides.changes import Change, InForce
 from engine.overrides.request import Orders
 from topics.contracts import EXEMPTIONS
@@ -26,9 +26,7 @@ from topics.overrides import (
     encode_removal,
 )
 
-ANSWER_S = 20.0
 NO_CLUSTER = "no Kafka given: say --bootstrap HOST:PORT, or set kafka.bootstrap"
-MOST_AT_ONCE = 10_000
 
 
 class OverrideTopic:
@@ -37,19 +35,17 @@ class OverrideTopic:
     def __init__(self, settings: Settings) -> None:
         if not settings.kafka.bootstrap:
             raise OperatorError(NO_CLUSTER)
-        options = settings.kafka.client_options()
+        self._options = settings.kafka.client_options()
         self._where = settings.kafka.bootstrap
         self._tp = TopicPartition(settings.topics.prefix + EXEMPTIONS.name, 0)
-        self._consumer = AIOKafkaConsumer(
-            auto_offset_reset="earliest", enable_auto_commit=False, max_poll_records=MOST_AT_ONCE, **options
-        )
-        self._producer = AIOKafkaProducer(enable_idempotence=True, **options)
+        self._producer = AIOKafkaProducer(enable_idempotence=True, **self._options)
 
     async def __aenter__(self) -> OverrideTopic:
         try:
-            await asyncio.wait_for(asyncio.gather(self._consumer.start(), self._producer.start()), ANSWER_S)
-            known = await self._consumer.topics()
-        except (KafkaError, OSError, TimeoutError) as error:
+            async with asyncio.timeout(START_S):
+                await self._producer.start()
+                known = (await self._producer.client.fetch_all_metadata()).topics()
+        except UNAVAILABLE as error:
             await self._stop()
             raise self._silent(error) from error
         if self._tp.topic not in known:
@@ -61,25 +57,22 @@ class OverrideTopic:
         await self._stop()
 
     async def read(self) -> tuple[list[Said], int]:
-        """All that was said, oldest first, and the number of records that can't be read."""
+        """Return all records, oldest first, and the number of records that can't be decoded."""
         found: list[Said] = []
         unreadable = 0
         try:
-            self._consumer.assign([self._tp])
-            await self._consumer.seek_to_beginning(self._tp)
-            end = (await asyncio.wait_for(self._consumer.end_offsets([self._tp]), ANSWER_S))[self._tp]
-            while await self._consumer.position(self._tp) < end:
-                fetched = await asyncio.wait_for(self._consumer.getmany(self._tp, timeout_ms=1000), ANSWER_S)
-                for record in (record for records in fetched.values() for record in records):
-                    removal = dict(record.headers).get(REMOVAL_HEADER)
-                    try:
-                        said = decode_record(record.key or b"", record.value, removal, record.offset)
-                    except BadExemption:
-                        unreadable += 1
-                        continue
-                    if said is not None:
-                        found.append(said)
-        except (KafkaError, OSError, TimeoutError) as error:
+            async with TopicReader([self._tp], self._options, until_end=True, max_records=BULK_RECORDS) as reader:
+                async for records in reader:
+                    for record in records:
+                        removal = dict(record.headers).get(REMOVAL_HEADER)
+                        try:
+                            said = decode_record(record.key or b"", record.value, removal, record.offset)
+                        except BadExemption:
+                            unreadable += 1
+                            continue
+                        if said is not None:
+                            found.append(said)
+        except UNAVAILABLE as error:
             raise self._silent(error) from error
         return found, unreadable
 
@@ -100,8 +93,8 @@ class OverrideTopic:
                         timestamp_ms=one.created,
                     )
                 )
-            await asyncio.wait_for(asyncio.gather(*sent), ANSWER_S)
-        except (KafkaError, OSError, TimeoutError) as error:
+            await asyncio.wait_for(asyncio.gather(*sent), START_S)
+        except UNAVAILABLE as error:
             raise self._silent(error) from error
 
     def _silent(self, error: BaseException) -> OperatorError:
@@ -109,7 +102,7 @@ class OverrideTopic:
         return OperatorError(f"{self._where} doesn't answer ({said}): nothing is sure to be done; try again")
 
     async def _stop(self) -> None:
-        await asyncio.gather(self._consumer.stop(), self._producer.stop(), return_exceptions=True)
+        await stop_within(self._producer.stop())
 
 
 async def order(settings: Settings, at_ms: int, orders: Orders, *, dry_run: bool = False) -> list[Change]:

@@ -9,7 +9,6 @@ the one held.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import deque
@@ -19,20 +18,17 @@ from ipaddress import ip_network
 from typing import Any
 
 import orjson
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import ConsumerRecord, TopicPartition
 
+from engine.kafka.follow import RateLimitedWarning, TopicReader, retry
 from topics.contracts import DECISIONS, EDGES
 from topics.decisions import HOLDING, RELEASE_HEADER, THROTTLE, BadDecision, Decision, decode_decision
-from topics.keys import overlap
+from topics.networks import overlap
 from topics.overrides import Override, Said
 from topics.words import in_words
 
 logger = logging.getLogger(__name__)
-MOST_AT_ONCE = 100
 PAUSE_S = 0.01
-POLL_MS = 500
-AGAIN_S = 2.0
 MOST_HELD = 50_000
 MOST_PAST = 5_000
 MOST_OVERRIDES = 10_000
@@ -40,7 +36,7 @@ MOST_EDGES = 1_000
 
 
 @dataclass(slots=True)
-class Held:
+class LoggedDecision:
     """A decision as its octets, and what lists are made by. ``source``: topic and partition; ``offset``: there."""
 
     network: str
@@ -57,66 +53,43 @@ class Held:
         return decode_decision(self.value)
 
 
-def held(value: bytes) -> Held:
+def held(value: bytes) -> LoggedDecision:
     """Read what lists need. `BadDecision` if it is none."""
     made = decode_decision(value)
     source = (made.source.topic, made.source.partition)
-    return Held(made.network, made.issued, made.until, made.verdict, made.reason, source, made.source.offset, value)
+    return LoggedDecision(
+        made.network, made.issued, made.until, made.verdict, made.reason, source, made.source.offset, value
+    )
 
 
-class Board:
+class DecisionLog:
     """``prefix``: of the topics; ``watch``: networks whose throttles are kept an eye on. ``throttles``: by network, the one
     said last at the end; ``past``: decisions and releases as they came; ``overrides``: by network; ``said``: of overrides, as
     it came; ``beats``: when each edge was heard last, ms, 0 once it said goodbye; ``caught_up``: all has been read."""
 
     def __init__(self, prefix: str, options: Mapping[str, Any], watch: Sequence[str] = ()) -> None:
-        self.throttles: dict[str, Held] = {}
-        self.past: deque[Held] = deque(maxlen=MOST_PAST)
+        self.throttles: dict[str, LoggedDecision] = {}
+        self.past: deque[LoggedDecision] = deque(maxlen=MOST_PAST)
         self.overrides: dict[str, Override] = {}
         self.said: deque[Said] = deque(maxlen=MOST_PAST)
         self.beats: dict[str, int] = {}
         self.caught_up = False
         self._watch = [ip_network(network) for network in watch]
-        self._watched: dict[str, Held] = {}
+        self._watched: dict[str, LoggedDecision] = {}
         self._options = options
         self._decisions, self._edges = prefix + DECISIONS.name, prefix + EDGES.name
         self._positions: dict[TopicPartition, int] = {}
 
     async def run(self) -> None:
-        """Follow until cancelled."""
-        while True:
-            try:
-                await self._follow()
-            except (KafkaError, OSError, TimeoutError) as error:
-                logger.warning("decisions can't be followed, trying again: %s", str(error) or type(error).__name__)
-            await asyncio.sleep(AGAIN_S)
+        """Follow the topics until cancelled."""
+        await retry(self._follow, RateLimitedWarning(logger, "decisions can't be read, trying again: %s"))
 
     async def _follow(self) -> None:
-        consumer = AIOKafkaConsumer(
-            self._decisions,
-            self._edges,
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-            max_poll_records=MOST_AT_ONCE,
-            **self._options,
-        )
-        try:
-            await consumer.start()
-            tps = list(consumer.assignment())
-            ends = await consumer.end_offsets(tps)
-            for tp in tps:
-                consumer.seek(tp, min(ends[tp], self._positions.get(tp, 0)))
-            while True:
-                fetched = await consumer.getmany(timeout_ms=POLL_MS)
-                for tp, records in fetched.items():
-                    self.take(records)
-                    self._positions[tp] = records[-1].offset + 1
-                if not self.caught_up:
-                    self.caught_up = all([await consumer.position(tp) >= ends[tp] for tp in tps])
+        async with TopicReader([self._decisions, self._edges], self._options, self._positions) as reader:
+            async for records in reader:
+                self.take(records)
+                self.caught_up = self.caught_up or reader.is_caught_up
                 await asyncio.sleep(PAUSE_S)
-        finally:
-            with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                await consumer.stop()
 
     def take(self, records: list[ConsumerRecord]) -> None:
         """Take records of one partition in."""
@@ -140,7 +113,7 @@ class Board:
             if name in self.beats or len(self.beats) < MOST_EDGES:
                 self.beats[name] = int(beat["ts"]) if beat.get("alive") else 0
 
-    def _decide(self, new: Held) -> None:
+    def _decide(self, new: LoggedDecision) -> None:
         old = self.throttles.get(new.network)
         if old is not None and old.source == new.source and new.offset < old.offset:
             return
@@ -161,7 +134,7 @@ class Board:
         if isinstance(said, Override) and len(self.overrides) < MOST_OVERRIDES:
             self.overrides[said.network] = said
 
-    def live(self, at_ms: int, wanted: str = "") -> Iterator[Held]:
+    def live(self, at_ms: int, wanted: str = "") -> Iterator[LoggedDecision]:
         """The throttles in force, the one said last first; those whose network has ``wanted`` in it, or whose reason or verdict
         it is."""
         for found in reversed(self.throttles.values()):

@@ -7,23 +7,19 @@ shows what was said is told of it.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import TopicPartition
 from mode import get_logger
 
+from engine.kafka.follow import BULK_RECORDS, RateLimitedWarning, TopicReader, retry
 from engine.worker.apply import Engine
 from topics.overrides import REMOVAL_HEADER, BadExemption, Override, Said, decode_record
 
 logger = get_logger(__name__)
-POLL_MS = 200
-MOST_AT_ONCE = 10_000
-AGAIN_S = 1.0
 
 
 class OverrideReader:
@@ -31,46 +27,29 @@ class OverrideReader:
     that can be read, once, in order."""
 
     def __init__(self, topic: str, options: dict[str, Any], engine: Engine, hear: Callable[[Said], None]) -> None:
-        self.position = 0
+        self._positions: dict[TopicPartition, int] = {}
+        self._warning = RateLimitedWarning(logger, "overrides can't be read, trying again: %s")
         self._tp, self._options, self._engine, self._hear = TopicPartition(topic, 0), options, engine, hear
 
     async def catch_up(self) -> None:
-        """Read to the end that the topic has now, however long the cluster is away."""
-        while not await self._reading(follow=False):  # noqa: ASYNC110 (nobody tells when it is back)
-            await asyncio.sleep(AGAIN_S)
+        """Read to the present end of the topic, however long the cluster is unavailable."""
+        await retry(partial(self._read, follow=False), self._warning)
 
     async def run(self) -> None:
-        """Follow until cancelled."""
-        while True:
-            await self._reading(follow=True)
-            await asyncio.sleep(AGAIN_S)
+        """Follow the topic until cancelled."""
+        await retry(partial(self._read, follow=True), self._warning)
 
-    async def _reading(self, *, follow: bool) -> bool:
-        """Whether the topic could be read to its end; goes on as long as it can if ``follow``."""
-        consumer = AIOKafkaConsumer(
-            auto_offset_reset="earliest", max_poll_records=MOST_AT_ONCE, enable_auto_commit=False, **self._options
-        )
-        try:
-            await consumer.start()
-            consumer.assign([self._tp])
-            consumer.seek(self._tp, self.position)
-            end = (await consumer.end_offsets([self._tp]))[self._tp]
-            while follow or await consumer.position(self._tp) < end:
-                await self.take((await consumer.getmany(self._tp, timeout_ms=POLL_MS)).get(self._tp, []), follow=follow)
-                self.position = await consumer.position(self._tp)
-        except (KafkaError, OSError, TimeoutError) as error:
-            logger.warning("overrides can't be read, trying again: %s", str(error) or type(error).__name__)
-            return False
-        finally:
-            with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                await consumer.stop()
-        return True
+    async def _read(self, *, follow: bool) -> None:
+        async with TopicReader(
+            [self._tp], self._options, self._positions, until_end=not follow, max_records=BULK_RECORDS
+        ) as reader:
+            async for records in reader:
+                await self.take(records, follow=follow)
 
     async def take(self, records: list[Any], *, follow: bool) -> None:
         """Put records into the book; while following, with or without news, have the engine act on them."""
         networks: dict[str, None] = {}
         for record in records:
-            self.position = record.offset + 1
             said = _read(record)
             if said is None:
                 continue
