@@ -9,7 +9,7 @@ UV := uv==0.13.9
 COMPILE = env -u UV_FIND_LINKS -u PIP_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND='make lock' .cache/uv/bin/uv pip compile pyproject.toml \
 	--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --quiet $(ARGS)
 
-.PHONY: help setup demo lint test e2e nightly evaluate closed-loop bench bench-carryover bench-model bench-gain bench-edge bench-wire bench-operator bench-watching soak flood faults lock docs clean
+.PHONY: help setup demo lint test e2e nightly evaluate closed-loop bench bench-carryover bench-model bench-edge bench-wire bench-operator bench-watching soak flood faults lock docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -36,43 +36,40 @@ nightly: setup ## thousands of simulated runs with faults, from another seed eac
 	@$(BIN)/python -m pytest -q tests/simulation --first-seed $$(($$(date +%s) / 86400 * 100000)) --seeds 5000 $(ARGS)
 
 evaluate: setup ## score the decisions on labelled traces of real mail (ARGS="--full": all settings, and the ablation)
-	@$(BIN)/python -m benchmarks.evaluate $(ARGS)
+	@$(BIN)/python -m benchmarks.detection.evaluate $(ARGS)
 
 closed-loop: setup ## simulate senders who retry: what a deferral costs them in minutes, and whether anything oscillates
-	@$(BIN)/python -m benchmarks.closed_loop $(ARGS)
+	@$(BIN)/python -m benchmarks.detection.closed_loop $(ARGS)
 
 bench: setup ## Tidegate side by side with Kafka Streams, Flink, Faust, Quix, Bytewax, a plain loop (40 min; ARGS="--small": 3 min)
-	@$(BIN)/python benchmarks/contest/bench.py $(ARGS)
+	@$(BIN)/python -m benchmarks.contest.bench $(ARGS)
 
 bench-carryover: setup ## measure detection on sites left out, at other volumes, from cold, and on busy relays (about 10 min)
-	@$(BIN)/python -m benchmarks.carryover $(ARGS)
+	@$(BIN)/python -m benchmarks.detection.carryover $(ARGS)
 
 bench-model: setup ## measure what each part of the model costs an event (two minutes; ARGS=--keep: into the page on models)
-	@$(BIN)/python -m benchmarks.model_cost $(ARGS)
-
-bench-gain: setup ## measure a worker as it was beside one as it is (three minutes; ARGS="--before COMMIT")
-	@$(BIN)/python -m benchmarks.against $(ARGS)
+	@$(BIN)/python -m benchmarks.detection.model_cost $(ARGS)
 
 bench-edge: setup ## measure the edge's look-ups beside redis-server (about two minutes; downloads redis)
-	@$(BIN)/python -m benchmarks.lookup_latency $(ARGS)
+	@$(BIN)/python -m benchmarks.edge.lookups $(ARGS)
 
 bench-wire: setup ## measure from an event in Kafka to the 451 that a real Postfix says (a minute; root; downloads Postfix)
-	@$(BIN)/python -m benchmarks.wire_latency $(ARGS)
+	@$(BIN)/python -m benchmarks.edge.wire_latency $(ARGS)
 
 bench-operator: setup ## measure how soon a release or an exemption holds at three edges with a million decisions, and what metrics and page cost (20 minutes)
-	@$(BIN)/python -m benchmarks.operators $(ARGS)
+	@$(BIN)/python -m benchmarks.edge.override_latency $(ARGS)
 
 bench-watching: setup ## measure what a worker's metrics and page cost, and whether the page grows (15 min, a browser; ARGS="--small")
-	@$(BIN)/python -m benchmarks.watching $(ARGS)
+	@$(BIN)/python -m benchmarks.edge.page_cost $(ARGS)
 
 soak: setup ## ten minutes of idle, busy, slow and mad clients at an edge (ARGS="--seconds 60": shorter)
-	@$(BIN)/python -m benchmarks.soak $(ARGS)
+	@$(BIN)/python -m benchmarks.edge.soak $(ARGS)
 
 flood: setup ## fifty million random addresses, four times over, against a full table (three minutes; ARGS="--small")
-	@$(BIN)/python benchmarks/flood.py $(ARGS)
+	@$(BIN)/python -m benchmarks.detection.flood $(ARGS)
 
 faults: setup ## break everything that may break around a worker, and compare with a replay (about 20 min; ARGS="--short")
-	@$(BIN)/python benchmarks/faults.py $(ARGS)
+	@$(BIN)/python -m benchmarks.faults.bench $(ARGS)
 
 lock: setup ## remake requirements.lock and requirements-edge.lock from pyproject.toml (ARGS=--upgrade: with the newest versions)
 	@$(BIN)/python -m venv .cache/uv

@@ -18,12 +18,14 @@ from pathlib import Path
 
 import orjson
 
-from benchmarks import machine
-from benchmarks.contest import keycosts, opened, recovery, rounds, scaling, tables
+from benchmarks.contest import key_costs as keycosts
+from benchmarks.contest import open_part as opened
+from benchmarks.contest import recovery, rounds, scaling, tables
 from benchmarks.contest.figures import Outcome, last_line
 from benchmarks.contest.sizes import KEPT, Sizes, sizes
-from benchmarks.errors import Broken
-from benchmarks.results import keep
+from benchmarks.harness import machine
+from benchmarks.harness.errors import Broken
+from benchmarks.harness.results import keep
 from engine.broker import EmbeddedBroker
 from topics.errors import OperatorError
 

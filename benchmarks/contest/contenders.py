@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.contest.running import Contender
+from benchmarks.contest.process import Contender
 from benchmarks.peers import maven
 from benchmarks.peers.environments import python_of
 

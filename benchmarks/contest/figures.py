@@ -11,15 +11,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from benchmarks.contest import keycosts, scaling
+from benchmarks.contest import key_costs as keycosts
+from benchmarks.contest import scaling
 from benchmarks.contest.contenders import BY_NAME, CONFLUENT, FAUST, FLINK, QUIX, STREAMS
-from benchmarks.contest.keycosts import KeyCost
-from benchmarks.contest.opened import Opened
+from benchmarks.contest.key_costs import KeyCost
+from benchmarks.contest.open_part import Opened
+from benchmarks.contest.process import Run
 from benchmarks.contest.recovery import Recovery
 from benchmarks.contest.rounds import ENGINE, TOOL, CaseResult
-from benchmarks.contest.running import Run
 from benchmarks.contest.scaling import Scaling
-from benchmarks.engine_worker import octets_per_key
+from benchmarks.harness.worker import octets_per_key
 
 SHORT_NAMES = {
     TOOL: "perf_tool_lz4",

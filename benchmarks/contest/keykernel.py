@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from benchmarks.cluster import PARTITIONS
 from benchmarks.contest.rounds import rows_for
-from benchmarks.contest.traffic import SPAN_MS, START_MS, Traffic
+from benchmarks.harness.cluster import PARTITIONS
+from benchmarks.harness.traffic import SPAN_MS, START_MS, Traffic
 from engine.detector.throttle import Policy
 from engine.pipeline.precompile import warm
 from engine.state.partition import Partition

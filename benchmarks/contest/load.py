@@ -17,8 +17,8 @@ from collections.abc import Sequence
 import numpy as np
 import uvloop
 
-from benchmarks.cluster import PARTITIONS, Place
-from benchmarks.workload import BEHIND_IPV4, FIRST_IPV4, NAMES, TAIL, vary
+from benchmarks.harness.cluster import PARTITIONS, Place
+from benchmarks.harness.workload import BEHIND_IPV4, FIRST_IPV4, NAMES, TAIL, vary
 from engine.kafka.event_producer import EventProducer
 from topics.columns.keys import IPV4_TAG
 from topics.columns.write import LINE_ROOM, Drafts, texts, write_lines

@@ -30,8 +30,8 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from hdrh.histogram import HdrHistogram
 
-from benchmarks.cluster import Place
 from benchmarks.contest.load import MOST_PROBES, TICK_MS, probe, ticks_of
+from benchmarks.harness.cluster import Place
 
 LOAD = Path(__file__).with_name("load.py")
 GROWTH_MS = 150.0

@@ -16,18 +16,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmarks import answers, cluster
-from benchmarks.cluster import Place
-from benchmarks.contest import kafka
 from benchmarks.contest.contenders import BY_NAME, CONFLUENT, FLINK, STREAMS
 from benchmarks.contest.oracle import Answer, answer
+from benchmarks.contest.process import START_S, Contender, Task, complaints, started
 from benchmarks.contest.rounds import ENGINE
-from benchmarks.contest.running import START_S, Contender, Task, complaints, started
 from benchmarks.contest.sizes import Sizes
-from benchmarks.contest.traffic import Traffic
-from benchmarks.engine_worker import Sample, Worker
-from benchmarks.errors import Broken
-from benchmarks.workload import Chunked
+from benchmarks.harness import answers, cluster
+from benchmarks.harness import contest_topics as kafka
+from benchmarks.harness.cluster import Place
+from benchmarks.harness.errors import Broken
+from benchmarks.harness.traffic import Traffic
+from benchmarks.harness.worker import Sample, Worker
+from benchmarks.harness.workload import Chunked
 from topics.contracts import CONNECTIONS
 
 EVENTS_A_KEY, TAIL_CHUNKS = 2, 5

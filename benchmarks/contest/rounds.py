@@ -13,18 +13,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from benchmarks import answers, cluster, perf_tool
-from benchmarks.answers import Published
-from benchmarks.cluster import Place
+from benchmarks.contest import perf_tool
 from benchmarks.contest.contenders import BY_NAME, Entry
 from benchmarks.contest.oracle import Answer, answer
-from benchmarks.contest.running import Contender, Run, Task, measure
+from benchmarks.contest.perf_tool import ToolRun
+from benchmarks.contest.process import Contender, Run, Task, measure
 from benchmarks.contest.sizes import Case
-from benchmarks.contest.traffic import Traffic
-from benchmarks.engine_runs import run_engine, run_floors
-from benchmarks.engine_worker import EngineRun
-from benchmarks.errors import Broken
-from benchmarks.perf_tool import ToolRun
+from benchmarks.harness import answers, cluster
+from benchmarks.harness.answers import Published
+from benchmarks.harness.cluster import Place
+from benchmarks.harness.engine_runs import run_engine, run_floors
+from benchmarks.harness.errors import Broken
+from benchmarks.harness.traffic import Traffic
+from benchmarks.harness.worker import EngineRun
 from engine.config.options import WorkerOptions
 from engine.service.capacity import rows_of
 from topics.contracts import CONNECTIONS

@@ -22,12 +22,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import answers, cluster
-from benchmarks.cluster import PARTITIONS
 from benchmarks.contest.rounds import Ground, forget, prepare
 from benchmarks.contest.sizes import Sizes
-from benchmarks.engine_worker import LOOK_S, STALL_S, START_TIMEOUT_S, Sample, Worker, checkpoints_after, covered_s
-from benchmarks.errors import Broken
+from benchmarks.harness import answers, cluster
+from benchmarks.harness.cluster import PARTITIONS
+from benchmarks.harness.errors import Broken
+from benchmarks.harness.worker import LOOK_S, STALL_S, START_TIMEOUT_S, Sample, Worker, checkpoints_after, covered_s
 from engine.broker import EmbeddedBroker
 
 GROUPS_WAIT_MS = 3_000

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contest.contenders import BY_NAME, CONFLUENT, FLINK, STREAMS
-from benchmarks.contest.traffic import SHAPES
-from benchmarks.results import FOLDER
-from benchmarks.sizes import sized
-from benchmarks.workload import CHUNK_EVENTS
+from benchmarks.harness.results import FOLDER
+from benchmarks.harness.sizes import sized
+from benchmarks.harness.traffic import SHAPES
+from benchmarks.harness.workload import CHUNK_EVENTS
 
 KEPT = FOLDER / "contest.ndjson"
 CODECS = ("none", "zstd")  # besides lz4

@@ -11,15 +11,15 @@ from benchmarks.contest import plots
 from benchmarks.contest.contenders import BY_NAME
 from benchmarks.contest.figures import Outcome, losses, median, ratios
 from benchmarks.contest.kept import main_name, whole
-from benchmarks.contest.keycosts import KeyCost
-from benchmarks.contest.opened import Opened
+from benchmarks.contest.key_costs import KeyCost
+from benchmarks.contest.open_part import Opened
+from benchmarks.contest.process import Run
 from benchmarks.contest.recovery import Recovery
 from benchmarks.contest.rounds import ENGINE, TOOL, CaseResult
-from benchmarks.contest.running import Run
 from benchmarks.contest.scaling import Scaling, by_kind, times_one
 from benchmarks.contest.sizes import KEPT
-from benchmarks.pages import Part
-from benchmarks.report import spread
+from benchmarks.harness.pages import Part
+from benchmarks.harness.report import spread
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE, FRONT = ROOT / "benchmarks" / "README.md", ROOT / "README.md"

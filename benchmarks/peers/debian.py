@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from benchmarks.errors import Broken
+from benchmarks.harness.errors import Broken
 
 DOWNLOAD_S = 240
 

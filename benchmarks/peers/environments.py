@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.errors import Broken
+from benchmarks.harness.errors import Broken
 from engine.broker.artifacts import exclusively
 
 LOCKS = Path(__file__).with_name("locks")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from jgo.maven import MavenContext, PythonResolver
 
-from benchmarks.errors import Broken
+from benchmarks.harness.errors import Broken
 from engine.broker.artifacts import KAFKA_VERSION, Jar, exclusively, intact
 from engine.broker.java import java_command, java_environment
 

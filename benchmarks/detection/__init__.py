@@ -1,0 +1,1 @@
+"""How right the decisions are, and what the model costs."""

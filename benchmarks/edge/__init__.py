@@ -1,0 +1,1 @@
+"""How quickly edges and pages answer, and what clients cost them."""

@@ -1,0 +1,154 @@
+"""The load of the look-up benchmark, the same for everybody: one process, one thread, a compiled loop (`lookup_loop`).
+
+Closed load: each connection asks again as soon as it has its answer; that gives the rate. Open load: requests are due at a
+fixed rate whoever is slow, and latency counts from the moment at which a request was due; that gives percentiles. Every answer
+is compared with what it must be. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ipaddress
+import random
+import select
+import socket
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from benchmarks.edge.lookup_loop import (
+    ANSWERS,
+    BROKEN,
+    CPU_NS,
+    RECORDED,
+    SECOND_NS,
+    WRONG,
+    asked,
+    closed,
+    opened,
+    wires,
+)
+
+QUESTIONS = 50_000
+WARM_UP_SHARE = 0.2
+MOST_LATENCIES = 2_000_000
+POLICY = """request=smtpd_access_policy
+protocol_state=RCPT
+protocol_name=ESMTP
+client_address={ip}
+client_name=mail.example.net
+client_port={port}
+reverse_client_name=mail.example.net
+server_address=203.0.113.1
+server_port=25
+helo_name=mail.example.net
+sender=news@example.net
+recipient=somebody@example.org
+recipient_count=0
+queue_id=
+instance={number:x}.5f3c8a11.{number}.0
+size=12345
+etrn_domain=
+stress=
+sasl_method=
+sasl_username=
+sasl_sender=
+ccert_subject=
+ccert_issuer=
+ccert_fingerprint=
+ccert_pubkey_fingerprint=
+encryption_protocol=TLSv1.3
+encryption_cipher=TLS_AES_256_GCM_SHA384
+encryption_keysize=256
+policy_context=
+
+"""
+
+
+class Question(NamedTuple):
+    """What is sent, and how the answer must begin."""
+
+    octets: bytes
+    beginning: bytes
+
+
+def address(number: int) -> str:
+    """The address of the decision with this number: IPv4, every fourth an IPv6 inside of its /64."""
+    if number % 4 == 3:
+        return str(ipaddress.IPv6Address((0x20010DB8 << 96) + (number << 64) + 0x25))
+    return str(ipaddress.IPv4Address(0x0B000000 + number))
+
+
+def questions(protocol: str, decisions: int, seed: int) -> list[Question]:
+    """Half of them about throttled addresses, half about others."""
+    draw, made = random.Random(seed), []
+    for number in range(QUESTIONS):
+        known = draw.random() < 0.5
+        ip = address(draw.randrange(decisions)) if known else f"203.{draw.randrange(256)}.{draw.randrange(256)}.9"
+        if protocol == "policy":
+            text = POLICY.format(ip=ip, number=number, port=1024 + number)
+            made.append(Question(text.encode(), b"action=451 4.7.500 " if known else b"action=DUNNO\n\n"))
+        elif protocol == "redis":
+            octets = f"*2\r\n$3\r\nGET\r\n${len(ip)}\r\n{ip}\r\n".encode()
+            made.append(Question(octets, b"$2\r\n" if known else b"$-1\r\n"))
+        else:
+            octets = f"GET /v1/decisions/{ip} HTTP/1.1\r\nHost: edge\r\n\r\n".encode()
+            made.append(Question(octets, b"HTTP/1.1 200 OK"))
+    return made
+
+
+def load(given: argparse.Namespace) -> dict[str, Any]:
+    """Ask, and what came of it. ConnectionError if a connection was closed."""
+    drawn = questions(given.protocol, given.decisions, given.seed)
+    total = int(given.rate * given.seconds)
+    asking = asked(drawn)
+    with contextlib.ExitStack() as stack:
+        epoll = stack.enter_context(select.epoll())
+        sockets = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", given.port))) for _ in range(given.connections)
+        ]
+        for connected in sockets:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connections = wires(sockets, epoll, total or MOST_LATENCIES)
+        if total:
+            rate = opened(asking, connections, SECOND_NS / given.rate, total)
+        else:
+            warm_ns, measured_ns = given.seconds * WARM_UP_SHARE * SECOND_NS, given.seconds * SECOND_NS
+            rate = closed(asking, connections, int(warm_ns), int(measured_ns))
+    if rate == BROKEN:
+        raise ConnectionError("a connection was closed")
+    recorded = int(connections.counts[RECORDED])
+    latencies_ms = connections.latencies_ns[int(total * WARM_UP_SHARE) : recorded] / 1e6
+    p50, p99, p999 = np.percentile(latencies_ms, [50, 99, 99.9])
+    return {
+        "per_s": rate,
+        "answers": int(connections.counts[ANSWERS]),
+        "wrong": int(connections.counts[WRONG]),
+        "p50_ms": float(p50),
+        "p99_ms": float(p99),
+        "p999_ms": float(p999),
+        "most_ms": float(latencies_ms.max()),
+        "load_cpu_us": int(connections.counts[CPU_NS]) / 1e3 / max(1, rate * given.seconds),
+    }
+
+
+def main() -> None:
+    """Run one load."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--protocol", choices=["policy", "redis", "http"], required=True)
+    parser.add_argument("--connections", type=int, required=True)
+    parser.add_argument("--decisions", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--rate", type=float, default=0.0, help="open load; without it, closed")
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    measured = load(given)
+    sys.stdout.buffer.write(orjson.dumps(measured))
+
+
+if __name__ == "__main__":
+    main()

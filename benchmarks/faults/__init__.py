@@ -1,0 +1,1 @@
+"""What breaks around a worker, and what recovery costs."""

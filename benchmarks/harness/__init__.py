@@ -1,0 +1,1 @@
+"""What all benchmarks share: topics, traffic, a watched worker, answers, results."""

@@ -1,1 +1,0 @@
-"""What was tried and not taken, still runnable (README.md)."""
