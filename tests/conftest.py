@@ -1,4 +1,4 @@
-"""What all tests share: a deterministic hypothesis, a cache inside of the clone, the shared logs and traces if they are there.
+"""What all tests share: a deterministic hypothesis, a cache inside the clone, time-outs, the shared logs and traces.
 
 ``--hypothesis-profile=explore`` searches longer and from another seed each time; a failure prints how to repeat it.
 """
@@ -11,17 +11,28 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.support.pace import scaled
+
 ROOT = Path(__file__).resolve().parents[1]
 
 KEPT = {"TIDEGATE_CACHE_DIR", "TIDEGATE_SHARED"}
 
 for variable in [name for name in os.environ if name.startswith("TIDEGATE_") and name not in KEPT]:
-    del os.environ[variable]  # nobody's configuration changes what is tested, or sends test mail to a real cluster
+    del os.environ[variable]  # a user's configuration must not change what is tested, or reach a real cluster
 os.environ.setdefault("TIDEGATE_CACHE_DIR", str(ROOT / ".cache"))
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, print_blob=True)
 settings.register_profile("explore", max_examples=5_000, deadline=None, database=None, print_blob=True)
 settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Scale every test's time-out with the machine's pace."""
+    default_s = float(config.getini("timeout"))
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        seconds = float(marker.args[0]) if marker and marker.args else default_s
+        item.add_marker(pytest.mark.timeout(scaled(seconds)), append=False)
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 
 from engine.broker import java_environment, kafka_tool
+from tests.support.pace import scaled
 
-TIMEOUT_S = 60
+TIMEOUT_S = scaled(30)
 
 
 def run_tool(name: str, *arguments: str, given: str = "") -> str:

@@ -13,7 +13,9 @@ from typing import Any
 
 import orjson
 
-WAIT_S = 60.0
+from tests.support.pace import scaled
+
+WAIT_S = scaled(30)
 
 
 def environment(bootstrap: str, prefix: str, partitions: int, **more: object) -> dict[str, str]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.pace import scaled
+
 FILES = ("setup.sh", "requirements.lock", "pyproject.toml")
 
 
@@ -24,7 +26,9 @@ def folder(root: Path, tmp_path: Path) -> Path:
 def run(folder: Path, python: str) -> subprocess.CompletedProcess[str]:
     command = [str(folder / "setup.sh")]
     environ = os.environ | {"PYTHON": python}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environ, cwd="/", timeout=60)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environ, cwd="/", timeout=scaled(60)
+    )
 
 
 def program(path: Path, script: str) -> str:

@@ -14,12 +14,13 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Missing())
 from engine.cli import main
+from tests.support.pace import scaled
 """
 
 
 def without_engine(code: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", BLOCKING + code]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=scaled(60))
 
 
 def test_the_edge_needs_nothing_of_the_engine() -> None:
