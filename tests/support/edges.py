@@ -15,9 +15,10 @@ from typing import Any
 import confluent_kafka
 import orjson
 
-from benchmarks.ports import free_port
+from benchmarks.harness.ports import free_port
+from tests.support.pace import scaled
 
-WAIT_S = 30.0
+WAIT_S = scaled(15)
 
 
 def policy_request(ip: str, port: int, instance: str, recipient: str = "u@example.org") -> bytes:

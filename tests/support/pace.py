@@ -1,7 +1,7 @@
 """How slow this machine is now, measured once per session: time-outs scale with it.
 
 A fixed loop takes `REFERENCE_S` on an idle core of the reference machine (AMD EPYC). Beside two busy loops on two cores it
-takes about twice as long, on an old laptop three times. A time-out that only guards against a hang costs nothing when it is long.
+takes about twice as long. A time-out that only guards against a hang costs nothing when it is long.
 """
 
 from __future__ import annotations

@@ -23,13 +23,14 @@ from confluent_kafka import Producer
 from engine.broker import EmbeddedBroker, bootstrap_of
 from engine.kafka.topic_admin import ensure
 from tests.support.kafkatools import run_tool
+from tests.support.pace import scaled
 from topics.contracts import contracts
 from topics.errors import OperatorError
 
 pytestmark = pytest.mark.system
 
 WARM_START_S = 15.0
-GONE_S = 20.0
+GONE_S = scaled(20)
 
 OWNER = """
     import sys, time
@@ -176,7 +177,7 @@ def test_a_lifeline_that_dies_takes_the_broker_with_it(broker_folder: Path) -> N
 def test_ctrl_c_reaches_us_first_and_the_broker_stops_in_order(broker_folder: Path) -> None:
     with owner(broker_folder) as (process, pid):
         os.killpg(process.pid, signal.SIGINT)  # what the terminal does: every process of the foreground group
-        said, _ = process.communicate(timeout=30)
+        said, _ = process.communicate(timeout=scaled(30))
         assert process.returncode == 0
         assert said.split() == ["True"]
         assert gone(pid)

@@ -13,6 +13,7 @@ import click
 import pytest
 
 from engine.cli import COMMANDS, main, tidegate
+from tests.support.pace import scaled
 from topics.errors import OperatorError
 
 
@@ -23,7 +24,9 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "import sys; from engine.cli import main; sys.exit(main())", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environ, timeout=60)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | environ, timeout=scaled(60)
+    )
 
 
 def raising(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -38,7 +41,9 @@ def raising(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:
 def test_help_lists_every_command_and_imports_none() -> None:
     code = "import sys; from engine.cli import main; main(['--help']); sys.exit(any(n in sys.modules for n in sys.argv[1:]))"
     heavy = ["numpy", "numba", "faust", "aiokafka", "rich", "asyncio"]
-    ran = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=False, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=False, timeout=scaled(60)
+    )
     assert ran.returncode == 0, ran.stderr
     for name, command in COMMANDS.items():
         assert f"  {name} " in ran.stdout
@@ -112,7 +117,7 @@ def test_a_reader_that_went_away_is_quiet() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=scaled(60),
     )
     assert ran.stderr == ""
     assert int(ran.stdout) in (0, 1)

