@@ -1,9 +1,9 @@
-"""The lazy close of a day: an event of a later UTC day folds the open day's peaks into what is remembered.
+"""A sender's baseline: the decayed maximum of its own daily peaks, updated by the first event of a later UTC day.
 
-Idle days cost nothing and are no evidence: senders are bursty and mostly silent, so everything is conditional on an active
-day. The peak is clipped at four of the key's own limits (learn, never freeze), and once beyond eight newcomer limits the
-memory grows by at most half an active day: that is the bound on what a patient attacker can train. While a site learns
-neither holds: its big relays are known when it begins to decide.
+Idle days cost nothing and are no evidence: senders are bursty and mostly silent, so only active days count. A peak is clipped
+at four of the sender's own limits (learn, never freeze). Above eight newcomer limits the baseline grows by at most half per
+active day: this bounds how much a patient attacker can train. While the site learns neither rule applies, so its big relays
+are known when it begins to decide.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from engine.detector.budget import book
+from engine.detector.budget import charge
 from engine.detector.constants import (
     BRAKE,
     BRAKE_GROWTH,
@@ -20,7 +20,7 @@ from engine.detector.constants import (
     HALF_LIFE_DAYS,
     HOUR,
     IDLE_DAYS,
-    IDLE_FADE_DAYS,
+    IDLE_DECAY_DAYS,
     PROBATION_DAYS,
     SATURATED,
     SCALES,
@@ -35,9 +35,9 @@ from topics.columns.memory import float64, int64
 
 
 @inline
-def learned_peak(row: Any, site: Any, scale: int) -> float:
-    """The open day's peak as the memory may take it: clipped, then braked."""
-    memory, newcomer = float64(row.memory[scale]), site.limit[scale if scale < SLOW else HOUR]
+def _learned_peak(row: Any, site: Any, scale: int) -> float:
+    """Return the open day's peak after clip and brake."""
+    memory, newcomer = float64(row.memory[scale]), site.cohort_limit[scale if scale < SLOW else HOUR]
     active_days = int64(row.active_days)
     if row.day < site.decides_from:
         return float64(row.peak[scale])
@@ -50,21 +50,21 @@ def learned_peak(row: Any, site: Any, scale: int) -> float:
 
 @inline
 def close_day(row: Any, site: Any, today: int) -> None:
-    """Fold the open day into the memory and open ``today`` (days since 1970), a later one."""
+    """Fold a row's open day into its baseline and open `today`, a later UTC day (days since 1970)."""
     idle_days = today - int64(row.day)
-    kept = math.exp2(-idle_days / HALF_LIFE_DAYS)
-    busiest_hour = learned_peak(row, site, HOUR)
+    decay = math.exp2(-idle_days / HALF_LIFE_DAYS)
+    busiest_hour = _learned_peak(row, site, HOUR)
     for s in range(SCALES):
-        row.memory[s] = max(float64(row.memory[s]) * kept, learned_peak(row, site, s))
+        row.memory[s] = max(float64(row.memory[s]) * decay, _learned_peak(row, site, s))
         row.peak[s] = 0.0
     weight = min(row.weight / WEIGHT_UNITS + 1.0, TYPICAL_WEIGHT_MOST)
     first_of_learning = row.active_days == 0 and row.day < site.decides_from
     typical = math.log(1.0 + busiest_hour) if first_of_learning else float64(row.typical)
     row.typical = typical + (math.log(1.0 + busiest_hour) - typical) / weight
     if idle_days > IDLE_DAYS:
-        weight = max(TYPICAL_WEIGHT_FIRST, weight * math.exp(-(idle_days - IDLE_DAYS) / IDLE_FADE_DAYS))
+        weight = max(TYPICAL_WEIGHT_FIRST, weight * math.exp(-(idle_days - IDLE_DAYS) / IDLE_DECAY_DAYS))
     row.weight = int64(weight * WEIGHT_UNITS)
     row.active_days = min(int64(row.active_days) + 1, SATURATED)
     row.day = today
     if row.active_days > PROBATION_DAYS:
-        book(row, site)
+        charge(row, site)

@@ -1,14 +1,15 @@
-"""The site's newcomers: a histogram per scale of the peak that new keys reach in their first 24 hours, and its quantiles.
+"""The cohort: histograms of the peaks that the site's newcomers reach in their first 24 hours, and their quantiles.
 
-Bins are a sixth of an octave of 1 + peak; a quantile is read as its bin's upper edge, and Q90 as one message at least. A
-unit of weight moves between bins as its newcomer grows, so keys that never return are counted right and no timer is needed.
+Bins are a sixth of an octave of 1 + peak. A quantile is its bin's upper edge; Q90 is at least one message. A newcomer's unit
+of weight moves up as it grows, so a sender that never returns is counted right, and no timer is needed. In the first two
+days every sender looks new; those days only give the site's scale: the prior, made for a median newcomer of one message,
+moves to their median (without this, the same trace at 20 times the volume lost 2.5 times the share).
 
-In the first two days everybody looks new; what comes then gives the site's scale only: a prior made for a median newcomer
-of one message is moved to their median day (without it, the same trace at 20 times the volume lost 2.5 times the share).
-
-Guards, so that attackers don't raise the limit that they are measured by: nothing is learned from more than four new keys a
-day of one /16 (IPv6: /48; counted in 1,024 hashed, leaky slots: on a site so busy that they fill, learning pauses and the
-limits stay); a contribution is capped at 1.5 times the quantile, and stops once more was rejected than accepted.
+Three rules keep attackers from raising the limit that measures them:
+- at most four new senders a day of one /16 (IPv6: /48) train the cohort. They are counted in 1,024 hashed slots; if a busy
+  site fills these, learning pauses and the limits stay;
+- a contribution is capped at 1.5 times the Q90;
+- a newcomer stops contributing once more of its mail was rejected than accepted.
 """
 
 from __future__ import annotations
@@ -34,134 +35,140 @@ from engine.detector.constants import (
     QUANTILE,
     QUANTILE_LEAST,
     REFRESH_EVERY,
+    RESCALE_FROM_BIN,
+    RESCALE_LEAST_SENDERS,
+    RESCALE_UNIT_BIN,
     SLOW,
-    STRETCH_FROM,
-    STRETCH_LEAST,
-    STRETCH_UNIT,
 )
 from engine.detector.hash_table import hash_key
 from engine.detector.layout import COUNTED
 from topics.columns.jit import inline, kernel
 from topics.columns.memory import float64, int64
 
-NEARLY_NEXT = np.exp2(np.arange(1, BINS + 1) / BINS_PER_OCTAVE) * (1 - 1e-9) - 1.0  # just below each bin's upper edge
+_BELOW_EDGE = np.exp2(np.arange(1, BINS + 1) / BINS_PER_OCTAVE) * (1 - 1e-9) - 1.0  # just below each bin's upper edge
 
 
 @inline
 def bin_of(peak: float) -> int:
-    """The bin of a peak: floor(6 log2(1 + peak)), at most the last."""
+    """Return the bin of a peak: floor(6 log2(1 + peak)), at most the last one."""
     return min(int64(math.floor(BINS_PER_OCTAVE * math.log2(1.0 + peak))), BINS - 1)
 
 
 @inline
-def above_bin(peak: float, b: int) -> bool:
-    """False when a peak lies surely not above bin ``b``: no logarithm for the many that grow within theirs."""
-    return bool(peak >= NEARLY_NEXT[b])
+def move_unit(hist: Any, series: int, old: int, peak: float) -> int:
+    """Move one unit of weight of `hist[series]` from bin `old` up to the bin of `peak`. Return its bin.
+
+    A peak that certainly doesn't exceed the old bin costs no logarithm; that is the common case.
+    """
+    if peak < _BELOW_EDGE[old]:
+        return old
+    new = bin_of(peak)
+    if new <= old:
+        return old
+    unit = min(1.0, hist[series, old])
+    hist[series, old] -= unit
+    hist[series, new] += unit
+    return new
 
 
 @inline
-def quantile(hist: Any, scale: int, share: float) -> float:
-    """Upper edge of the first bin at which the cumulated weight reaches ``share`` of the total."""
+def quantile(hist: Any, series: int, share: float) -> float:
+    """Return the upper edge of the first bin of `hist[series]` at which the summed weight reaches `share` of the total."""
     total = 0.0
     for b in range(BINS):
-        total += hist[scale, b]
-    reached, b = hist[scale, 0], 0
+        total += hist[series, b]
+    reached, b = hist[series, 0], 0
     while reached < share * total and b < BINS - 1:
         b += 1
-        reached += hist[scale, b]
+        reached += hist[series, b]
     return math.exp2((b + 1) / BINS_PER_OCTAVE) - 1.0
 
 
 @inline
 def read_quantiles(site: Any) -> None:
-    """Set the newcomers' limits from the histograms."""
+    """Set the cohort's quantiles and limits from its histograms."""
     for s in range(SLOW):
-        site.q90[s] = max(quantile(site.hist, s, QUANTILE), QUANTILE_LEAST)
-        site.limit[s] = NEWCOMER_SHARE[s] * site.q90[s]
-    site.q50 = quantile(site.hist, 0, 0.5)
-
-
-@inline
-def prior(b: int) -> float:
-    """Weight of a bin before anybody came."""
-    return PRIOR_MASS * PRIOR_RATIO**b if 1 <= b <= PRIOR_BINS else 0.0
+        site.cohort_q90[s] = max(quantile(site.cohort_hist, s, QUANTILE), QUANTILE_LEAST)
+        site.cohort_limit[s] = NEWCOMER_SHARE[s] * site.cohort_q90[s]
+    site.cohort_q50 = quantile(site.cohort_hist, 0, 0.5)
 
 
 @kernel
 def open_cohort(sites: Any) -> None:
-    """Read the prior's quantiles into a fresh site."""
+    """Set the quantiles of an empty site from the prior."""
     read_quantiles(sites[0])
 
 
 @inline
+def _prior(b: int) -> float:
+    """Return the weight of bin `b` before the first newcomer."""
+    return PRIOR_MASS * PRIOR_RATIO**b if 1 <= b <= PRIOR_BINS else 0.0
+
+
+@inline
 def _median_bin(weights: Any) -> Any:
-    """(bin of the median, total weight) of a histogram row, the prior's weight taken out."""
+    """Return (bin of the median, total weight) of a histogram without the prior's weight."""
     total, reached = 0.0, 0.0
     for b in range(BINS):
-        total += weights[b] - prior(b)
+        total += weights[b] - _prior(b)
     for b in range(BINS):
-        reached += weights[b] - prior(b)
+        reached += weights[b] - _prior(b)
         if reached >= 0.5 * total:
             return b, total
     return BINS - 1, total
 
 
 @inline
-def stretch(site: Any) -> None:
-    """Begin anew, with the prior moved to where this site's first senders are: a site of busy senders has busy newcomers."""
-    median, total = _median_bin(site.hist[DAY])
+def rescale_prior(site: Any) -> None:
+    """Restart the histograms with the prior moved to the median of the site's first senders.
+
+    A site of busy senders has busy newcomers.
+    """
+    median, total = _median_bin(site.cohort_hist[DAY])
     shift = 0
-    if total >= STRETCH_LEAST and median > STRETCH_FROM:
-        shift = min(median - STRETCH_UNIT, BINS - 1 - PRIOR_BINS)
+    if total >= RESCALE_LEAST_SENDERS and median > RESCALE_FROM_BIN:
+        shift = min(median - RESCALE_UNIT_BIN, BINS - 1 - PRIOR_BINS)
     for s in range(SLOW):
         for b in range(BINS):
-            site.hist[s, b] = prior(b - shift)
-    site.since_halving = 0
+            site.cohort_hist[s, b] = _prior(b - shift)
+    site.cohort_since_halving = 0
     read_quantiles(site)
 
 
 @inline
-def among_few(site: Any, key: Any, t_ms: int) -> bool:
-    """Count a new key on its /16 or /48; whether it is among the first few there within a day."""
+def few_neighbours(site: Any, key: Any, t_ms: int) -> bool:
+    """Count a new sender on its /16 or /48. Return True if it is among the first few there within a day."""
     slot = int64(hash_key(key >> np.uint64(16), np.uint64(0)) & np.uint64(NEIGHBOUR_SLOTS - 1))
-    count, elapsed_ms = float64(site.neighbours[slot]), t_ms - site.neighbours_ms[slot]
+    count, elapsed_ms = float64(site.cohort_neighbours[slot]), t_ms - site.cohort_neighbours_ms[slot]
     if elapsed_ms > 0:
         count *= math.exp(-elapsed_ms / DAY_MS)
-        site.neighbours_ms[slot] = t_ms
-    site.neighbours[slot] = count + 1.0
-    return bool(site.neighbours[slot] <= NEIGHBOURS)
+        site.cohort_neighbours_ms[slot] = t_ms
+    site.cohort_neighbours[slot] = count + 1.0
+    return bool(site.cohort_neighbours[slot] <= NEIGHBOURS)
 
 
 @inline
-def enter(site: Any, row: Any, t_ms: int) -> None:
-    """A new key at ``t_ms``: it enters bin 0 of each scale if its neighbours are few."""
-    site.new_keys += 1
-    few = among_few(site, row.key, t_ms)
-    if few:
+def add_newcomer(site: Any, row: Any, t_ms: int) -> None:
+    """Count a new sender in bin 0 of each scale if it has few new neighbours."""
+    site.cohort_new_keys += 1
+    if few_neighbours(site, row.key, t_ms):
         row.flags |= COUNTED
         for s in range(SLOW):
-            site.hist[s, 0] += 1.0
-        site.counted += 1
-        site.since_halving += 1
-        if site.since_halving == HALVE_EVERY:
-            site.since_halving = 0
+            site.cohort_hist[s, 0] += 1.0
+        site.cohort_counted += 1
+        site.cohort_since_halving += 1
+        if site.cohort_since_halving == HALVE_EVERY:
+            site.cohort_since_halving = 0
             for s in range(SLOW):
                 for b in range(BINS):
-                    site.hist[s, b] *= 0.5
-    if site.new_keys % REFRESH_EVERY == 0:
+                    site.cohort_hist[s, b] *= 0.5
+    if site.cohort_new_keys % REFRESH_EVERY == 0:
         read_quantiles(site)
 
 
 @inline
-def grow(site: Any, row: Any) -> None:
-    """A counted newcomer in its first 24 hours: its unit follows its peak, as far as the cap."""
+def update_newcomer(site: Any, row: Any) -> None:
+    """Move a counted newcomer's units up to the bins of its peaks, each peak capped."""
     for s in range(SLOW):
-        peak, old = min(float64(row.peak[s]), CONTRIBUTION_CAP * site.q90[s]), int64(row.bin[s])
-        if not above_bin(peak, old):
-            continue
-        b = bin_of(peak)
-        if b > old:
-            unit = min(1.0, site.hist[s, old])
-            site.hist[s, old] -= unit
-            site.hist[s, b] += unit
-            row.bin[s] = b
+        peak = min(float64(row.peak[s]), CONTRIBUTION_CAP * site.cohort_q90[s])
+        row.bin[s] = move_unit(site.cohort_hist, s, int64(row.bin[s]), peak)

@@ -1,8 +1,10 @@
-"""Leaky counters: demand that fades with the scale's time constant, and the open day's peak of it.
+"""Decayed counters: demand per scale, decaying with the scale's time constant, and the open day's peak of each.
 
-c <- c exp(-dt / tau) + d. No window edges, any event rate, O(1); an event that comes late (dt < 0) adds without fading.
-The scales are multiples of each other, so one exponential and a dozen products give all five factors.
-Between events nothing happens: the fading is in closed form.
+    c <- c exp(-dt / tau) + d
+
+There are no window edges, any event rate is fine, and an event costs O(1). A late event (dt < 0) adds without decay. Between
+events nothing happens, because the decay has a closed form. The scales are multiples of each other, so one exponential and a
+dozen products give all five factors.
 """
 
 from __future__ import annotations
@@ -10,15 +12,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from engine.detector.constants import DAY_MS, NOTHING, REJECTED_WEIGHT, SATURATED, SCALES
+from engine.detector.constants import DAY_MS, NEGLIGIBLE, REJECTED_WEIGHT, SATURATED, SCALES
 from topics.columns.jit import inline
 from topics.columns.memory import float64, int64
 from topics.columns.scan import ACCEPTED, DEFERRED, REJECTED
 
 
 @inline
-def demand(row: Any, messages: int, outcome: int) -> float:
-    """Messages that count: none for a retry, rejected ones more while nothing was ever accepted."""
+def demand_of(row: Any, messages: int, outcome: int) -> float:
+    """Return the messages that count as demand.
+
+    A deferred event counts 0, as it is a retry. Rejected messages weigh more while the sender has none accepted.
+    """
     if outcome == DEFERRED:
         return 0.0
     if outcome == REJECTED and row.accepted == 0:
@@ -27,44 +32,44 @@ def demand(row: Any, messages: int, outcome: int) -> float:
 
 
 @inline
-def stranger_demand(messages: int, outcome: int) -> float:
-    """The same of a key without a row, of which nothing was ever accepted."""
+def untracked_demand(messages: int, outcome: int) -> float:
+    """Return the same for a sender without a row, which has no accepted message on record."""
     if outcome == DEFERRED:
         return 0.0
     return REJECTED_WEIGHT * messages if outcome == REJECTED else float64(messages)
 
 
 @inline
-def _some(kept: float) -> float:
-    """``kept``, 0 where next to nothing is left."""
-    return kept if kept > NOTHING else 0.0
+def _flushed(factor: float) -> float:
+    """Return a decay factor, 0 if it is negligible."""
+    return factor if factor > NEGLIGIBLE else 0.0
 
 
 @inline
-def fading(elapsed_ms: int) -> Any:
-    """What is left of each counter after so long: exp(-dt / tau) by scale."""
+def decay_factors(elapsed_ms: int) -> Any:
+    """Return exp(-dt / tau) for each scale, 1 for a late event."""
     if elapsed_ms <= 0:
         return 1.0, 1.0, 1.0, 1.0, 1.0
-    day = _some(math.exp(-elapsed_ms / DAY_MS))
+    day = _flushed(math.exp(-elapsed_ms / DAY_MS))
     square = day * day
-    six_hours = _some(square * square)
+    six_hours = _flushed(square * square)
     square = six_hours * six_hours
-    hour = _some(square * square * square)
+    hour = _flushed(square * square * square)
     square = hour * hour
-    ten_minutes = _some(square * square * square)
+    ten_minutes = _flushed(square * square * square)
     square = ten_minutes * ten_minutes
     fourth = square * square
-    return hour, six_hours, day, ten_minutes, _some(fourth * fourth * square)
+    return hour, six_hours, day, ten_minutes, _flushed(fourth * fourth * square)
 
 
 @inline
-def count(row: Any, t_ms: int, messages: int, outcome: int) -> float:
-    """Fade the counters to ``t_ms`` and add an event's demand, which is given back."""
-    amount = demand(row, messages, outcome)
+def count_event(row: Any, t_ms: int, messages: int, outcome: int) -> float:
+    """Decay a row's counters to `t_ms` and add an event's demand. Return the demand."""
+    amount = demand_of(row, messages, outcome)
     elapsed_ms = t_ms - row.last_ms
-    kept = fading(elapsed_ms)
+    factors = decay_factors(elapsed_ms)
     for s in range(SCALES):
-        row.counter[s] = float64(row.counter[s]) * kept[s] + amount
+        row.counter[s] = float64(row.counter[s]) * factors[s] + amount
         if row.counter[s] > row.peak[s]:
             row.peak[s] = row.counter[s]
     if elapsed_ms > 0:

@@ -1,9 +1,12 @@
-"""Eviction: a full table loses the rows that have been kept long enough, a sixteenth of its capacity at a time.
+"""Eviction: a full table drops the rows whose retention has ended, at least a sixteenth of its capacity at a time.
 
-A sweep happens at the event that needs the row; its horizon is a function of the rows and the partition's clock, never of
-their order, so it is the same wherever blocks end. Established senders and live throttles lie beyond the clock and stay.
-One pass over the table and a new index: 0.06 s for a million rows, once in 65,536 new ones. A sweep that would find too
-little does nothing, and is tried again an hour (of event time) later.
+A row is retained for a time that grows with its active days (`retain_until_ms`). Known senders and active throttles are
+retained past the partition's clock, so a sweep keeps them.
+
+A sweep runs at the event that needs the row. Its horizon is a function of the rows and the partition's clock, never of the
+order of rows, so it is the same wherever blocks end. It costs one pass over the table and a new index: 0.06 s for a million
+rows, once per 65,536 new ones. A sweep that would free too few rows changes nothing and is tried again one hour of event time
+later; until then new senders stay untracked.
 """
 
 from __future__ import annotations
@@ -20,75 +23,18 @@ from engine.detector.constants import (
     PROBATION_DAYS,
     SWEEP_AGAIN_MS,
 )
-from engine.detector.expiry import requeue
+from engine.detector.expiry import rebuild_queue
 from engine.detector.hash_table import SEED, reindex
 from engine.detector.layout import ROW, STORED
 from topics.columns.jit import inline, kernel
 from topics.columns.memory import int64
 
-
-@inline
-def _bury(state: Any, number: int) -> None:
-    """Note a row's key for a tombstone; one that doesn't fit gets it after the next restoration."""
-    gone = state.cursor[0].gone
-    if state.rows[number].flags & STORED and gone < state.gone.shape[0]:
-        state.gone[gone] = state.rows[number].key
-        state.cursor[0].gone = gone + 1
-
-
-@kernel
-def file_rows(state: Any, seed: Any) -> None:
-    """Build index, queue and list of changed rows for the rows as they lie."""
-    reindex(state, seed)
-    requeue(state)
-
-
-@kernel
-def drop_rows(state: Any, horizon_ms: int, blank: Any, seed: Any) -> int:
-    """Evict the rows that were kept until before ``horizon_ms``, close the ranks; how many. ``blank``: ROW[1], zero."""
-    rows = state.cursor[0].rows
-    left = 0
-    for number in range(rows):
-        if kept_ms(state.rows[number]) < horizon_ms:
-            _bury(state, number)
-            continue
-        if left < number:
-            state.rows[left] = state.rows[number]
-        left += 1
-    for number in range(left, rows):
-        state.rows[number] = blank[0]
-    state.cursor[0].rows = left
-    file_rows(state, seed)
-    return rows - left
-
-
-@kernel
-def _sweep(state: Any, room: Any) -> None:
-    """Sweep a full table, or put the next attempt off. ``room``: (bins: int64[BINS], blank: ROW[1], seed)."""
-    bins, blank, seed = room
-    site, rows = state.site[0], state.cursor[0].rows
-    for number in range(rows):
-        state.queue_ms[number] = kept_ms(state.rows[number])  # the queue is built again in any case
-    found_ms = horizon(state.queue_ms, rows, site.clock_ms, max(1, state.rows.shape[0] // FREE_SHARE), bins)
-    if found_ms < 0:
-        site.sweep_after_ms = site.clock_ms + SWEEP_AGAIN_MS
-        requeue(state)
-        return
-    site.horizon_ms = max(site.horizon_ms, found_ms)
-    site.evicted += drop_rows(state, site.horizon_ms, blank, seed)
-
-
-def sweep(state: Any) -> None:
-    """Make room in a full table, if there are rows that may go."""
-    _sweep(state, (np.zeros(BINS, np.int64), np.zeros(1, ROW), SEED))
-
-
-BINS = 4096
+HORIZON_BINS = 4096
 
 
 @inline
-def kept_ms(row: Any) -> int:
-    """Event time until which a row is kept, whatever comes."""
+def retain_until_ms(row: Any) -> int:
+    """Return the event time until which a row is never evicted."""
     active_days = int64(row.active_days)
     bonus_ms = 0
     if active_days > PROBATION_DAYS:
@@ -99,23 +45,25 @@ def kept_ms(row: Any) -> int:
 
 
 @inline
-def horizon(kept: Any, count: int, clock_ms: int, wanted: int, bins: Any) -> int:
-    """The least moment before which at least ``wanted`` of ``kept[:count]`` end, none of them at or after ``clock_ms``; -1
-    when there are fewer. By ever finer histograms, so the order of rows is nothing to it. ``bins``: int64[BINS]."""
+def horizon(retained: Any, count: int, clock_ms: int, wanted: int, bins: Any) -> int:
+    """Return the least time before which at least `wanted` of the times `retained[:count]` lie; -1 if it exceeds `clock_ms`.
+
+    Narrowed down by ever finer histograms, so the order of rows doesn't matter. `bins`: int64[HORIZON_BINS], scratch.
+    """
     least, most, below = clock_ms, clock_ms, 0
     for i in range(count):
-        if kept[i] < clock_ms:
+        if retained[i] < clock_ms:
             below += 1
-            least = min(least, kept[i])
+            least = min(least, retained[i])
     if below < wanted:
         return -1
-    below = 0  # of those that end before `least`
+    below = 0  # times before `least`
     while most - least > 1:
-        width = (most - least + BINS - 1) // BINS
+        width = (most - least + HORIZON_BINS - 1) // HORIZON_BINS
         bins[:] = 0
         for i in range(count):
-            if least <= kept[i] < most:
-                bins[(kept[i] - least) // width] += 1
+            if least <= retained[i] < most:
+                bins[(retained[i] - least) // width] += 1
         b = 0
         while below + bins[b] < wanted:
             below += bins[b]
@@ -123,3 +71,58 @@ def horizon(kept: Any, count: int, clock_ms: int, wanted: int, bins: Any) -> int
         least += b * width
         most = min(most, least + width)
     return most
+
+
+@inline
+def _bury(state: Any, number: int) -> None:
+    """Add a tombstone for a row; without room for it, the next restore discards the stored row."""
+    count = state.cursor[0].tombstones
+    if state.rows[number].flags & STORED and count < state.tombstones.shape[0]:
+        state.tombstones[count] = state.rows[number].key
+        state.cursor[0].tombstones = count + 1
+
+
+@kernel
+def rebuild_indexes(state: Any, seed: Any) -> None:
+    """Rebuild the index, the expiry queue and the list of changed rows from the rows."""
+    reindex(state, seed)
+    rebuild_queue(state)
+
+
+@kernel
+def evict_rows(state: Any, horizon_ms: int, blank: Any, seed: Any) -> int:
+    """Evict the rows retained until before `horizon_ms` and close the gaps. Return how many. `blank`: ROW[1], zero."""
+    rows = state.cursor[0].rows
+    left = 0
+    for number in range(rows):
+        if retain_until_ms(state.rows[number]) < horizon_ms:
+            _bury(state, number)
+            continue
+        if left < number:
+            state.rows[left] = state.rows[number]
+        left += 1
+    for number in range(left, rows):
+        state.rows[number] = blank[0]
+    state.cursor[0].rows = left
+    rebuild_indexes(state, seed)
+    return rows - left
+
+
+@kernel
+def _sweep(state: Any, bins: Any, blank: Any, seed: Any) -> None:
+    site, rows = state.site[0], state.cursor[0].rows
+    for number in range(rows):
+        state.queue_ms[number] = retain_until_ms(state.rows[number])  # scratch: the queue is rebuilt in any case
+    wanted = max(1, state.rows.shape[0] // FREE_SHARE)
+    horizon_ms = horizon(state.queue_ms, rows, site.clock_ms, wanted, bins)
+    if horizon_ms < 0:
+        site.eviction_retry_ms = site.clock_ms + SWEEP_AGAIN_MS
+        rebuild_queue(state)
+        return
+    site.eviction_horizon_ms = max(site.eviction_horizon_ms, horizon_ms)
+    site.evicted += evict_rows(state, site.eviction_horizon_ms, blank, seed)
+
+
+def sweep(state: Any) -> None:
+    """Free rows of a full table, or postpone the next attempt if too few may be evicted."""
+    _sweep(state, np.zeros(HORIZON_BINS, np.int64), np.zeros(1, ROW), SEED)

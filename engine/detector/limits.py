@@ -1,12 +1,12 @@
-"""What a key may do: the limit of each leaky counter.
+"""The limit of each decayed counter of a sender. A is the number of active days, G the growth factor of the scale.
 
-    newcomer   (no closed day)       T x the site's newcomer limit
-    probation  (1 to 3 active days)  max(2.75 memory, floor)
-    known      (more)                max(T^1/4 G (1 + 3/A) memory, floor)
-    floor                            T x newcomer limit x 0.8 max(0.3, 1/sqrt(1 + A/50))
-    ten minutes, one minute          T^1/4 G (1 + 3/A) memory for known senders that remember 30 messages there, else none
+    newcomer   (no closed day)       T x the cohort's limit
+    probation  (1 to 3 active days)  max(2.75 baseline, floor)
+    known      (more)                max(T^1/4 G (1 + 3/A) baseline, floor)
+    floor                            T x the cohort's limit x 0.8 max(0.3, 1/sqrt(1 + A/50))
+    10 minutes, 1 minute             T^1/4 G (1 + 3/A) baseline; known senders with a baseline of 30 messages there, else none
 
-T moves the newcomers' ceiling fully and a known sender's little: a sender's own history is evidence, the ceiling is policy.
+T scales a newcomer's limit fully and a known sender's little: a sender's own history is evidence, a newcomer's limit is policy.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from topics.columns.memory import float64, int64
 
 @inline
 def growth(active_days: int, scale: int) -> float:
-    """How far above its memory a key of so many active days may go, at T = 1."""
+    """Return the allowed multiple of the baseline at T = 1."""
     if active_days <= PROBATION_DAYS:
         return PROBATION_GROWTH
     return GROWTH[scale] * (1.0 + TENURE / active_days)
@@ -39,13 +39,13 @@ def growth(active_days: int, scale: int) -> float:
 
 @inline
 def limit(row: Any, site: Any, scale: int, threshold: float) -> float:
-    """The limit of a key's leaky counter at ``scale``; ``threshold`` is T."""
+    """Return the limit of a row's counter at `scale`, infinity if the scale doesn't apply. `threshold` is T."""
     active_days = int64(row.active_days)
     if scale >= SLOW:
         if active_days <= PROBATION_DAYS or row.memory[scale] < FAST_LEAST:
             return math.inf
         return math.sqrt(math.sqrt(threshold)) * growth(active_days, scale) * float64(row.memory[scale])
-    newcomer = threshold * site.limit[scale]
+    newcomer = threshold * site.cohort_limit[scale]
     if active_days == 0:
         return newcomer
     floor = newcomer * FLOOR * max(FLOOR_LEAST, 1.0 / math.sqrt(1.0 + active_days / FLOOR_AGE_DAYS))

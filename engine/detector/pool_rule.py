@@ -1,8 +1,9 @@
-"""An event in its pools: counted while its key is younger than a week, and whether a pool throttles the key.
+"""The pool rule: count an event in its sender's pools, and decide whether a pool in alarm throttles the sender.
 
-A pool's alarm throttles its newcomers (young, and of three active days at most) one by one, each at its next event, and
-never an established neighbour; about 4,096 in an hour: what is beyond is a flood, and each of it has the newcomer's ceiling
-still. In shadow the /16 rule only counts the events that it would have answered.
+An event counts while its sender is younger than a week. An alarm throttles the pool's newcomers (young, three active days at
+most) one by one, each at its next event, and never an established neighbour. About 4,096 such throttles an hour are allowed;
+more senders are a flood, and each of them still has the newcomer's limit. In shadow the /16 rule only counts the events that
+it would have throttled.
 """
 
 from __future__ import annotations
@@ -10,21 +11,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from engine.detector.constants import (
-    LEARN_AFTER_MS,
-    NARROW,
-    POOL_AGE_MS,
-    POOL_MS,
-    POOL_THROTTLES,
-    PROBATION_DAYS,
-    RELAY,
-    WIDE,
-)
-from engine.detector.expiry import mark
+from engine.detector.constants import NARROW, POOL_AGE_MS, POOL_MS, POOL_THROTTLES, PROBATION_DAYS, RELAY, WIDE
+from engine.detector.expiry import mark_dirty
 from engine.detector.hash_table import NO_ROW
 from engine.detector.layout import ALARMED
 from engine.detector.pool_table import use_pool
-from engine.detector.pools import alarmed, count_in_pool, open_pool, pool_key
+from engine.detector.pools import count_in_pool, has_scale, open_pool, pool_key, update_alarm
 from engine.detector.relays import NO_RELAY, relay_of
 from topics.columns.jit import inline, kernel
 from topics.columns.memory import int64
@@ -32,27 +24,26 @@ from topics.columns.memory import int64
 
 @inline
 def is_young(row: Any, t_ms: int) -> bool:
-    """Whether the key counts in its pools."""
+    """Return True if the sender counts in its pools."""
     return t_ms - int64(row.first_seen_s) * 1000 < POOL_AGE_MS
 
 
 @inline
-def _count(state: Any, key: Any, level: int, event: Any) -> int:
-    """Count an event, (time, use, demand, new keys, whether it may teach the site, guess), in one pool; the pool's number."""
-    t_ms, used, amount, new_keys, teaches, guess = event
+def _count(state: Any, key: Any, level: int, event: Any, trains: bool) -> int:
+    """Count a PoolEvent in one pool. Return the pool's row number."""
     pools, site = state.pools, state.site[0]
-    number = use_pool(pools, key, used, guess)
+    number = use_pool(pools, key, 2 * event.offset + (level == NARROW), event.slots[min(level, WIDE)])
     pool = pools.rows[number]
     if pool.weight == 0.0:
-        open_pool(pool, site, level, t_ms, teaches)
-    count_in_pool(pool, site, level, (t_ms, amount, new_keys, teaches))
-    mark(pools, number)
+        open_pool(pool, site, level, event.t_ms, trains)
+    count_in_pool(pool, site, level, event, trains)
+    mark_dirty(pools, number)
     return number
 
 
 @inline
 def _may_throttle(site: Any, t_ms: int) -> bool:
-    """Fade the count of pools' throttles to ``t_ms``; whether there is room for one more."""
+    """Decay the count of pool throttles to `t_ms`. Return True if one more is allowed."""
     elapsed_ms = t_ms - site.pool_throttles_ms
     if elapsed_ms > 0:
         site.pool_throttles *= math.exp(-elapsed_ms / POOL_MS)
@@ -61,31 +52,28 @@ def _may_throttle(site: Any, t_ms: int) -> bool:
 
 
 @kernel
-def crowd(state: Any, row: Any, event: Any, policy: Any) -> int:
-    """Count an event of a young key in its pools; the number of the widest that throttles the key, NO_ROW without one.
+def evaluate_pools(state: Any, row: Any, event: Any, policy: Any) -> int:
+    """Count a PoolEvent of a young sender in its pools.
 
-    ``event``: (t_ms, offset, demand, 1 for the key's first event else 0, guesses at the rows of its pools: int64[2])."""
-    t_ms, offset, amount, new_keys, guesses = event
-    site, found, relay = state.site[0], NO_ROW, relay_of(policy.relays, row.key)
-    teaches = t_ms - site.first_ms >= LEARN_AFTER_MS
-    if not teaches:
-        new_keys = 0
+    Return the number of the widest pool whose alarm throttles the sender, NO_ROW if none does.
+    """
+    site, chosen, relay = state.site[0], NO_ROW, relay_of(policy.relays, row.key)
+    trains = has_scale(site, event.t_ms)
     level = WIDE if relay == NO_RELAY else RELAY
     while level >= NARROW:
-        key = relay if level == RELAY else pool_key(row.key, level)
-        used, guess = 2 * offset + (level == NARROW), guesses[min(level, WIDE)]
-        number = _count(state, key, level, (t_ms, used, amount, new_keys, teaches, guess))
+        number = _count(state, relay if level == RELAY else pool_key(row.key, level), level, event, trains)
         if level == RELAY:
             break
         pool = state.pools.rows[number]
-        if alarmed(pool, site, level, policy.pool_keys[level], t_ms) and row.active_days <= PROBATION_DAYS:
-            if level == WIDE and policy.shadow:
-                site.shadowed += 1
-            elif found == NO_ROW:
-                found = number
-        teaches = teaches and not pool.flags & ALARMED
+        in_alarm = update_alarm(pool, site, level, policy.pool_keys[level], event.t_ms)
+        if in_alarm and row.active_days <= PROBATION_DAYS:
+            if level == WIDE and policy.pool_shadow:
+                site.pool_shadowed += 1
+            elif chosen == NO_ROW:
+                chosen = number
+        trains = trains and not pool.flags & ALARMED
         level -= 1
-    if found != NO_ROW and not _may_throttle(site, t_ms):
-        site.overcrowded += 1
+    if chosen != NO_ROW and not _may_throttle(site, event.t_ms):
+        site.pool_over_limit += 1
         return NO_ROW
-    return found
+    return chosen

@@ -1,13 +1,13 @@
-"""Where pools are kept: a fixed number of rows a partition, eight places a pool, recycled by age of use.
+"""The table of pools: a fixed number of rows per partition, eight slots per pool, recycled by time of last use.
 
-A pool's hash names eight rows that lie side by side; a new pool takes a free one, or that of the eight which was used longest
-ago. Which pools are held is so a matter of the order of events alone, and a restored partition finds it in the offsets that
-the rows keep; which of the eight a pool has doesn't matter. Counts of a pool fade within hours and one row in sixteen keys
-is plenty; what recycling forgets is a pool's own history, and then the site's stands in for it. The hash is not seeded:
-who brings eight pools of his into a ninth's places hides nothing, he has made seventeen crowds of one.
+A pool's hash names eight adjacent rows. A new pool gets a free one, or the one that was used longest ago. So which pools are
+kept depends on the order of events alone, and a restored partition repeats it from the offsets in the rows; which of its eight
+slots a pool has doesn't matter. One pool row per sixteen senders is plenty, because a pool's counts decay within hours;
+recycling only loses a pool's own history, and the site's then replaces it. The hash isn't seeded: an attacker who pushes a
+pool out by filling its slots with eight others gains nothing, as each of those is watched as well.
 
-Nothing is chained and nothing moves, so a look-up touches one line of keys and one row, both fetched ahead. Rejected: the
-key table's index with a list by last use, of which every event touched ten lines (three times the time of all else).
+Nothing is chained or moved, so a look-up touches one cache line of keys and one row, both prefetched. Rejected: the index of
+senders plus a list by last use; an event touched ten cache lines (three times the time of all other work).
 """
 
 from __future__ import annotations
@@ -27,32 +27,34 @@ _SEED = np.uint64(0)
 
 
 @inline
-def _first_place(pools: Any, key: Any) -> int:
+def _first_slot(pools: Any, key: Any) -> int:
     return int64(hash_key(key, _SEED) & np.uint64(pools.keys.shape[0] - POOL_WAYS))
 
 
 @inline
 def _find(pools: Any, first: int, key: Any) -> int:
-    """The pool's row number among the eight from ``first`` on, NO_ROW without one. All eight are compared: which of them it is
-    can't be foretold, and a loop that ends early costs a misprediction."""
-    found = NO_ROW
+    """Return the pool's row number among the eight from `first` on, NO_ROW if it has none.
+
+    Compares all eight: which one matches is unpredictable, so leaving the loop early costs a branch misprediction.
+    """
+    match = NO_ROW
     for number in range(first, first + POOL_WAYS):
         if pools.keys[number] == key:
-            found = number
-    return found
+            match = number
+    return match
 
 
 @inline
-def fetch_places(pools: Any, key: Any) -> int:
-    """Have the processor fetch the keys that the look-up of a pool compares; the first place."""
-    first = _first_place(pools, key)
+def prefetch_keys(pools: Any, key: Any) -> int:
+    """Prefetch the keys that the look-up of a pool compares. Return its first slot."""
+    first = _first_slot(pools, key)
     prefetch(pools.keys, 8 * first)
     return first
 
 
 @inline
-def fetch_pool(pools: Any, first: int, key: Any) -> int:
-    """Have the processor fetch a pool's row, or those that a new pool chooses from; the row's number, or the first place."""
+def prefetch_pool(pools: Any, first: int, key: Any) -> int:
+    """Prefetch a pool's row, or the eight that a new pool chooses from. Return the row's number, or the first slot."""
     number = _find(pools, first, key)
     if number != NO_ROW:
         prefetch(pools.rows, CACHE_LINE * number)
@@ -64,25 +66,25 @@ def fetch_pool(pools: Any, first: int, key: Any) -> int:
 
 @inline
 def _oldest(pools: Any, first: int) -> int:
-    """A free row of the eight, or the one that was used longest ago."""
+    """Return a free row of the eight, or the one that was used longest ago."""
     oldest = first
     for number in range(first, first + POOL_WAYS):
         if pools.keys[number] == 0:
             return number
-        if pools.rows[number].used < pools.rows[oldest].used:
+        if pools.rows[number].last_use < pools.rows[oldest].last_use:
             oldest = number
     return oldest
 
 
 @inline
-def _give(pools: Any, number: int, key: Any) -> None:
-    """Make a row that of ``key``, whosever it was."""
+def _assign(pools: Any, number: int, key: Any) -> None:
+    """Assign a row to `key`, with a tombstone for the pool that it replaces."""
     cursor, flags = pools.cursor[0], pools.rows[number].flags
     if pools.keys[number] == 0:
         cursor.rows += 1
-    elif flags & STORED and cursor.gone < pools.gone.shape[0]:
-        pools.gone[cursor.gone] = pools.keys[number]
-        cursor.gone += 1
+    elif flags & STORED and cursor.tombstones < pools.tombstones.shape[0]:
+        pools.tombstones[cursor.tombstones] = pools.keys[number]
+        cursor.tombstones += 1
     pools.keys[number] = key
     pools.rows[number].key = key
     pools.rows[number].flags = flags & DIRTY
@@ -90,40 +92,44 @@ def _give(pools: Any, number: int, key: Any) -> None:
 
 
 @inline
-def use_pool(pools: Any, key: Any, used: int, guess: int) -> int:
-    """The row of a pool that an event counts in; a fresh one has ``weight`` 0. ``used``: greater than ever before;
-    ``guess``: any row's number, at best the pool's."""
-    number = guess
-    if pools.keys[guess] != key:
-        first = _first_place(pools, key)
+def use_pool(pools: Any, key: Any, last_use: int, slot: int) -> int:
+    """Return the row number of the pool that an event counts in; a new pool's row has weight 0.
+
+    `last_use` must exceed all earlier values. `slot` is any row number, at best the pool's, which saves the look-up.
+    """
+    number = slot
+    if pools.keys[slot] != key:
+        first = _first_slot(pools, key)
         number = _find(pools, first, key)
         if number == NO_ROW:
             number = _oldest(pools, first)
-            _give(pools, number, key)
-    pools.rows[number].used = used
+            _assign(pools, number, key)
+    pools.rows[number].last_use = last_use
     return number
 
 
 @kernel
 def restore_pools(pools: Any, records: Any) -> None:
-    """Put stored pools (POOL[], a key's later one after its earlier) back in place, as unchanged: of those that share their
-    places the eight that were used last, in whatever order they come."""
+    """Restore stored pools (POOL[]) as unchanged; of two records of a key the later one in `records` counts.
+
+    Of the pools that share eight slots, the eight used last are kept, whatever the order of the records.
+    """
     for i in range(records.shape[0]):
         record = records[i]
-        first = _first_place(pools, record.key)
+        first = _first_slot(pools, record.key)
         number = _find(pools, first, record.key)
         if number == NO_ROW:
             number = _oldest(pools, first)
-            if pools.keys[number] != 0 and pools.rows[number].used > record.used:
+            if pools.keys[number] != 0 and pools.rows[number].last_use > record.last_use:
                 continue
-            _give(pools, number, record.key)
+            _assign(pools, number, record.key)
         pools.rows[number] = record
         pools.rows[number].flags = (record.flags & ~DIRTY) | STORED
-    pools.cursor[0].gone = 0
+    pools.cursor[0].tombstones = 0
 
 
-def take_gone(pools: Pools) -> npt.NDArray[np.uint64]:
-    """The keys recycled since the last call."""
-    count = int(pools.cursor["gone"][0])
-    pools.cursor["gone"] = 0
-    return pools.gone[:count].copy()
+def drain_tombstones(pools: Pools) -> npt.NDArray[np.uint64]:
+    """Return the keys replaced since the last call, and forget them."""
+    count = int(pools.cursor["tombstones"][0])
+    pools.cursor["tombstones"] = 0
+    return pools.tombstones[:count].copy()

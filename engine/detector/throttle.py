@@ -1,12 +1,13 @@
-"""Whether an event's sender is throttled: the alarm, and the terms of the decision.
+"""Throttles: whether an event's sender is in alarm, and rate and term of the decision.
 
-Alarm: any counter above its limit, or a crowd of newcomers in the sender's pool. The rate is the sender's typical busy
-hour, all day long (a newcomer's: a quarter of its limit over the scale's time), so normal mail flows and only the excess
-waits; one of a crowd has a message in four hours. An established, big sender's first excess goes on at its hourly limit,
-so an honest series is through within hours, and hardens as it grows beyond two limits or lasts beyond half of its term; once
-five times its best day was held back in a day, it goes on so again. The term is the time constant of the longest exceeded
-scale, ten minutes at least, a crowd's an hour. While a decision has more than half of a term to go, nothing is said unless
-the rate falls by a fifth; a decision is extended, never shortened; it lapses by itself.
+*Alarm*: any counter above its limit, or a pool of newcomers in alarm around the sender.
+*Rate*: the sender's typical busy hour, all day long, so normal mail flows and only the excess waits; for a newcomer a quarter
+of its limit over the scale's time; in a pool one message in four hours. An established, big sender's first excess continues
+at its hourly limit, so that an honest series is through within hours. That ends when the excess grows beyond two limits or
+lasts beyond half of its term. Once five times its best day was deferred in a day, it continues at its hourly limit again.
+*Term*: the time constant of the longest exceeded scale, at least ten minutes; in a pool one hour.
+*Repetition*: while more than half of a term is left, no new decision is made unless the rate falls by a fifth. A decision is
+extended, never shortened, and expires by itself.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from engine.detector.breaker import trips
+from engine.detector.breaker import count_throttle
 from engine.detector.budget import decides
 from engine.detector.constants import (
     BIG,
     CAP,
     DAY,
-    ESTABLISHED,
+    ESTABLISHED_DAYS,
     FAST_TERM_MS,
     HOUR,
     MILD,
@@ -40,9 +41,9 @@ from engine.detector.constants import (
 )
 from engine.detector.expiry import push
 from engine.detector.hash_table import NO_ROW
-from engine.detector.layout import PASSED, WAITING
+from engine.detector.layout import PASSED, THROTTLED
 from engine.detector.limits import limit
-from engine.detector.pools import level_of, usual
+from engine.detector.pools import level_of, usual_volume
 from engine.detector.relays import NO_RELAYS, Relays
 from engine.detector.token_bucket import burst
 from engine.detector.verdict import THROTTLE
@@ -51,62 +52,30 @@ from topics.columns.memory import float64
 
 
 class Policy(NamedTuple):
-    """What the operator chose. ``threshold``: the knob's T; ``window_ms``: how far an event's stamp may lie from its
-    record's; ``partition``/``partitions``: which keys belong here; ``pool_keys``: new keys that make a /24 and a /16
-    suspicious in one partition, 0 for a rule that is off; ``shadow``: the /16 rule is only counted; ``relays``: announced
-    ones; ``learning_ms``: how long a new site may watch before it decides; ``decides``: False if it only ever watches;
-    ``guard``: the share of known senders whose throttles the guard lets be, 0 without a guard."""
+    """The operator's choices for one partition."""
 
-    threshold: float
-    window_ms: int
-    partition: int
-    partitions: int
-    pool_keys: tuple[float, float] = (POOL_KEYS, POOL_KEYS)
-    shadow: bool = False
+    threshold: float  # T before the site's scale
+    window_ms: int  # greatest distance of an event's timestamp from its record's
+    partition: int  # number of this partition,
+    partitions: int  # and how many there are: which keys belong here
+    pool_keys: tuple[float, float] = (POOL_KEYS, POOL_KEYS)  # new senders that make a /24 and a /16 suspicious; 0: off
+    pool_shadow: bool = False  # the /16 rule only counts
     relays: Relays = NO_RELAYS
-    learning_ms: int = 0
-    decides: bool = True
-    guard: float = 0.0
+    learning_ms: int = 0  # longest time that a new site learns before it decides
+    decides: bool = True  # False: the site only watches
+    breaker_share: float = 0.0  # known senders whose throttles the circuit breaker tolerates; 0: no breaker
 
 
-@inline
-def _newcomers_rate(row: Any, site: Any, exceeded: int, threshold: float) -> float:
-    rate = math.inf
-    for s in range(SCALES):
-        if exceeded & (1 << s):
-            rate = min(rate, NEWCOMER_RATE_SHARE * limit(row, site, s, threshold) / SCALE_HOURS[s])
-    return rate
+class Alarm(NamedTuple):
+    """The reasons to throttle a sender."""
 
-
-@inline
-def _spared(row: Any, site: Any, threshold: float, lasts: bool) -> bool:
-    """Whether a known sender's excess may go on at its hourly limit: it is established and big, and this is new and mild,
-    or five times its best day was held back already."""
-    if row.weight < ESTABLISHED * WEIGHT_UNITS or row.memory[DAY] < BIG * site.limit[DAY]:
-        return False
-    if row.held >= CAP * row.memory[DAY]:
-        return True
-    mild = not lasts
-    for s in range(SCALES):
-        if row.counter[s] > MILD * limit(row, site, s, threshold):
-            mild = False
-    return mild
-
-
-@inline
-def rate_per_h(row: Any, site: Any, exceeded: int, threshold: float, lasts: bool) -> float:
-    """Messages an hour that a throttled key may go on sending."""
-    if row.active_days == 0:
-        return _newcomers_rate(row, site, exceeded, threshold)
-    rate = math.exp(float64(row.typical)) - 1.0 + RATE_FLOOR_PER_H
-    if row.active_days > PROBATION_DAYS and _spared(row, site, threshold, lasts):
-        rate = max(rate, limit(row, site, HOUR, threshold))
-    return rate
+    scales: int  # bit s is set if the counter of scale s is above its limit
+    pool: int  # row number of the pool in alarm, NO_ROW without one
 
 
 @inline
 def exceeded_scales(row: Any, site: Any, threshold: float) -> int:
-    """Bit s is set when the counter of scale s is above its limit."""
+    """Return the scales whose counter is above its limit, as bits."""
     exceeded = 0
     for s in range(SCALES):
         if row.counter[s] > limit(row, site, s, threshold):
@@ -115,62 +84,101 @@ def exceeded_scales(row: Any, site: Any, threshold: float) -> int:
 
 
 @inline
-def _term_ms(exceeded: int, pool: int) -> int:
-    term_ms = FAST_TERM_MS if pool == NO_ROW else POOL_TERM_MS
-    for s in range(SLOW):
+def _newcomer_rate_per_h(row: Any, site: Any, exceeded: int, threshold: float) -> float:
+    rate = math.inf
+    for s in range(SCALES):
         if exceeded & (1 << s):
+            rate = min(rate, NEWCOMER_RATE_SHARE * limit(row, site, s, threshold) / SCALE_HOURS[s])
+    return rate
+
+
+@inline
+def _may_use_limit(row: Any, site: Any, threshold: float, lasts: bool) -> bool:
+    """Return True if a known sender's excess may continue at its hourly limit.
+
+    The sender must be established and big, and its excess new and mild, or five times its best day deferred already.
+    """
+    if row.weight < ESTABLISHED_DAYS * WEIGHT_UNITS or row.memory[DAY] < BIG * site.cohort_limit[DAY]:
+        return False
+    if row.deferred >= CAP * row.memory[DAY]:
+        return True
+    is_mild = not lasts
+    for s in range(SCALES):
+        if row.counter[s] > MILD * limit(row, site, s, threshold):
+            is_mild = False
+    return is_mild
+
+
+@inline
+def rate_per_h(row: Any, site: Any, exceeded: int, threshold: float, lasts: bool) -> float:
+    """Return the messages an hour that a throttled sender may send. `lasts`: the excess outlasts half of its term."""
+    if row.active_days == 0:
+        return _newcomer_rate_per_h(row, site, exceeded, threshold)
+    rate = math.exp(float64(row.typical)) - 1.0 + RATE_FLOOR_PER_H
+    if row.active_days > PROBATION_DAYS and _may_use_limit(row, site, threshold, lasts):
+        rate = max(rate, limit(row, site, HOUR, threshold))
+    return rate
+
+
+@inline
+def _term_ms(alarm: Any) -> int:
+    term_ms = FAST_TERM_MS if alarm.pool == NO_ROW else POOL_TERM_MS
+    for s in range(SLOW):
+        if alarm.scales & (1 << s):
             term_ms = max(term_ms, SCALE_MS[s])
     return term_ms
 
 
 @inline
 def throttle(state: Any, number: int, t_ms: int, alarm: Any, policy: Any) -> bool:
-    """Set or extend the row's throttle at ``t_ms``; False when nothing is to be said: what is in force says enough, or the
-    site only watches. ``alarm``: (bits of the exceeded scales, number of the pool in alarm or NO_ROW)."""
+    """Start or extend a row's throttle at `t_ms`. Return True if the decision must be published.
+
+    False if the active decision suffices or the site doesn't publish: it learns, only watches, or its breaker is open.
+    """
     row, site = state.rows[number], state.site[0]
-    exceeded, pool = alarm
-    term_ms, published = _term_ms(exceeded, pool), decides(site, policy) and site.rearm_ms == 0
-    if not published and row.flags & WAITING:
+    term_ms, published = _term_ms(alarm), decides(site, policy) and site.breaker_rearm_ms == 0
+    if not published and row.flags & THROTTLED:
         return False
-    live = row.until_ms > t_ms and (row.flags & (WAITING | PASSED) == WAITING or not published)
+    live = row.until_ms > t_ms and (row.flags & (THROTTLED | PASSED) == THROTTLED or not published)
     lasts = live and 2 * (row.until_ms - t_ms) < term_ms
-    rate = rate_per_h(row, site, exceeded, policy.threshold * site.lean, lasts) if exceeded else math.inf
-    if pool != NO_ROW:
+    threshold = policy.threshold * site.threshold_scale
+    rate = rate_per_h(row, site, alarm.scales, threshold, lasts) if alarm.scales else math.inf
+    if alarm.pool != NO_ROW:
         rate = min(rate, POOL_RATE_PER_H)
-    capped = (
+    is_capped = (
         row.active_days > PROBATION_DAYS
-        and row.held >= CAP * row.memory[DAY]
+        and row.deferred >= CAP * row.memory[DAY]
         and rate > RATE_RISE * float64(row.rate_per_h)
     )
-    if live and not lasts and not capped and rate > RATE_FALL * float64(row.rate_per_h):
+    if live and not lasts and not is_capped and rate > RATE_FALL * float64(row.rate_per_h):
         return False
-    anew = published and not live and not row.flags & WAITING
-    if anew and policy.guard > 0.0 and row.active_days > PROBATION_DAYS:
-        published = not trips(site, row.key, policy.guard)
+    is_new = published and not live and not row.flags & THROTTLED
+    if is_new and policy.breaker_share > 0.0 and row.active_days > PROBATION_DAYS:
+        published = not count_throttle(site, row.key, policy.breaker_share)
     row.tokens = min(burst(rate), float64(row.tokens)) if live else burst(rate)
     row.until_ms = max(row.until_ms, t_ms + term_ms)
     row.rate_per_h = rate
     row.flags &= ~PASSED
     if not published:
-        site.shadows += 1
+        site.suppressed += 1
         return False
-    if not row.flags & WAITING:
-        row.flags |= WAITING
+    if not row.flags & THROTTLED:
+        row.flags |= THROTTLED
         push(state, number, row.until_ms)
     return True
 
 
 @inline
 def write_throttle(verdict: Any, state: Any, number: int, alarm: Any, threshold: float) -> None:
-    """The decision and its evidence, as they stand after the event."""
+    """Write a row's throttle with its evidence after the event to a verdict."""
     row, site = state.rows[number], state.site[0]
-    verdict.scales, pool = alarm
     verdict.kind = THROTTLE
     verdict.key, verdict.prefix, verdict.within = row.key, 0, 0
     verdict.until_ms = row.until_ms
     verdict.rate_per_h = row.rate_per_h
     verdict.burst = burst(float64(row.rate_per_h))
     verdict.threshold = threshold
+    verdict.scales = alarm.scales
     verdict.active_days = row.active_days
     verdict.first_seen_s = row.first_seen_s
     for s in range(SCALES):
@@ -179,8 +187,8 @@ def write_throttle(verdict: Any, state: Any, number: int, alarm: Any, threshold:
         verdict.memory[s] = row.memory[s]
     verdict.pool = 0
     verdict.pool_keys = verdict.pool_volume = verdict.pool_usual = 0.0
-    if pool != NO_ROW:
-        _write_pool(verdict, state.pools.rows[pool], site)
+    if alarm.pool != NO_ROW:
+        _write_pool(verdict, state.pools.rows[alarm.pool], site)
 
 
 @inline
@@ -188,4 +196,4 @@ def _write_pool(verdict: Any, pool: Any, site: Any) -> None:
     verdict.pool = pool.key
     verdict.pool_keys = pool.keys
     verdict.pool_volume = pool.volume
-    verdict.pool_usual = usual(pool, site, level_of(pool.key))
+    verdict.pool_usual = usual_volume(pool, site, level_of(pool.key))

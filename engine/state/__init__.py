@@ -1,1 +1,1 @@
-"""From state to verdicts: what a sender's excess leads to, for how long, and how it is put into words."""
+"""A partition of the engine: its state in memory, and its state as changelog records. Pure: no I/O, no clock."""

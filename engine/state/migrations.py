@@ -1,11 +1,11 @@
-"""State formats: the octets of each kind of record by version, and how an earlier version's become this one's.
+"""State formats by version: the layout of each kind of record, and how records of the version before become current ones.
 
-Version N reads N - 1, so a worker can be replaced by its successor with its state in place; going back needs the changelog
-of before. What an earlier version wrote is frozen here, as it was. Kinds: `topics.changelog`.
+Version N reads N - 1, so a worker can be replaced by its successor with its state in place. Going back needs the changelog of
+before. Layouts of earlier versions are frozen here; their fields have the current names. Kinds: `topics.changelog`.
 
-    1  ROW, SITE. A lapsed throttle's ``until_ms`` was 0; no row was ever evicted.
-    2  DOOR, FLOOD and POOL too. ``until_ms`` stays when a throttle lapses: WAITING says whether one is live. Two fast scales,
-       the bucket's tokens, what is held back; a site's budget and learning.
+    1  ROW, SITE. An expired throttle's `until_ms` was 0; no row was ever evicted.
+    2  FILTER, PREFIX_TABLE and POOL added. `until_ms` stays when a throttle expires, and THROTTLED is set while it is active.
+       Two fast scales, the bucket's tokens, deferred messages; a site's budget and learning.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.detector.constants import DAY_MS, WEIGHT_UNITS
-from engine.detector.layout import DOOR, FLOOD, POOL, ROW, SITE, STATE_VERSION, WAITING, empty_site
-from engine.detector.pools import open_pools
-from topics.changelog import DOOR_KIND, FLOOD_KIND, KINDS, POOL_KIND, ROW_KIND, SITE_KIND
+from engine.detector.layout import FILTER, POOL, PREFIX_TABLE, ROW, SITE, STATE_VERSION, THROTTLED, empty_site
+from engine.detector.pools import open_site_pools
+from topics.changelog import FILTER_KIND, KINDS, POOL_KIND, PREFIX_KIND, ROW_KIND, SITE_KIND
 
 ROW_1 = np.dtype(
     [
@@ -50,14 +50,14 @@ SITE_1 = np.dtype(
         ("applied_offset", "i8"),
         ("clock_ms", "i8"),
         ("first_ms", "i8"),
-        ("hist", "f8", (3, 96)),
-        ("q90", "f8", (3,)),
-        ("limit", "f8", (3,)),
-        ("q50", "f8"),
-        ("neighbours", "f4", (1024,)),
-        ("neighbours_ms", "i8", (1024,)),
-        ("new_keys", "i8"),
-        ("since_halving", "i8"),
+        ("cohort_hist", "f8", (3, 96)),
+        ("cohort_q90", "f8", (3,)),
+        ("cohort_limit", "f8", (3,)),
+        ("cohort_q50", "f8"),
+        ("cohort_neighbours", "f4", (1024,)),
+        ("cohort_neighbours_ms", "i8", (1024,)),
+        ("cohort_new_keys", "i8"),
+        ("cohort_since_halving", "i8"),
         ("events", "i8"),
         ("late", "i8"),
         ("poison", "i8"),
@@ -68,14 +68,14 @@ SITE_1 = np.dtype(
     ],
     align=True,
 )
-SCALES_1 = 3  # hour, six hours, day: the first three still
-COUNTED_1 = 1  # the one flag of version 1 that says what is known of a row, not how it was filed
+SCALES_1 = 3  # hour, six hours, day: still the first three
+COUNTED_1 = 1  # the only flag of version 1 that is still read
 
 Records = npt.NDArray[Any]
 
 
 def _carried(old: Records, new: Records) -> Records:
-    """``new`` with all fields that both have alike as they are in ``old``."""
+    """Return `new` with the fields that both have with equal types copied from `old`."""
     for name in set(new.dtype.names or ()) & set(old.dtype.names or ()):
         if new.dtype[name] == old.dtype[name]:
             new[name] = old[name]
@@ -83,42 +83,43 @@ def _carried(old: Records, new: Records) -> Records:
 
 
 def _row_of_1(old: Records) -> Records:
+    """Return rows of version 1 as current rows."""
     new = _carried(old, np.zeros(len(old), ROW))
-    live = np.where(old["until_ms"] > 0, WAITING, 0).astype(np.uint16)
-    new["flags"] = old["flags"] & COUNTED_1 | live
+    active = np.where(old["until_ms"] > 0, THROTTLED, 0).astype(np.uint16)
+    new["flags"] = old["flags"] & COUNTED_1 | active
     for name in ("counter", "peak", "memory"):
         new[name][:, :SCALES_1] = old[name]
     new["weight"] = old["weight"] * WEIGHT_UNITS
-    new["tokens"] = np.where(live, old["burst"], 0)
+    new["tokens"] = np.where(active, old["burst"], 0)
     return new
 
 
 def _site_of_1(old: Records) -> Records:
-    """A site that has decided before goes on deciding, with the cohort that it has learned."""
+    """Return sites of version 1 as current sites: they continue to decide, with the cohort that they have learned."""
     new = _carried(old, np.repeat(empty_site(), len(old)))
-    open_pools(new)
+    open_site_pools(new)
     new["day"] = new["decides_from"] = old["clock_ms"] // DAY_MS
-    new["stretched_s"] = np.maximum(1, old["first_ms"] // 1000)
+    new["cohort_rescaled_s"] = np.maximum(1, old["first_ms"] // 1000)
     return new
 
 
-CURRENT = {ROW_KIND: ROW, SITE_KIND: SITE, DOOR_KIND: DOOR, FLOOD_KIND: FLOOD, POOL_KIND: POOL}
+CURRENT = {ROW_KIND: ROW, SITE_KIND: SITE, FILTER_KIND: FILTER, PREFIX_KIND: PREFIX_TABLE, POOL_KIND: POOL}
 EARLIER: dict[int, tuple[np.dtype[Any], Callable[[Records], Records]]] = {
     ROW_KIND: (ROW_1, _row_of_1),
     SITE_KIND: (SITE_1, _site_of_1),
 }
 
 
-def sizes() -> npt.NDArray[np.int64]:
-    """Octets of a record by version and kind; -1 for what can't be read."""
-    found = np.full((STATE_VERSION + 1, KINDS), -1, np.int64)
+def record_sizes() -> npt.NDArray[np.int64]:
+    """Return the bytes of a record as [version, kind]; -1 for versions and kinds that can't be read."""
+    sizes = np.full((STATE_VERSION + 1, KINDS), -1, np.int64)
     for version, kinds in ((STATE_VERSION - 1, {k: old for k, (old, _) in EARLIER.items()}), (STATE_VERSION, CURRENT)):
         for kind, dtype in kinds.items():
-            found[version, kind] = dtype.itemsize
-    return found
+            sizes[version, kind] = dtype.itemsize
+    return sizes
 
 
-def upgraded(kind: int, octets: npt.NDArray[np.uint8]) -> Records:
-    """Records of the version before this one (uint8[n, size]) as this version has them."""
-    dtype, upgrade = EARLIER[kind]
-    return upgrade(octets.view(dtype).reshape(len(octets)))
+def upgrade(kind: int, records: npt.NDArray[np.uint8]) -> Records:
+    """Return records of the version before this one (uint8[n, size]) as current records."""
+    dtype, convert = EARLIER[kind]
+    return convert(records.view(dtype).reshape(len(records)))

@@ -1,9 +1,9 @@
-"""A changelog's records back into a partition, fetch by fetch in offset order. Pure: bytes in.
+"""Restore a partition from a changelog, fetch by fetch in offset order. Pure: bytes in.
 
-The first law needs a restored partition to go on exactly as the one that wrote the cut: rows are put back by key, the queue
-of lapsing throttles is built again from them. A row that was evicted may still be found, as no tombstone is relied on: it
-was kept until before the site's horizon, a live one wasn't. Records of the version before are read as well
-(`engine.state.migrations`).
+By the first law a restored partition continues exactly as the one that wrote the changelog: rows are restored by key, and the
+expiry queue is rebuilt from them. An evicted row may still be in the changelog, as a restore doesn't rely on tombstones. Every
+version of it was retained until before the site's horizon, so the restore discards it. Records of the version before are read
+as well (`engine.state.migrations`).
 """
 
 from __future__ import annotations
@@ -17,87 +17,92 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.detector.constants import FREE_SHARE
-from engine.detector.eviction import drop_rows, file_rows
-from engine.detector.hash_table import SEED, place_rows
+from engine.detector.eviction import evict_rows, rebuild_indexes
+from engine.detector.hash_table import SEED, find_or_insert
 from engine.detector.layout import DIRTY, MOST_ROWS, ROW, STATE_VERSION, STORED, State, empty_state
 from engine.detector.pool_table import restore_pools
 from engine.state.partition import Partition
-from engine.state.records import Fetch, Octets, StateRecords
-from topics.changelog import DOOR_KIND, FLOOD_KIND, HEAD, POOL_KIND, ROW_KIND, SITE_KIND, BadState
+from engine.state.records import ByteArray, StateFetch, StateRecords
+from topics.changelog import FILTER_KIND, HEAD, POOL_KIND, PREFIX_KIND, ROW_KIND, SITE_KIND, BadState
 from topics.columns.batches import RecordColumns
 from topics.columns.rows import HEAD_SIZE, read_rows
 
 
 class Restoration:
-    """Puts the records of a changelog, fetch by fetch in offset order, into a fresh partition."""
+    """Applies the records of a changelog to an empty partition: `add` each fetch in offset order, then `finish`.
+
+    More records may be added afterwards, if the partition's own changes have all been written.
+    """
 
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
-        self.rows = 0
-        self.epoch = 0
-        self._table = partition.state
+        self.rows = 0  # records of senders' rows so far
+        self.epoch = 0  # of the last record
+        self._table = partition.state  # or a larger one, while the changelog has more keys than that holds
         self._records = StateRecords()
 
-    def add(self, octets: Octets, arena: Octets, records: RecordColumns) -> None:
-        """Apply one fetch; `BadState` says which record is at fault."""
-        fetch, keys, kinds, versions = self._records.check(Fetch(octets, arena, records))
+    def add(self, fetched: ByteArray, arena: ByteArray, records: RecordColumns) -> None:
+        """Apply one fetch. Raise `BadState` naming the record that can't be read."""
+        fetch, keys, kinds, versions = self._records.check(StateFetch(fetched, arena, records))
         count = len(keys)
         edges = np.flatnonzero(np.diff(versions)) + 1
         for first, last in pairwise((0, *edges.tolist(), count)):  # a key's last record counts, whatever its version
             for kind in np.unique(kinds[first:last]).tolist():
                 chosen = first + np.flatnonzero(kinds[first:last] == kind)
-                some = fetch.some(chosen)
+                selected = fetch.select(chosen)
                 if kind == ROW_KIND and versions[first] == STATE_VERSION:
-                    self._place(keys[chosen], partial(self._copy_rows, some))
+                    self._store_rows(keys[chosen], partial(self._copy_rows, selected))
                 else:
-                    self._take(kind, keys[chosen], self._records.read(some, kind, int(versions[first])))
+                    self._store(kind, keys[chosen], self._records.read(selected, kind, int(versions[first])))
         if count:
             self.epoch = self._epoch_of(fetch, count - 1)
 
     @staticmethod
-    def _epoch_of(fetch: Fetch, i: int) -> int:
-        start, source = int(fetch.records.start[i]), fetch.arena if fetch.records.unpacked[i] else fetch.octets
+    def _epoch_of(fetch: StateFetch, i: int) -> int:
+        start, source = int(fetch.records.start[i]), fetch.arena if fetch.records.unpacked[i] else fetch.fetched
         return int(HEAD.unpack(source[start : start + HEAD_SIZE].tobytes())[2])
 
-    def _take(self, kind: int, keys: npt.NDArray[np.uint64], found: npt.NDArray[Any]) -> None:
-        """Put records of one kind in place, in their order."""
+    def _store(self, kind: int, keys: npt.NDArray[np.uint64], records: npt.NDArray[Any]) -> None:
+        """Store records of one kind, in their order."""
         state = self.partition.state
         if kind == ROW_KIND:
-            self._place(keys, partial(self._put_rows, found))
+            self._store_rows(keys, partial(self._put_rows, records))
         elif kind == SITE_KIND:
-            state.site[:] = found[-1:]
-        elif kind == DOOR_KIND:
-            state.door[:] = found[-1:]
-        elif kind == FLOOD_KIND:
-            state.flood[:] = found["prefixes"][-1]
+            state.site[:] = records[-1:]
+        elif kind == FILTER_KIND:
+            state.admission_filter[:] = records[-1:]
+        elif kind == PREFIX_KIND:
+            state.prefixes[:] = records["prefixes"][-1]
         elif kind == POOL_KIND:
-            restore_pools(state.pools, found)
+            restore_pools(state.pools, records)
 
-    def _place(self, keys: npt.NDArray[np.uint64], put: Callable[[slice, npt.NDArray[np.int64]], None]) -> None:
-        """Give each key a row; ``put`` fills those of a span of the keys, by their numbers."""
+    def _store_rows(self, keys: npt.NDArray[np.uint64], put: Callable[[slice, npt.NDArray[np.int64]], None]) -> None:
+        """Assign each key a row. `put` fills the rows of a slice of the keys, given their numbers."""
         first = 0
         while first < len(keys):
             numbers = np.empty(len(keys) - first, np.int64)
-            placed = place_rows(self._table, keys[first:], SEED, numbers)
-            put(slice(first, first + placed), numbers[:placed])
-            first += placed
+            stored = find_or_insert(self._table, keys[first:], SEED, numbers)
+            put(slice(first, first + stored), numbers[:stored])
+            first += stored
             if first < len(keys):
                 self._make_room()
         self.rows += len(keys)
 
-    def _copy_rows(self, fetch: Fetch, span: slice, numbers: npt.NDArray[np.int64]) -> None:
+    def _copy_rows(self, fetch: StateFetch, span: slice, numbers: npt.NDArray[np.int64]) -> None:
         rows = self._table.rows.view(np.uint8).reshape(len(self._table.rows), ROW.itemsize)
-        read_rows(*fetch.some(span), numbers, rows)
+        read_rows(*fetch.select(span), numbers, rows)
 
-    def _put_rows(self, found: npt.NDArray[Any], span: slice, numbers: npt.NDArray[np.int64]) -> None:
-        self._table.rows[numbers] = found[span]  # of a key that comes twice, the later one
+    def _put_rows(self, records: npt.NDArray[Any], span: slice, numbers: npt.NDArray[np.int64]) -> None:
+        self._table.rows[numbers] = records[span]  # the later one of a key that occurs twice
 
     def _make_room(self) -> None:
-        """Drop what is dead by the horizon known so far, or go on in a table twice as large: the changelog may hold more
-        keys than were ever alive together."""
+        """Drop the rows that the horizon known so far evicts, or continue in a table twice as large.
+
+        The changelog may hold more keys than were ever alive together.
+        """
         table, capacity = self._table, len(self._table.rows)
-        horizon_ms = int(self.partition.state.site["horizon_ms"][0])
-        if drop_rows(table, horizon_ms, np.zeros(1, ROW), SEED) >= capacity // FREE_SHARE:
+        horizon_ms = int(self.partition.state.site["eviction_horizon_ms"][0])
+        if evict_rows(table, horizon_ms, np.zeros(1, ROW), SEED) >= capacity // FREE_SHARE:
             return
         if capacity == MOST_ROWS:
             raise BadState(f"partition {self.partition.number}: more than {capacity} keys in the changelog")
@@ -106,20 +111,20 @@ class Restoration:
 
     @staticmethod
     def _fill(into: State, table: State) -> None:
+        """Copy a table's rows into another one."""
         count = int(table.cursor["rows"][0])
         into.rows[:count] = table.rows[:count]
         into.rows[count : int(into.cursor["rows"][0])] = 0
         into.cursor["rows"] = count
-        file_rows(into, SEED)
+        rebuild_indexes(into, SEED)
 
     def finish(self) -> None:
-        """All records are in: drop what is dead, and make the partition ready for events. More records may follow, once it
-        has written all that it knows."""
+        """Drop evicted rows and make the partition ready for events."""
         state, table = self.partition.state, self._table
         flags = table.rows["flags"][: int(table.cursor["rows"][0])]
         flags[:] = flags & ~np.uint16(DIRTY) | STORED
-        table.cursor["gone"] = 0  # what was dropped on the way may have come back later on
-        drop_rows(table, int(state.site["horizon_ms"][0]), np.zeros(1, ROW), SEED)
+        table.cursor["tombstones"] = 0  # a row dropped by _make_room may have returned later
+        evict_rows(table, int(state.site["eviction_horizon_ms"][0]), np.zeros(1, ROW), SEED)
         if table is not state:
             if int(table.cursor["rows"][0]) > len(state.rows):
                 raise BadState(
@@ -127,9 +132,10 @@ class Restoration:
                     f"raise worker.rows_per_partition to {len(table.rows)}"
                 )
             self._fill(state, table)
-            gone = min(int(table.cursor["gone"][0]), len(state.gone))
-            state.gone[:gone] = table.gone[:gone]
-            state.cursor["gone"] = gone
+            tombstones = min(int(table.cursor["tombstones"][0]), len(state.tombstones))
+            state.tombstones[:tombstones] = table.tombstones[:tombstones]
+            state.cursor["tombstones"] = tombstones
             self._table = state
-        ends = state.flood["until_ms"][state.flood["until_ms"] > 0]
-        state.cursor["held"], state.cursor["held_ms"] = len(ends), ends.min(initial=np.iinfo(np.int64).max)
+        ends_ms = state.prefixes["until_ms"][state.prefixes["until_ms"] > 0]
+        state.cursor["throttled_prefixes"] = len(ends_ms)
+        state.cursor["prefix_expiry_ms"] = ends_ms.min(initial=np.iinfo(np.int64).max)
