@@ -1,4 +1,4 @@
-"""``python -m engine.cli``: the command line, for processes that we start ourselves."""
+"""``python -m engine.cli``: the command line, for processes that this project starts."""
 
 from __future__ import annotations
 

@@ -1,67 +1,57 @@
-"""`tidegate audit`: every order that operators gave, as it stands on the exemptions topic: who, what, when and why."""
+"""`tidegate audit`: print the overrides on the exemptions topic with author, time and reason."""
 
 from __future__ import annotations
 
 import asyncio
-from ipaddress import ip_network
 
 import click
 
 from engine.cli.options import bootstrap_option, settings_from
 from engine.cli.override_output import now_ms
-from engine.config.load import Settings
-from engine.overrides.changes import described
-from engine.overrides.parse import place, span_ms
-from engine.overrides.store import OverrideTopic
+from engine.cli.sources import read_overrides
+from engine.overrides.parse import parse_span_ms, parse_target
 from topics.errors import OperatorError
-from topics.keys import overlap
-from topics.overrides import CLIENT, HELO, Removal, Said, encode_line
-from topics.times import moment
+from topics.networks import network_of, overlap
+from topics.overrides import OverrideRecord, Removal, encode_line, is_name
+from topics.times import time_text
+from topics.words import override_text
 
 
 @click.command(epilog="Example:  tidegate audit 192.0.2.7 --since 30d")
 @click.argument("network", required=False)
 @bootstrap_option
-@click.option("--since", metavar="SPAN", help="Only what was ordered within a span such as 7d.")
+@click.option("--since", metavar="SPAN", help="Only overrides created within a span such as 7d.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object a line: what `tidegate replay --overrides` takes."
+    "--json", "as_json", is_flag=True, help="Print JSON, one object per line, as `tidegate replay --overrides` reads."
 )
 @click.pass_context
 def audit(ctx: click.Context, network: str | None, bootstrap: str | None, since: str | None, as_json: bool) -> None:
-    """Show every exemption, release, throttle by hand and removal, oldest first; of NETWORK alone, and of the networks around
-    it and in it, if one is given.
+    """Show every exemption, release, manual throttle and removal, oldest first.
 
-    Orders stay on the topic for a year at least, then the last one of each network.
+    With NETWORK, only those of it, of networks around it, and of networks in it. The topic keeps all records for at least a
+    year, and the last record of each network after that.
     """
     settings = settings_from(ctx, kafka_bootstrap=bootstrap)
     try:
-        wanted = None if network is None else place(network)[0]
-        since_ms = 0 if since is None else now_ms() - span_ms(since)
+        wanted = None if network is None else parse_target(network)
+        since_ms = 0 if since is None else now_ms() - parse_span_ms(since)
     except ValueError as error:
         raise OperatorError(str(error)) from None
-    for said in asyncio.run(_read(settings)):
-        if said.created >= since_ms and (wanted is None or _touches(said.network, wanted)):
-            click.echo(encode_line(said) if as_json else in_words(said))
+    for record in asyncio.run(read_overrides(settings)):
+        if record.created >= since_ms and (wanted is None or _overlap(record.network, wanted)):
+            click.echo(encode_line(record) if as_json else in_words(record))
 
 
-async def _read(settings: Settings) -> list[Said]:
-    async with OverrideTopic(settings) as topic:
-        said, unreadable = await topic.read()
-    if unreadable:
-        click.echo(f"{unreadable} records on the topic are no overrides: left out", err=True)
-    return said
+def in_words(record: OverrideRecord) -> str:
+    """Return a record as one line of text."""
+    if not isinstance(record, Removal):
+        return f"{time_text(record.created)}  {record.network}: {override_text(record)}"
+    by, reason = f", by {record.by}" if record.by else "", f" ({record.reason})" if record.reason else ""
+    return f"{time_text(record.created)}  {record.network}: ended{by}{reason}"
 
 
-def in_words(said: Said) -> str:
-    """An order for people, a line."""
-    if not isinstance(said, Removal):
-        return f"{moment(said.created)}  {said.network}: {described(said)}"
-    by, reason = f", by {said.by}" if said.by else "", f" ({said.reason})" if said.reason else ""
-    return f"{moment(said.created)}  {said.network}: ended{by}{reason}"
-
-
-def _touches(one: str, other: str) -> bool:
-    """Whether two networks share an address; names are alike or not."""
-    if one.startswith((CLIENT, HELO)) or other.startswith((CLIENT, HELO)):
+def _overlap(one: str, other: str) -> bool:
+    """Return True if two networks share an address, or if two names are equal."""
+    if is_name(one) or is_name(other):
         return one == other
-    return overlap(ip_network(one), ip_network(other))
+    return overlap(network_of(one), network_of(other))

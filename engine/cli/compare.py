@@ -1,123 +1,190 @@
-"""`tidegate compare`: two configurations on the same recorded events, or what was in shadow beside what was live."""
+"""`tidegate compare`: two configurations on the same events, or recorded live decisions with and without those in shadow."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import orjson
 
-from engine.cli.files import event_files
-from engine.cli.options import bootstrap_option
-from engine.cli.replay import report_poison
+from engine.cli.files import event_files, progress
+from engine.cli.options import bootstrap_option, settings_from
+from engine.cli.sources import EVENTS, decisions_of, decisions_of_topic, report_poison
 from engine.cli.table import aligned
-from engine.config.load import load_settings
+from engine.config.load import Settings, load_settings
+from topics.contracts import CONNECTIONS
+from topics.decisions import SHADOW, Decision
 from topics.errors import OperatorError
 
 if TYPE_CHECKING:
-    from engine.analysis.collateral import Counts
+    from engine.analysis.backtest import PublishedCandidate
+    from engine.analysis.collateral import MailCounts
     from engine.analysis.comparison import Comparison
 
-EVENTS = click.Path(exists=True, dir_okay=False, allow_dash=True)
 CONFIGURATION = click.Path(path_type=Path)
-CONFIGURATIONS, SHADOW = ("old", "new"), ("live", "with shadow")
-DELAY = "From a decision until the edge has it."
-BUDGET = "Exit with status 1 if the new one delays mail on more than so many of a hundred sender-days."
-IN_SHADOW = "Compare what was decided live with that and what was decided in shadow."
-DECISIONS = "With --shadow and EVENTS: the decisions that were published, NDJSON."
+CONFIGURATIONS, WITH_AND_WITHOUT_SHADOW = ("old", "new"), ("live", "with shadow")
+DELAY = "Time from a decision's issue until edges apply it."
+BUDGET = "Exit with status 1 if the new configuration delays mail on more than this percentage of sender-days."
+IN_SHADOW = "Compare recorded live decisions with live and shadow decisions together."
+DECISIONS = "With --shadow and EVENTS: published decisions, NDJSON."
+NO_INPUT = "no input: give --decisions FILE and event files, or --bootstrap HOST:PORT"
 
 
 @click.command(epilog="Example:  tidegate compare --old a.toml --new b.toml events.ndjson.gz --budget 0.5")
 @click.argument("events", nargs=-1, type=EVENTS)
-@click.option("--old", type=CONFIGURATION, metavar="A.toml", help="What is in force now.")
-@click.option("--new", type=CONFIGURATION, metavar="B.toml", help="What may replace it.")
+@click.option("--old", type=CONFIGURATION, metavar="A.toml", help="Current configuration.")
+@click.option("--new", type=CONFIGURATION, metavar="B.toml", help="Candidate configuration.")
 @click.option("--shadow", is_flag=True, help=IN_SHADOW)
 @click.option("--decisions", metavar="FILE", help=DECISIONS)
 @bootstrap_option
 @click.option("--budget", type=click.FloatRange(0, 100), metavar="PERCENT", help=BUDGET)
 @click.option("--delay", type=click.IntRange(0), default=0, show_default=True, metavar="MS", help=DELAY)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @click.pass_context
-def compare(ctx: click.Context, /, events: tuple[str, ...], **options: Any) -> None:
-    """Replay events (NDJSON, plain or gzip) under two configurations, and say what the new one gains, loses and costs.
+def compare(
+    ctx: click.Context,
+    /,
+    events: tuple[str, ...],
+    old: Path | None,
+    new: Path | None,
+    shadow: bool,
+    decisions: str | None,
+    bootstrap: str | None,
+    budget: float | None,
+    delay: int,
+    as_json: bool,
+) -> None:
+    """Replay events (NDJSON, plain or gzip) under two configurations and show the gains, losses and costs of the new one.
 
-    An edge with token buckets is simulated for each: accepted mail that it defers counts as delayed, refused mail as held.
-    A sender-day is a day on which a sender had mail accepted; it counts as delayed if some of that mail was. The two files
-    alone count: nothing is taken from the environment.
+    Each configuration gets a simulated edge with token buckets. Accepted mail that it defers counts as delayed, refused mail
+    as caught. A sender-day is a day on which a sender had mail accepted; it counts as delayed if some of that mail was. Only
+    the two files are read: environment variables don't apply.
 
-    With --shadow nothing is decided anew: recorded decisions (`tidegate decisions --json`) meet the recorded events, once those
-    that were live alone, once those in shadow too. Without EVENTS both are read from a cluster, whose topic keeps the last
-    decision on each network.
+    With --shadow nothing is decided again: recorded decisions (`tidegate decisions --json`) are applied to the recorded
+    events, first the live ones alone, then those in shadow as well. Without EVENTS both are read from a cluster, whose topic
+    keeps the last decision on each network.
 
-    Exit status: 0, or 1 if the new configuration is over the --budget, or 2 for misuse.
+    Exit status: 0, or 1 if the new configuration exceeds the --budget, or 2 for misuse.
     """
-    refuse_mixtures(events, options)
-    if options["shadow"]:
-        from engine.cli.shadowing import compared
-
-        (answer, count), names = compared(ctx, events, options), SHADOW
+    if shadow:
+        _refuse_configurations(events, old or new, decisions)
+        settings = settings_from(ctx, kafka_bootstrap=bootstrap)
+        (comparison, count), names = compare_shadow(settings, events, decisions, delay), WITH_AND_WITHOUT_SHADOW
+    elif old is None or new is None or not events or decisions is not None:
+        raise OperatorError("no input: give --old A.toml --new B.toml and event files, or --shadow")
     else:
-        (answer, count), names = of_configurations(events, options), CONFIGURATIONS
-    share, budget = answer.everybody[1].days_share, options["budget"]
+        (comparison, count), names = compare_configurations((old, new), events, delay), CONFIGURATIONS
+    share = comparison.all_senders[1].days_share
     over = budget is not None and 100 * share > budget
-    if options["as_json"]:
+    if as_json:
         verdict = {"budget_percent": budget, "over_budget": over}
-        click.echo(orjson.dumps({"events": count, "compared": names, **answer.as_json(), **verdict}))
+        click.echo(orjson.dumps({"events": count, "compared": names, **comparison.as_json(), **verdict}))
     else:
-        show(answer, names)
+        show(comparison, names)
     if budget is not None:
-        said = "over" if over else "within"
-        click.echo(f"mail delayed on {share:.3%} of sender-days: {said} the budget of {budget:g} %", err=True)
+        result = "over" if over else "within"
+        click.echo(f"mail delayed on {share:.3%} of sender-days: {result} the budget of {budget:g} %", err=True)
     ctx.exit(1 if over else 0)
 
 
-def refuse_mixtures(events: tuple[str, ...], options: dict[str, Any]) -> None:
-    """OperatorError unless what is given is one of the two questions."""
-    files = options["old"] is not None, options["new"] is not None
-    if options["shadow"]:
-        if any(files):
-            raise OperatorError("--shadow compares what was published: leave out --old and --new")
-        if bool(events) != (options["decisions"] is not None):
-            raise OperatorError("give --decisions FILE and files of events, or neither to read a cluster")
-    elif not (all(files) and events) or options["decisions"] is not None:
-        raise OperatorError("compare what? Give --old A.toml --new B.toml and files of events, or --shadow")
+def _refuse_configurations(events: tuple[str, ...], configuration: Path | None, decisions: str | None) -> None:
+    if configuration is not None:
+        raise OperatorError("--shadow compares published decisions: leave out --old and --new")
+    if bool(events) != (decisions is not None):
+        raise OperatorError("give --decisions FILE and event files, or neither to read a cluster")
 
 
-def of_configurations(events: tuple[str, ...], options: dict[str, Any]) -> tuple[Comparison, int]:
-    """The answer of two configurations' replays, and how many events they saw."""
-    pair = [load_settings(options[name], {}, {}) for name in ("old", "new")]
+def compare_configurations(files: tuple[Path, Path], events: tuple[str, ...], delay_ms: int) -> tuple[Comparison, int]:
+    """Replay the events under both configurations. Return the comparison and the number of events."""
+    first, second = (load_settings(file, {}, {}) for file in files)
     from engine.analysis import comparison
-    from engine.analysis.backtest import Contender, contest
+    from engine.analysis.backtest import ConfigurationCandidate, backtest
     from engine.pipeline.precompile import warm
 
     warm()
-    old, new = (Contender(settings, options["delay"]) for settings in pair)
-    tally = contest((old, new), event_files(events, "compare"))
-    report_poison(tally)
-    return comparison.compare(old.ledger, new.ledger), tally.events
+    old, new = ConfigurationCandidate(first, delay_ms), ConfigurationCandidate(second, delay_ms)
+    counts = backtest((old, new), event_files(events, "compare"))
+    report_poison(counts)
+    return comparison.compare(old.collateral, new.collateral), counts.events
 
 
-def show(answer: Comparison, names: tuple[str, str] = CONFIGURATIONS) -> None:
-    """The tables. ``names``: of the two that are compared."""
+def compare_shadow(
+    settings: Settings, events: tuple[str, ...], decisions: str | None, delay_ms: int
+) -> tuple[Comparison, int]:
+    """Apply recorded decisions to the events of files or of the cluster. Return the comparison and the number of events."""
+    if decisions is None and not settings.kafka.bootstrap:
+        raise OperatorError(NO_INPUT)
+    from engine.analysis import comparison
+    from engine.analysis.backtest import backtest
+    from engine.kafka.topic_admin import check_topics
+    from engine.pipeline.precompile import warm
+
+    warm()
+    if decisions is not None:
+        live, both = _candidates(decisions_of(decisions), delay_ms)
+        counts = backtest((live, both), event_files(events, "compare"))
+        report_poison(counts)
+        count = counts.events
+    else:
+        check_topics(settings, create=False)
+        live, both = _candidates(asyncio.run(decisions_of_topic(settings)), delay_ms)
+        count = asyncio.run(_apply_topic(settings, (live, both)))
+    return comparison.compare(live.collateral, both.collateral), count
+
+
+def _candidates(decisions: Sequence[Decision], delay_ms: int) -> tuple[PublishedCandidate, PublishedCandidate]:
+    """Return the record without and with decisions in shadow. Raise OperatorError if none is in shadow."""
+    from engine.analysis.backtest import LIVE, WITH_SHADOW, PublishedCandidate, newer
+
+    applied = list(newer(decisions))
+    if not any(decision.verdict == SHADOW for decision in applied):
+        raise OperatorError(f"none of {len(applied):,} decisions is in shadow: nothing to compare")
+    return PublishedCandidate(applied, LIVE, delay_ms), PublishedCandidate(applied, WITH_SHADOW, delay_ms)
+
+
+async def _apply_topic(settings: Settings, candidates: Sequence[PublishedCandidate]) -> int:
+    """Apply all events on the topic, partition by partition, since a sender stays in its partition. Return their number."""
+    from engine.analysis.senders import SenderClasses
+    from engine.worker.cluster_reader import connection_events
+
+    classes, topic, count = SenderClasses(), settings.topics.prefix + CONNECTIONS.name, 0
+    with progress(100 * settings.topics.partitions, "topic") as bar:
+        for number in range(settings.topics.partitions):
+            for candidate in candidates:
+                candidate.begin_partition(number, topic)
+            async for events, share in connection_events(settings, number):
+                senders = classes.classify(events)
+                for candidate in candidates:
+                    candidate.apply(events, senders)
+                count += len(events.key)
+                bar.update(bar.task_ids[0], completed=100 * (number + share))
+    return count
+
+
+def show(comparison: Comparison, names: tuple[str, str] = CONFIGURATIONS) -> None:
+    """Print the tables. `names` are those of the two sides."""
     first, second = names
     delays = (f"delayed: {first}", second, f"sender-days: {first}", second)
-    classes = ("sender", "accepted", *delays, "refused", f"held: {first}", second)
-    old, new = answer.decisions
+    classes = ("sender", "accepted", *delays, "refused", f"caught: {first}", second)
+    old, new = comparison.decisions
     click.echo(
-        f"decisions: {old:,} -> {new:,}; throttled spells: {answer.gained:,} gained, {answer.lost:,} lost, "
-        f"{answer.kept:,} kept\n"
+        f"decisions: {old:,} -> {new:,}; throttle periods: {comparison.gained:,} gained, {comparison.lost:,} lost, "
+        f"{comparison.kept:,} kept\n"
     )
-    for line in aligned(classes, [_class_row(*item) for item in {**answer.by_class, "all": answer.everybody}.items()]):
+    rows = {**comparison.by_class, "all": comparison.all_senders}
+    for line in aligned(classes, [_class_row(name, pair) for name, pair in rows.items()]):
         click.echo(line)
-    if answer.movers:
-        click.echo(f"\nbiggest movers, messages {first} -> {second}:")
-        heads = ("network", "sender", f"delayed: {first}", second, f"held: {first}", second)
-        for line in aligned(heads, answer.movers):
+    if comparison.movers:
+        click.echo(f"\nlargest differences, messages {first} -> {second}:")
+        heads = ("network", "sender", f"delayed: {first}", second, f"caught: {first}", second)
+        for line in aligned(heads, comparison.movers):
             click.echo(line)
 
 
-def _class_row(name: str, pair: tuple[Counts, Counts]) -> tuple[object, ...]:
+def _class_row(name: str, pair: tuple[MailCounts, MailCounts]) -> tuple[object, ...]:
     before, after = pair
     shares = (f"{counts.days_share:.2%}" for counts in pair)
-    return (name, after.accepted, before.delayed, after.delayed, *shares, after.refused, before.held, after.held)
+    return (name, after.accepted, before.delayed, after.delayed, *shares, after.refused, before.caught, after.caught)

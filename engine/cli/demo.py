@@ -1,4 +1,4 @@
-"""`tidegate demo`: a simulated month through a real Kafka and the real engine, in about a minute."""
+"""`tidegate demo`: process a simulated month of mail with Kafka and the engine, in about a minute."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from engine.cli.decisions import read_decisions
 from engine.cli.options import bootstrap_option, settings_from
+from engine.cli.sources import read_decisions
 from engine.config.load import Settings
 from topics.contracts import CONNECTIONS, UNLIMITED
 from topics.decisions import Decision, decode_decision
@@ -32,18 +32,22 @@ WAIT_S = 120.0
 
 @click.command(epilog="Example:  tidegate demo --seed 7")
 @bootstrap_option
-@click.option("--seed", type=int, default=1, show_default=True, help="Another seed plays another month.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Random seed.")
 @click.option(
-    "--scale", type=click.FloatRange(0.01, 5), default=1.0, show_default=True, help="Senders, in 9,000 regular ones."
+    "--scale",
+    type=click.FloatRange(0.01, 5),
+    default=1.0,
+    show_default=True,
+    help="Number of senders, relative to 9,000 regular ones.",
 )
 @click.option(
-    "--data-dir", type=click.Path(path_type=Path), help="Keep broker data and logs there.  [default: thrown away]"
+    "--data-dir", type=click.Path(path_type=Path), help="Folder for broker data and logs.  [default: temporary]"
 )
 @click.pass_context
 def demo(ctx: click.Context, bootstrap: str | None, seed: int, scale: float, data_dir: Path | None) -> None:
-    """Watch a simulated month of mail pass through Kafka and the engine, and its last day under attack.
+    """Process a simulated month of mail, whose last day is under attack, with Kafka and the engine.
 
-    Starts a broker of its own unless --bootstrap is given; there it uses topics that begin with "demo-<time>-".
+    Starts its own broker unless --bootstrap is given. On that cluster it uses topics with the prefix "demo-<time>-".
     """
     prefix = f"demo-{int(time.time())}-"
     settings = settings_from(
@@ -61,7 +65,7 @@ def demo(ctx: click.Context, bootstrap: str | None, seed: int, scale: float, dat
     with tempfile.TemporaryDirectory(prefix="tidegate-demo-") as scratch:
         folder = data_dir or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        console.print("Compiling the kernels (half a minute the first time, then from the cache) ...")
+        console.print("Compiling the kernels (half a minute at first, cached afterwards) ...")
         console.print(f"  ready in {warm():.1f} s")
         own = None if settings.kafka.bootstrap else EmbeddedBroker(folder / "broker", heap_mb=settings.local.heap_mb)
         console.print("Starting Kafka ..." if own else f"Using Kafka at {settings.kafka.bootstrap}")
@@ -77,17 +81,17 @@ def demo(ctx: click.Context, bootstrap: str | None, seed: int, scale: float, dat
 
 
 def play(settings: Settings, events: SimulatedEvents, console: Console, folder: Path) -> None:
-    """Play the month on a cluster and tell what happened."""
+    """Replay the month on a cluster and print a summary."""
     from engine.demo.report import outcomes, tolls
     from engine.demo.runner import worker
     from engine.demo.screen import Screen, summary
-    from engine.service.worker import check_topics
+    from engine.kafka.topic_admin import check_topics
 
     check_topics(settings, create=True)
     with worker(settings, folder) as process, Screen(console) as screen:
         decisions, rate = asyncio.run(_play(settings, events, process, screen))
     summary(console, outcomes(events, decisions), tolls(events, decisions))
-    console.print(f"History went through at {rate:,.0f} events a second, producer, broker and worker on this machine.")
+    console.print(f"History: {rate:,.0f} events per second, with producer, broker and worker on this machine.")
 
 
 async def _play(

@@ -1,69 +1,72 @@
-"""`tidegate import`: logs of Postfix and Exim, and CSV, as connection events."""
+"""`tidegate import`: convert logs of Postfix and Exim, and CSV, to connection events."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import click
 
-from engine.cli.files import output_file, progress, size_of
-from engine.cli.options import settings_from
-from engine.imports.clock import StampClock, year_of, zone_of
-from engine.imports.counts import Tally
-from engine.imports.csvfile import Columns
-from engine.imports.lines import STANDARD_STREAM, LogFile
-from engine.imports.ndjson import text_blocks
-from engine.imports.readers import Reader, Reading, from_csv, from_exim, from_postfix
+from engine.cli.files import output_file
+from engine.cli.mail_logs import open_logs, report_logs, time_zone_option, year_option
+from engine.cli.options import Command, option_group, settings_from
+from engine.imports.counts import ImportCounts
+from engine.imports.csvfile import CsvColumns
+from engine.imports.lines import STANDARD_STREAM
+from engine.imports.readers import Reader, from_csv, from_exim, from_postfix
+from engine.imports.streams import ndjson_blocks
 from topics.errors import OperatorError
-from topics.events import ACCEPTED, DEFERRED, REJECTED
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 FIELDS = ("ts", "ip", "mta", "messages", "recipients", "outcome")
-NOTES = {
-    "without_address": "connections without a client address left out",
-    "unfinished": "connections without an end in the log: taken as far as they go",
-    "headless": "connections that began before the log: taken from their first line",
-    "handed_over": "connections that postscreen passed on: counted once, as smtpd's",
-    "late": "events earlier than one before them: sort them by time for exact results",
-    "ambiguous_times": "time stamps in an hour that the clock ran through twice: read in the order of the lines",
-    "skipped_times": "time stamps in an hour that the clock skipped: is --time-zone right?",
-}
 
 
-def input_options(command: Command) -> Command:
-    """Adds FILE..., --time-zone, --out and --bootstrap."""
-    for decorate in (
-        click.option("--bootstrap", metavar="HOST:PORT", help="Send the events to this Kafka instead of writing them."),
-        click.option(
-            "--out", metavar="FILE", help="Write here, gzipped if it ends in .gz.  [default: standard output]"
-        ),
-        click.option("--time-zone", metavar="ZONE", help="Zone of stamps without one: Europe/Berlin, UTC or -07:00."),
-        click.argument("files", nargs=-1, required=True, metavar="FILE..."),
-    ):
-        command = decorate(command)
-    return command
+class ImportFiles(NamedTuple):
+    """Input and output of an import: FILE..., --time-zone, --out and --bootstrap."""
+
+    files: tuple[str, ...]
+    time_zone: str | None
+    out: str | None
+    bootstrap: str | None
 
 
-def year_option(command: Command) -> Command:
-    """Adds --year."""
-    text = "Year of each file's first line, or mtime: by the file's modification time."
-    return click.option("--year", metavar="YYYY", help=text)(command)
+import_options = option_group(
+    "source",
+    ImportFiles,
+    click.argument("files", nargs=-1, required=True, metavar="FILE..."),
+    time_zone_option,
+    click.option("--out", metavar="FILE", help="Output, gzipped if it ends in .gz.  [default: standard output]"),
+    click.option("--bootstrap", metavar="HOST:PORT", help="Publish the events to this Kafka instead."),
+)
+
+
+class ColumnNames(NamedTuple):
+    """Names of the columns of a CSV file, None for the default."""
+
+    ts_column: str | None
+    ip_column: str | None
+    mta_column: str | None
+    messages_column: str | None
+    recipients_column: str | None
+    outcome_column: str | None
+
+
+def _column_option(field: str) -> Callable[[Command], Command]:
+    return click.option(f"--{field}-column", metavar="NAME", help=f"Column with {field}.  [default: {field}]")
+
+
+column_options = option_group("names", ColumnNames, *(_column_option(field) for field in FIELDS))
 
 
 @click.group(name="import")
 def import_() -> None:
-    """Turn logs of mail servers into connection events, to NDJSON or straight into Kafka.
+    """Convert logs of mail servers to connection events, written as NDJSON or published to Kafka.
 
-    Plain, .gz, .bz2 and .xz files, or - for standard input; several files are merged by time. Lines that can't be read
-    are counted and shown, never fatal. Exit status: 0, or 1 if a file was damaged or nothing was found, or 2 for misuse.
+    Reads plain, .gz, .bz2 and .xz files, or - for standard input, and merges several files by time. Unreadable lines are
+    counted and reported, but not fatal. Exit status: 0, or 1 if a file was damaged or no event was found, or 2 for misuse.
 
     \b
     Example:
@@ -73,145 +76,96 @@ def import_() -> None:
 
 
 @import_.command()
-@input_options
+@import_options
 @year_option
 @click.pass_context
-def postfix(ctx: click.Context, /, files: tuple[str, ...], **options: Any) -> None:
-    """Postfix logs: one event an SMTP connection.
+def postfix(ctx: click.Context, /, source: ImportFiles, year: str | None) -> None:
+    """Convert Postfix logs: one event per SMTP connection.
 
     \b
     Example:
       tidegate import postfix mail.log mail.log.1.gz --year mtime --time-zone Europe/Berlin --out mail.ndjson.gz
     """
-    run_import(ctx, files, options, from_postfix)
+    _run_import(ctx, source, year, from_postfix)
 
 
 @import_.command()
-@input_options
+@import_options
 @year_option
-@click.option("--mta", default="", metavar="NAME", help="Whose log it is.  [default: the host in syslog lines, if any]")
+@click.option("--mta", default="", metavar="NAME", help="Name of the mail server.  [default: host in syslog lines]")
 @click.pass_context
-def exim(ctx: click.Context, /, files: tuple[str, ...], mta: str, **options: Any) -> None:
-    """Exim main logs: one event a connection if the log tells them apart, else one a message.
+def exim(ctx: click.Context, /, source: ImportFiles, year: str | None, mta: str) -> None:
+    """Convert Exim main logs: one event per connection if the log identifies connections, else one per message.
 
     \b
     Example:
       tidegate import exim /var/log/exim4/mainlog --time-zone Europe/Berlin --mta mx1 --out mail.ndjson.gz
     """
-    run_import(ctx, files, options, partial(from_exim, mta=mta))
-
-
-def column_options(command: Command) -> Command:
-    """Adds an option for each field's column name."""
-    for field in reversed(FIELDS):
-        text = f"Header of the column with {field}.  [default: {field}]"
-        command = click.option(f"--{field}-column", metavar="NAME", help=text)(command)
-    return command
+    _run_import(ctx, source, year, partial(from_exim, mta=mta))
 
 
 @import_.command()
-@input_options
+@import_options
 @column_options
-@click.option("--delimiter", metavar="CHARACTER", help="What separates columns.  [default: found in the header]")
+@click.option("--delimiter", metavar="CHARACTER", help="Column separator.  [default: detected in the header]")
 @click.pass_context
-def csv(ctx: click.Context, /, files: tuple[str, ...], delimiter: str | None, **options: Any) -> None:
-    """CSV with a header line: an event a row.
+def csv(ctx: click.Context, /, source: ImportFiles, names: ColumnNames, delimiter: str | None) -> None:
+    """Convert CSV with a header line: one event per row.
 
-    ts is ISO 8601 or a number since epoch (s, ms, us, ns); outcome is accepted, deferred, rejected or a reply code.
+    ts is ISO 8601 or a number since the epoch (s, ms, us, ns); outcome is accepted, deferred, rejected or a reply code.
 
     \b
     Example:
       tidegate import csv connections.csv --ts-column time --ip-column client --out mail.ndjson.gz
     """
-    names = {field: name for field in FIELDS if (name := options.pop(f"{field}_column"))}
-    columns = Columns(**names, asked=frozenset(names))
+    given: dict[str, Any] = {field: name for field, name in zip(FIELDS, names, strict=True) if name}
+    columns = CsvColumns(**given, asked=frozenset(given))
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '\r\n"'):
         raise OperatorError(f"delimiter {delimiter!r}: give one character")
-    run_import(ctx, files, options, partial(from_csv, columns=columns, delimiter=delimiter))
+    _run_import(ctx, source, None, partial(from_csv, columns=columns, delimiter=delimiter))
 
 
-def run_import(ctx: click.Context, files: tuple[str, ...], options: dict[str, Any], reader: Reader) -> None:
-    """Read the files, deliver the events, say on standard error what was met; the exit status is 1 if something lacks."""
-    out, bootstrap = options["out"], options["bootstrap"]
-    check_output(files, out, bootstrap)
+def _run_import(ctx: click.Context, source: ImportFiles, year: str | None, reader: Reader) -> None:
+    """Convert the files, deliver the events, and report on standard error."""
+    _check_output(source)
     started_s = time.monotonic()
-    with opened(files, options) as reading:
-        blocks = text_blocks(reader(reading), reading.tally)
-        if bootstrap:
-            _send(ctx, bootstrap, blocks, reading.tally)
+    with open_logs(source.files, year, source.time_zone) as reading:
+        blocks = ndjson_blocks(reader(reading), reading.counts)
+        if source.bootstrap:
+            _publish(ctx, source.bootstrap, blocks, reading.counts)
         else:
-            _write(out or STANDARD_STREAM, blocks)
-    tell(reading, time.monotonic() - started_s)
-    ctx.exit(1 if reading.tally.damaged or not reading.tally.events else 0)
+            _write(source.out or STANDARD_STREAM, blocks)
+    report_logs(reading, time.monotonic() - started_s)
+    ctx.exit(1 if reading.counts.damaged or not reading.counts.events else 0)
 
 
-@contextmanager
-def opened(files: tuple[str, ...], options: dict[str, Any]) -> Iterator[Reading]:
-    """The logs with their clocks (``options``: year, time_zone), and a bar while they are read."""
-    year = year_of(options["year"]) if options.get("year") else None
-    zone = zone_of(options["time_zone"]) if options["time_zone"] else None
-    tally = Tally()
-    with progress(None, "import") as bar:
-        logs = [LogFile(path, lambda octets: bar.advance(bar.task_ids[0], octets)) for path in files]
-        bar.update(bar.task_ids[0], total=size_of(list(files)))
-        yield Reading(logs, [StampClock(log, year, zone, tally) for log in logs], tally)
-
-
-def tell(reading: Reading, seconds: float) -> None:
-    """Say on standard error what was met."""
-    reading.tally.damaged += [log.damage for log in reading.logs if log.damage]
-    for line in summary(reading.tally, seconds):
-        click.echo(line, err=True)
-
-
-def check_output(files: tuple[str, ...], out: str | None, bootstrap: str | None) -> None:
-    """OperatorError when the output is not one place, or one of the inputs."""
+def _check_output(source: ImportFiles) -> None:
+    """Raise OperatorError for two outputs, for standard input twice, or if the output is one of the inputs."""
+    files, out, bootstrap = source.files, source.out, source.bootstrap
     if out and bootstrap:
-        raise OperatorError("--out and --bootstrap are both given: choose where the events go")
+        raise OperatorError("--out and --bootstrap exclude each other: give one")
     if files.count(STANDARD_STREAM) > 1:
-        raise OperatorError("standard input (-) is named twice: it can be read once")
-    if out and out != STANDARD_STREAM and any(_same_file(path, out) for path in files):
+        raise OperatorError("standard input (-) is given twice: it can be read once")
+    if out and out != STANDARD_STREAM and any(_is_same_file(path, out) for path in files):
         raise OperatorError(f"{out} is an input and would be overwritten: give another --out")
 
 
-def _same_file(path: str, out: str) -> bool:
+def _is_same_file(path: str, out: str) -> bool:
     return path != STANDARD_STREAM and Path(path).exists() and Path(out).exists() and Path(path).samefile(out)
 
 
 def _write(name: str, blocks: Iterator[bytes]) -> None:
-    """The file is opened when there is something to write, or nothing more to come."""
+    """Write the blocks. The file is opened after the first block, so an error before it leaves an existing file as it was."""
     first = next(blocks, b"")
     with output_file(name) as out:
         out.write(first)
         out.writelines(blocks)
 
 
-def _send(ctx: click.Context, bootstrap: str, blocks: Iterator[bytes], tally: Tally) -> None:
+def _publish(ctx: click.Context, bootstrap: str, blocks: Iterator[bytes], counts: ImportCounts) -> None:
     from engine.imports.kafka_sink import KafkaSink
-    from engine.service.worker import check_topics, contracted
+    from engine.kafka.topic_admin import check_topics, contracts_of
 
     settings = settings_from(ctx, kafka_bootstrap=bootstrap)
     check_topics(settings, create=False)
-    asyncio.run(KafkaSink(contracted(settings)[0], settings.kafka.client_options()).send(blocks, tally))
-
-
-def _moment(epoch_ms: int) -> str:
-    return datetime.fromtimestamp(epoch_ms // 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def summary(tally: Tally, seconds: float) -> Iterator[str]:
-    """What an import met, a line a thing."""
-    count = sum(tally.events.values())
-    if not count:
-        yield f"{tally.lines:,} lines read, no event found: is it this kind of log?"
-    else:
-        outcomes = ", ".join(
-            f"{tally.events.get(outcome, 0):,} {outcome}" for outcome in (ACCEPTED, DEFERRED, REJECTED)
-        )
-        yield f"{tally.lines:,} lines, {count:,} events ({outcomes}), {tally.lines / max(seconds, 0.001):,.0f} lines/s"
-        yield f"from {_moment(tally.first_ms)} to {_moment(tally.last_ms)} UTC"
-    yield from (f"{getattr(tally, name):,} {text}" for name, text in NOTES.items() if getattr(tally, name))
-    if tally.unreadable:
-        yield f"{tally.unreadable:,} lines could not be read, such as:"
-        yield from (f"  {example}" for example in tally.examples)
-    yield from tally.damaged
+    asyncio.run(KafkaSink(contracts_of(settings)[0], settings.kafka.client_options()).send(blocks, counts))

@@ -1,21 +1,23 @@
-"""`tidegate filter`: what OpenSMTPD starts."""
+"""`tidegate filter`: the filter process that OpenSMTPD starts."""
 
 from __future__ import annotations
 
 import click
 
-from engine.config.validators import listeners
+from engine.config.validators import listeners, parse_listen_addresses
 from topics.errors import OperatorError
 
 
 @click.command(name="filter", epilog="Example:  tidegate filter 127.0.0.1:10045")
-@click.argument("place")
-def filter_(place: str) -> None:
-    """Be OpenSMTPD's filter on standard input and output, and ask the edge at PLACE (its edge.opensmtpd): HOST:PORT or
-    unix:/PATH. Without an edge, or without its answer within two seconds, mail proceeds."""
-    if not place or "," in place or listeners(place):
-        raise OperatorError(f"{place!r} is no place of an edge: give HOST:PORT or unix:/PATH")
-    from engine.edge.opensmtpd_filter import Relay
-    from engine.edge.servers import places
+@click.argument("address")
+def filter_(address: str) -> None:
+    """Run as OpenSMTPD's filter on standard input and output, and query the edge at ADDRESS.
 
-    Relay(next(places(place))).run()
+    ADDRESS is that of the edge's edge.opensmtpd: HOST:PORT or unix:/PATH. If the edge doesn't reply within two seconds, mail
+    proceeds.
+    """
+    if not address or "," in address or listeners(address):
+        raise OperatorError(f"invalid edge address {address!r}: give HOST:PORT or unix:/PATH")
+    from engine.edge.opensmtpd_filter import OpensmtpdFilter
+
+    OpensmtpdFilter(parse_listen_addresses(address)[0]).run()

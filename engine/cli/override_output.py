@@ -1,4 +1,4 @@
-"""What the commands that give orders share: who gives them, and how a list of changes is shown, written and told."""
+"""What the commands that write overrides share: their options, and how a list of changes is written and printed."""
 
 from __future__ import annotations
 
@@ -6,63 +6,72 @@ import asyncio
 import getpass
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import click
 
-from engine.cli.options import bootstrap_option
+from engine.cli.options import bootstrap_option, option_group
 from engine.config.load import Settings
-from engine.overrides.changes import ADDS, CHANGES, ENDS, KEEPS, REFUSES, Change
-from engine.overrides.request import Orders
-from engine.overrides.store import order
+from engine.overrides.changes import ADDS, CHANGES, ENDS, KEEPS, REFUSES, OverrideChange
+from engine.overrides.request import Plan
+from engine.overrides.store import apply_plan
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 SIGNS = {ADDS: "+", CHANGES: "~", ENDS: "-", KEEPS: "=", REFUSES: "!"}
+NAMES = {ADDS: "added", CHANGES: "changed", ENDS: "ended", KEEPS: "unchanged", REFUSES: "refused"}
 MOST_SHOWN = 200
 
 
-def order_options(command: Command) -> Command:
-    """Adds ``--reason``, ``--by``, ``--dry-run`` and ``--bootstrap``."""
-    for option in (
-        click.option("--dry-run", is_flag=True, help="Only say what it would change."),
-        click.option("--by", metavar="NAME", help="Who gives the order.  [default: user@host]"),
-        click.option("--reason", metavar="TEXT", default="", help="Why; it stands in the audit and in decisions."),
-        bootstrap_option,
-    ):
-        command = option(command)
-    return command
+class OverrideRequest(NamedTuple):
+    """Options of every command that writes overrides."""
+
+    bootstrap: str | None
+    reason: str
+    by: str | None
+    dry_run: bool
+
+    @property
+    def author(self) -> str:
+        """Return the author of the override: ``--by``, else user@host."""
+        return self.by or f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def orderer(by: str | None) -> str:
-    """Who gives an order."""
-    return by or f"{getpass.getuser()}@{socket.gethostname()}"
+override_options = option_group(
+    "request",
+    OverrideRequest,
+    bootstrap_option,
+    click.option("--reason", metavar="TEXT", default="", help="Reason, shown in the audit and in decisions."),
+    click.option("--by", metavar="NAME", help="Author of the override.  [default: user@host]"),
+    click.option("--dry-run", is_flag=True, help="Print the changes without writing them."),
+)
 
 
 def now_ms() -> int:
-    """The time of an order."""
+    """Return the current time, which is an override's time of creation."""
     return int(time.time() * 1000)
 
 
-def carry_out(settings: Settings, at_ms: int, orders: Orders, *, dry_run: bool) -> int:
-    """Look at what is in force, show what the orders change, and write it unless it is a dry run; the exit status: 1 if
-    some were refused, 2 if all were."""
-    found = asyncio.run(order(settings, at_ms, orders, dry_run=dry_run))
-    for line in told(found, dry_run=dry_run):
+def write_overrides(settings: Settings, plan: Plan, *, dry_run: bool) -> int:
+    """Print the changes to the active overrides and write them, unless it is a dry run.
+
+    Returns the exit status: 0, or 1 if some changes were refused, or 2 if all were.
+    """
+    changes = asyncio.run(apply_plan(settings, plan, dry_run=dry_run))
+    for line in change_lines(changes, dry_run=dry_run):
         click.echo(line)
-    refused = sum(change.kind == REFUSES for change in found)
-    return 0 if not refused else 2 if refused == len(found) else 1
+    refused = sum(change.kind == REFUSES for change in changes)
+    return 0 if not refused else 2 if refused == len(changes) else 1
 
 
-def told(found: Sequence[Change], *, dry_run: bool) -> Iterator[str]:
-    """The changes, a line each: all refusals, the first of the others, and how many there are of each."""
-    others = [change for change in found if change.kind != REFUSES]
-    shown = [change for change in found if change.kind == REFUSES] + others[:MOST_SHOWN]
-    yield from (f"{SIGNS[change.kind]} {change.network}: {change.text}" for change in shown)
+def change_lines(changes: Sequence[OverrideChange], *, dry_run: bool) -> Iterator[str]:
+    """Yield a line for each refusal, then for the first `MOST_SHOWN` other changes, then the number of each kind."""
+    refusals = [change for change in changes if change.kind == REFUSES]
+    others = [change for change in changes if change.kind != REFUSES]
+    for change in (*refusals, *others[:MOST_SHOWN]):
+        yield f"{SIGNS[change.kind]} {change.network}: {change.text}"
     if len(others) > MOST_SHOWN:
         yield f"  and {len(others) - MOST_SHOWN:,} more"
-    if len(found) > 1 or dry_run:
-        counts = {kind: sum(change.kind == kind for change in found) for kind in SIGNS}
-        names = {ADDS: "added", CHANGES: "changed", ENDS: "ended", KEEPS: "unchanged", REFUSES: "refused"}
-        said = ", ".join(f"{counts[kind]:,} {name}" for kind, name in names.items())
-        yield f"A dry run, nothing was written: {said}" if dry_run else said
+    if len(changes) > 1 or dry_run:
+        counts = {kind: sum(change.kind == kind for change in changes) for kind in SIGNS}
+        summary = ", ".join(f"{counts[kind]:,} {name}" for kind, name in NAMES.items())
+        yield f"Dry run, nothing was written: {summary}" if dry_run else summary

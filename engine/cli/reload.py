@@ -1,4 +1,4 @@
-"""`tidegate reload`: a worker reads its configuration again."""
+"""`tidegate reload`: make a worker reload its configuration."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from typing import Any
 import click
 
 from engine.cli.options import settings_from, url_option
-from engine.web.client import Place, ask, place_of
+from engine.web.client import WorkerAddress, get_json, worker_address
 from topics.errors import OperatorError
 
 WAIT_S = 30.0
-LOOK_S = 0.1
+POLL_S = 0.1
 
 
 @click.command(epilog="Example:  tidegate reload")
 @url_option
 @click.pass_context
 def reload(ctx: click.Context, url: str | None) -> None:
-    """Have the worker on this machine read its configuration again: thresholds, replies and relays, without losing state.
+    """Make the worker on this machine reload its configuration: thresholds, replies, relays. State is kept.
 
-    What stands here is checked first. The worker takes it whole between two blocks, or refuses it whole and says why (exit
-    status 2). It is told by SIGHUP, so you must be its user or root; `systemctl reload` and `kill -HUP` do the same.
+    The local configuration is checked first. The worker applies all of it between two blocks, or refuses all of it with the
+    reason (exit status 2). The request is a SIGHUP, so run this as the worker's user or root; `systemctl reload` and
+    `kill -HUP` do the same.
     """
-    place = place_of(settings_from(ctx), url)
-    before = ask(place, "/v1/config")[1]
-    tell(before)
-    found = answered(place, (before["reload"] or {}).get("number", 0))
-    if not found["taken"]:
-        raise OperatorError(f"the worker goes on as before: {found['said']}")
-    click.echo(found["said"])
+    address = worker_address(settings_from(ctx), url)
+    before = get_json(address, "/v1/config")[1]
+    send_signal(before)
+    outcome = wait_for_reload(address, (before["reload"] or {}).get("number", 0))
+    if not outcome["applied"]:
+        raise OperatorError(f"the worker keeps its configuration: {outcome['text']}")
+    click.echo(outcome["text"])
 
 
-def tell(worker: dict[str, Any]) -> None:
-    """Send the signal."""
+def send_signal(worker: dict[str, Any]) -> None:
+    """Send SIGHUP to the worker. Raise OperatorError if it isn't on this machine or belongs to another user."""
     if worker["host"] != socket.gethostname():
         raise OperatorError(
             f"the worker is on {worker['host']}: run this there, or send SIGHUP to process {worker['pid']}"
@@ -46,18 +47,18 @@ def tell(worker: dict[str, Any]) -> None:
         os.kill(worker["pid"], signal.SIGHUP)
     except ProcessLookupError:
         raise OperatorError(
-            f"there is no process {worker['pid']} here: is the worker in a container? Tell it there"
+            f"there is no process {worker['pid']} here: if the worker runs in a container, send SIGHUP there"
         ) from None
     except PermissionError:
         raise OperatorError(f"process {worker['pid']} is another user's: run this as that user, or as root") from None
 
 
-def answered(place: Place, number: int) -> dict[str, Any]:
-    """What came of it, once it is later than reload ``number``."""
+def wait_for_reload(address: WorkerAddress, number: int) -> dict[str, Any]:
+    """Return the outcome of the first reload after `number`. Raise OperatorError after `WAIT_S`."""
     deadline_s = time.monotonic() + WAIT_S
     while time.monotonic() < deadline_s:
-        last: dict[str, Any] | None = ask(place, "/v1/config")[1]["reload"]
+        last: dict[str, Any] | None = get_json(address, "/v1/config")[1]["reload"]
         if last is not None and last["number"] > number:
             return last
-        time.sleep(LOOK_S)
-    raise OperatorError(f"the worker has not answered in {WAIT_S:g} s: its log tells")
+        time.sleep(POLL_S)
+    raise OperatorError(f"the worker has not reloaded within {WAIT_S:g} s: see its log")

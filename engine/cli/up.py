@@ -1,10 +1,9 @@
-"""`tidegate up`: everything on one machine, until stopped."""
+"""`tidegate up`: a broker and a worker on one machine, until stopped."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -14,26 +13,33 @@ from engine.config.load import Settings
 
 @click.command(epilog="Example:  tidegate up --data-dir /var/lib/tidegate --port 9092")
 @bootstrap_option
-@click.option("--data-dir", metavar="DIR", help="Where the broker keeps its data.  [default: local.data_dir]")
+@click.option("--data-dir", metavar="DIR", help="Folder for the broker's data.  [default: local.data_dir]")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), help="Port of the broker; 0 for a free one.  [default: local.port]"
+    "--port", type=click.IntRange(0, 65535), help="Port of the broker; 0 for any free port.  [default: local.port]"
 )
-@click.option("--http", metavar="HOST:PORT", help="Where the page is.  [default: worker.http]")
-@click.option("--status-file", metavar="FILE", help="Write a JSON snapshot of the worker's counters there.")
+@click.option("--http", metavar="HOST:PORT", help="Listener for page, status and metrics.  [default: worker.http]")
+@click.option("--status-file", metavar="FILE", help="Write a JSON snapshot of the counters to FILE twice a second.")
 @click.pass_context
-def up(ctx: click.Context, /, bootstrap: str | None, **chosen: Any) -> None:
-    """Run a broker and a worker with its page on this machine, creating the topics, until Ctrl-C.
+def up(
+    ctx: click.Context,
+    bootstrap: str | None,
+    data_dir: str | None,
+    port: int | None,
+    http: str | None,
+    status_file: str | None,
+) -> None:
+    """Run a broker and a worker with its page on this machine until Ctrl-C. The topics are created.
 
-    With --bootstrap (or kafka.bootstrap) that cluster is used and no broker started.
+    With --bootstrap (or kafka.bootstrap), that cluster is used and no broker is started.
     """
-    said = {
+    overrides = {
         "kafka_bootstrap": bootstrap,
-        "local_data_dir": chosen["data_dir"],
-        "local_port": chosen["port"],
-        "worker_http": chosen["http"],
-        "worker_status_file": chosen["status_file"],
+        "local_data_dir": data_dir,
+        "local_port": port,
+        "worker_http": http,
+        "worker_status_file": status_file,
     }
-    settings, read = settings_from(ctx, **said), reader_from(ctx, **said)
+    settings, read = settings_from(ctx, **overrides), reader_from(ctx, **overrides)
     from engine.service.worker import check_topics, run_worker
 
     if settings.kafka.bootstrap:

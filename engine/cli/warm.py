@@ -1,22 +1,21 @@
-"""`tidegate warm`: a new site starts with the history that its old logs hold."""
+"""`tidegate warm`: initialise a new site's state from its old logs."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from engine.cli.files import event_files
-from engine.cli.import_logs import opened, tell, year_option
-from engine.cli.options import bootstrap_option, settings_from
-from engine.cli.replay import report_poison
-from engine.cli.worker import NO_CLUSTER
-from engine.imports.ndjson import text_blocks
+from engine.cli.mail_logs import open_logs, report_logs, time_zone_option, year_option
+from engine.cli.options import bootstrap_option, require_cluster, settings_from
+from engine.cli.sources import report_poison
+from engine.imports.ndjson import ndjson_blocks
 from engine.imports.readers import READERS
 from topics.errors import OperatorError
-from topics.times import moment, moment_ms
+from topics.times import parse_time_ms, time_text
 
 if TYPE_CHECKING:
     from engine.pipeline.replay import Replay
@@ -26,9 +25,9 @@ if TYPE_CHECKING:
 
 EVENTS = "events"
 KINDS = click.Choice([EVENTS, *READERS])
-KIND = "What the logs are; events is NDJSON, plain or gzip."
-ZONE = "Zone of stamps without one: Europe/Berlin, UTC or -07:00."
-REPLACE = "Forget the state that the cluster has; no worker may be at work."
+KIND = "Kind of the logs; events is NDJSON, plain or gzip."
+UNTIL = "Skip later events, UTC: those that the edges have published themselves."
+REPLACE = "Delete the cluster's existing state; no worker may be running."
 
 
 @click.command(
@@ -36,107 +35,113 @@ REPLACE = "Forget the state that the cluster has; no worker may be at work."
 )
 @click.argument("logs", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 @click.option("--format", "kind", type=KINDS, default=EVENTS, show_default=True, help=KIND)
-@click.option("--time-zone", metavar="ZONE", help=ZONE)
+@time_zone_option
 @year_option
-@click.option("--until", metavar="TIME", help="Leave out what is later, UTC: what the edges have reported themselves.")
+@click.option("--until", metavar="TIME", help=UNTIL)
 @click.option("--replace", is_flag=True, help=REPLACE)
 @bootstrap_option
 @click.pass_context
-def warm(ctx: click.Context, /, logs: tuple[str, ...], kind: str, **options: Any) -> None:
-    """Replay old logs and write the state that they lead to where the next worker finds it.
+def warm(
+    ctx: click.Context,
+    /,
+    logs: tuple[str, ...],
+    kind: str,
+    time_zone: str | None,
+    year: str | None,
+    until: str | None,
+    replace: bool,
+    bootstrap: str | None,
+) -> None:
+    """Replay old logs and write the resulting state to the cluster, for the next worker.
 
-    The topics must exist (`tidegate topics --create`), and events that are on the connections topic must not be in the logs.
-    A cluster that has state already is left alone unless --replace is given.
+    The topics must exist (`tidegate topics --create`). The logs must not contain events that are on the connections topic. A
+    cluster with existing state is left unchanged unless --replace is given.
 
-    Exit status: 0, or 1 if lines were left out or a log was damaged (it says which), or 2 if nothing was written.
+    Exit status: 0, or 1 if lines were skipped or a log was damaged (reported), or 2 if nothing was written.
     """
-    settings = settings_from(ctx, kafka_bootstrap=options["bootstrap"])
-    if not settings.kafka.bootstrap:
-        raise OperatorError(NO_CLUSTER)
+    settings = settings_from(ctx, kafka_bootstrap=bootstrap)
+    require_cluster(settings)
+    from engine.kafka.topic_admin import check_topics
     from engine.pipeline import build
     from engine.pipeline.precompile import warm as compile_kernels
     from engine.pipeline.replay import EventReader
-    from engine.service.worker import check_topics
     from engine.worker.seed_state import clear, seed, survey
 
-    reader = EventReader() if options["until"] is None else EventReader(moment_ms(options["until"]))
-    build.engines_own(settings, "warm")
+    reader = EventReader() if until is None else EventReader(parse_time_ms(until))
+    build.require_peak_memory(settings, "warm")
     check_topics(settings, create=False)
     ground = asyncio.run(survey(settings))
-    if ground.state_records and not options["replace"]:
+    if ground.state_records and not replace:
         raise OperatorError(
-            "the cluster has state already: stop the workers and say --replace to forget it, or choose another topics.prefix"
+            "the cluster has state: stop the workers and pass --replace to delete it, or choose another topics.prefix"
         )
     compile_kernels()
-    past = Past(build.replay(settings, reader))
-    damaged = kind != EVENTS and read_logs(past, logs, kind, options)
+    history = LogHistory(build.replay(settings, reader))
     if kind == EVENTS:
-        read_events(past, logs)
-    past.refuse_overlap(ground)
+        damaged = False
+        read_events(history, logs)
+    else:
+        started_s = time.monotonic()
+        with open_logs(logs, year, time_zone) as reading:
+            for text in ndjson_blocks(READERS[kind](reading), reading.counts):
+                for events in reader.read(text):
+                    history.apply(events)
+        report_logs(reading, time.monotonic() - started_s)
+        damaged = bool(reading.counts.damaged)
+    history.refuse_overlap(ground)
     if ground.state_records:
         asyncio.run(clear(settings))
-    asyncio.run(seed(settings, past.engine.partitions, past.in_force(), ground))
-    click.echo(past.summary(), err=True)
-    ctx.exit(1 if damaged or reader.tally.poison else 0)
+    asyncio.run(seed(settings, history.engine.partitions, history.active(), ground))
+    click.echo(history.summary(), err=True)
+    ctx.exit(1 if damaged or reader.counts.poison else 0)
 
 
-class Past:
-    """What the logs led to: the engine with its state, and the last throttle of each network."""
+class LogHistory:
+    """The result of replayed logs: the engine with its state, and each network's last decision if it is active."""
 
     def __init__(self, engine: Replay) -> None:
         self.engine = engine
         self.last_ms = -1
-        self._told: dict[str, Decision] = {}
+        self._last: dict[str, Decision] = {}
 
-    def take(self, events: EventColumns) -> None:
-        """Apply a block."""
+    def apply(self, events: EventColumns) -> None:
+        """Apply a block of events."""
         self.last_ms = max(self.last_ms, int(events.ts_ms.max(initial=-1)))
         for decision in self.engine.decide(events):
-            self._told.pop(decision.network, None)
+            self._last.pop(decision.network, None)
             if decision.holds:
-                self._told[decision.network] = decision
+                self._last[decision.network] = decision
 
-    def in_force(self) -> list[Decision]:
-        """Throttles that the next worker goes on with."""
+    def active(self) -> list[Decision]:
+        """Return the throttles that are active at the end of the logs."""
         clocks = [int(partition.state.site["clock_ms"][0]) for partition in self.engine.partitions]
-        return [told for told in self._told.values() if told.until > clocks[told.source.partition]]
+        return [decision for decision in self._last.values() if decision.until > clocks[decision.source.partition]]
 
     def refuse_overlap(self, ground: Ground) -> None:
-        """OperatorError if there is nothing, or if some of it may be on the topic as well."""
+        """Raise OperatorError if there is no event, or if events of the logs may also be on the topic."""
         if self.last_ms < 0:
             raise OperatorError("no event in these logs: nothing was written")
         if ground.first_ms is not None and ground.first_ms <= self.last_ms:
             raise OperatorError(
-                f"the logs go on to {moment(self.last_ms)}, and the connections topic has events from "
-                f"{moment(ground.first_ms)} on, which would count twice: say --until {ground.first_ms - 1}"
+                f"the logs end at {time_text(self.last_ms)}, and the connections topic has events from "
+                f"{time_text(ground.first_ms)} on, which would be counted twice: pass --until {ground.first_ms - 1}"
             )
 
     def summary(self) -> str:
-        """What was written."""
-        partitions, events = self.engine.partitions, self.engine.tally.events
+        """Return a line about the written state."""
+        partitions, events = self.engine.partitions, self.engine.counts.events
         keys = sum(partition.keys for partition in partitions)
-        left = sum(int(partition.state.site["untracked"][0]) for partition in partitions)
-        full = f"; {left:,} events of senders beyond worker.rows_per_partition left out" if left else ""
+        untracked = sum(int(partition.state.site["untracked"][0]) for partition in partitions)
+        full = f"; {untracked:,} events of senders beyond worker.rows_per_partition are untracked" if untracked else ""
         return (
-            f"{events:,} events up to {moment(self.last_ms)}: {keys:,} senders in {len(partitions)} partitions, "
-            f"{len(self.in_force()):,} throttles in force; the next worker starts with them{full}"
+            f"{events:,} events up to {time_text(self.last_ms)}: {keys:,} senders in {len(partitions)} partitions, "
+            f"{len(self.active()):,} active throttles; the next worker starts with them{full}"
         )
 
 
-def read_events(past: Past, logs: tuple[str, ...]) -> None:
+def read_events(history: LogHistory, logs: tuple[str, ...]) -> None:
     """Replay NDJSON files."""
     for source in event_files(logs, "replay"):
-        for events in past.engine.reader.blocks(source):
-            past.take(events)
-    report_poison(past.engine.tally)
-
-
-def read_logs(past: Past, logs: tuple[str, ...], kind: str, options: dict[str, Any]) -> bool:
-    """Replay logs of mail servers; whether one of them was damaged."""
-    started_s = time.monotonic()
-    with opened(logs, options) as reading:
-        for text in text_blocks(READERS[kind](reading), reading.tally):
-            for events in past.engine.reader.read(text):
-                past.take(events)
-    tell(reading, time.monotonic() - started_s)
-    return bool(reading.tally.damaged)
+        for events in history.engine.reader.blocks(source):
+            history.apply(events)
+    report_poison(history.engine.counts)

@@ -11,11 +11,21 @@ FILE_LINES, FILE_LINES_MEDIAN = 400, 150
 FUNCTION_LINES, KERNEL_LINES, FUNCTION_LINES_MEDIAN = 50, 70, 10
 HEAD_LINES = 15
 PARAMETERS = 6
+COMMAND_PARAMETERS = 10  # a click command has one per option: they are its interface, and click passes them by name
 KERNELS = {"kernel", "inline"}
 
 
 def length_limit(function: Function) -> int:
     return KERNEL_LINES if function.decorators & KERNELS else FUNCTION_LINES
+
+
+def is_command(function: Function) -> bool:
+    calls = [node.func for node in function.node.decorator_list if isinstance(node, ast.Call)]
+    return any(isinstance(called, ast.Attribute) and called.attr in ("command", "group") for called in calls)
+
+
+def parameter_limit(function: Function) -> int:
+    return COMMAND_PARAMETERS if is_command(function) else PARAMETERS
 
 
 def parameters(function: Function) -> int:
@@ -42,7 +52,8 @@ def test_functions_are_short_as_a_rule() -> None:
 
 
 def test_no_function_takes_more_parameters_than_a_reader_can_keep_apart() -> None:
-    none_of(f"{found.where}: {count}" for found in functions(modules()) if (count := parameters(found)) > PARAMETERS)
+    counts = [(function, parameters(function)) for function in functions(modules())]
+    none_of(f"{function.where}: {count}" for function, count in counts if count > parameter_limit(function))
 
 
 def test_a_modules_head_is_its_manual_and_fits_on_a_card() -> None:
