@@ -140,9 +140,9 @@ def shown(place: Place, folder: Path, live: int) -> Iterator[Watch]:
     with Worker(environment, folder) as worker:
         worker.wait_ready(cluster.PARTITIONS)
         deadline_s = time.monotonic() + WAIT_S
-        while (found := orjson.loads(watch.ask("/v1/overview")))["live"] < live or not found["caught_up"]:
+        while (found := orjson.loads(watch.ask("/v1/overview")))["active"] < live or not found["caught_up"]:
             if time.monotonic() > deadline_s:
-                raise Broken(f"the page shows {found['live']:,} of {live:,} throttles")
+                raise Broken(f"the page shows {found['active']:,} of {live:,} throttles")
             time.sleep(0.1)
         yield watch
 

@@ -1,1 +1,1 @@
-"""Telling an operator, by webhook and mail, of what needs one: each thing once when it begins and once when it is over."""
+"""Notify operators by webhook and mail: once when a condition begins, daily while it lasts, once when it is over."""

@@ -1,9 +1,9 @@
-"""What operators were told of, on a topic of its own: a worker that restarts, or takes a partition over, goes on from there.
+"""The topic `notices`: which conditions were reported, so that a restarted worker or a new owner reports none again.
 
-One record a condition, keyed by its name, ``{"name", "kind", "over", "since": ms, "told": ms, "v": 1}``; null once it is over.
-It is written when every channel has done with the notice, so that none is lost: what a worker said in its last moments, or
-while a receiver was away, may be said again by the next one. Until
-the topic has been read once nothing is told; what can't be written is written later.
+One record for each condition, keyed by its name: ``{"name", "kind", "over", "since": ms, "reported": ms, "v": 1}``, null once
+it is over. It is written when every channel has delivered or dropped the notice, so no notice is lost. A worker that dies
+between delivery and write causes a duplicate. Nothing is reported before the topic has been read once. A failed write is
+retried until it succeeds.
 """
 
 from __future__ import annotations
@@ -18,45 +18,51 @@ from typing import Any
 import orjson
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 
-from engine.alerts.alert_state import MOST, AlertRecord
+from engine.alerts.alert_state import MAX_REPORTED, AlertRecord
 from engine.kafka.follow import RateLimitedWarning, TopicReader, retry, stop_within
 
 logger = logging.getLogger(__name__)
 VERSION = 1
 
 
-def encode(name: str, told: AlertRecord) -> bytes:
-    """A record's value."""
-    said = {"name": name, "kind": told.kind, "over": told.over, "since": told.since_ms, "told": told.told_ms}
-    return orjson.dumps({**said, "v": VERSION})
+def encode(name: str, record: AlertRecord) -> bytes:
+    """Return a record's value on the topic."""
+    fields = {
+        "name": name,
+        "kind": record.kind,
+        "over": record.over_text,
+        "since": record.since_ms,
+        "reported": record.reported_ms,
+    }
+    return orjson.dumps({**fields, "v": VERSION})
 
 
 def decode(value: bytes) -> AlertRecord:
-    """The way back; ValueError, KeyError or TypeError for what is none."""
-    said = orjson.loads(value)
-    return AlertRecord(str(said["kind"]), str(said["over"]), int(said["since"]), int(said["told"]))
+    """Return the record; ValueError, KeyError or TypeError if the value is unreadable."""
+    fields = orjson.loads(value)
+    return AlertRecord(str(fields["kind"]), str(fields["over"]), int(fields["since"]), int(fields["reported"]))
 
 
 class AlertLog:
-    """``topic``: its name; ``options``: of Kafka's clients. ``told``: by the condition's name, at most `MOST`; ``known``: all
-    that was written so far has been read."""
+    """The reported conditions of the site, at most `MAX_REPORTED`."""
 
     def __init__(self, topic: str, options: Mapping[str, Any]) -> None:
-        self.told: dict[str, AlertRecord] = {}
-        self.known = False
+        """Use ``topic`` (its full name) with the options of Kafka's clients."""
+        self.records: dict[str, AlertRecord] = {}  # by condition name
+        self.is_loaded = False  # everything written before the start has been read
         self._tp, self._options = TopicPartition(topic, 0), options
         self._positions: dict[TopicPartition, int] = {}
         self._writes: asyncio.Queue[tuple[str, AlertRecord | None]] = asyncio.Queue()
         self._unwritten: Counter[str] = Counter()
 
-    def note(self, name: str, told: AlertRecord | None) -> None:
-        """This is being told: it counts here at once, and what others wrote of it before counts no more. `keep` must follow."""
+    def begin(self, name: str, record: AlertRecord | None) -> None:
+        """Set the record locally, and ignore what the topic has for ``name`` until `commit` has been written."""
         self._unwritten[name] += 1
-        self._set(name, told)
+        self._set(name, record)
 
-    def keep(self, name: str, told: AlertRecord | None) -> None:
-        """It has been told: have it written."""
-        self._writes.put_nowait((name, told))
+    def commit(self, name: str, record: AlertRecord | None) -> None:
+        """Queue the record for the topic; each `begin` needs one."""
+        self._writes.put_nowait((name, record))
 
     async def run(self) -> None:
         """Read and write until cancelled."""
@@ -64,45 +70,45 @@ class AlertLog:
             group.create_task(retry(self._read, RateLimitedWarning(logger, "notices can't be read, trying again: %s")))
             group.create_task(self._write())
 
-    def take(self, record: ConsumerRecord) -> None:
-        """Take a record in, unless something newer is on its way to the topic from here."""
+    def apply(self, record: ConsumerRecord) -> None:
+        """Apply a record of the topic, unless a newer one waits here to be written."""
         name = (record.key or b"").decode(errors="replace")
         if self._unwritten[name]:
             return
         try:
             self._set(name, None if record.value is None else decode(record.value))
         except (ValueError, KeyError, TypeError):
-            logger.warning("%s at %d is left out: not readable", record.topic, record.offset)
+            logger.warning("%s: record at offset %d is unreadable, ignored", record.topic, record.offset)
 
-    def _set(self, name: str, told: AlertRecord | None) -> None:
-        if told is None:
-            self.told.pop(name, None)
-        elif name in self.told or len(self.told) < MOST:
-            self.told[name] = told
+    def _set(self, name: str, record: AlertRecord | None) -> None:
+        if record is None:
+            self.records.pop(name, None)
+        elif name in self.records or len(self.records) < MAX_REPORTED:
+            self.records[name] = record
 
     async def _read(self) -> None:
         async with TopicReader([self._tp], self._options, self._positions) as reader:
             async for records in reader:
                 for record in records:
-                    self.take(record)
-                self.known = self.known or reader.is_caught_up
+                    self.apply(record)
+                self.is_loaded = self.is_loaded or reader.is_caught_up
 
     async def _write(self) -> None:
         warning = RateLimitedWarning(logger, "notices can't be written, trying again: %s")
         while True:
-            kept = [await self._writes.get()]
-            kept += [self._writes.get_nowait() for _ in range(self._writes.qsize())]
-            await retry(partial(self._send, kept), warning)
-            for name, _ in kept:
+            writes = [await self._writes.get()]
+            writes += [self._writes.get_nowait() for _ in range(self._writes.qsize())]
+            await retry(partial(self._send, writes), warning)
+            for name, _ in writes:
                 self._unwritten[name] -= 1
 
-    async def _send(self, kept: list[tuple[str, AlertRecord | None]]) -> None:
+    async def _send(self, writes: list[tuple[str, AlertRecord | None]]) -> None:
         """Return when the cluster has acknowledged all of it."""
         producer = AIOKafkaProducer(acks="all", **self._options)
         try:
             await producer.start()
-            for name, told in kept:
-                value = None if told is None else encode(name, told)
+            for name, record in writes:
+                value = None if record is None else encode(name, record)
                 await producer.send_and_wait(self._tp.topic, value, name.encode(), partition=0)
         finally:
             await stop_within(producer.stop())

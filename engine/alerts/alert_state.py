@@ -1,9 +1,9 @@
-"""Who has been told what: a condition is told once it has lasted, again while it lasts on, and once it is over. Pure.
+"""Decide which conditions are reported now: once after `hold_ms`, again every `repeat_ms`, and once when over. Pure.
 
-Nothing is told of what comes and goes within the hold, so that a figure around its limit makes no noise: what was told stays
-told until it has been away for as long. What was told comes from outside, so that it outlives a worker and goes with a
-partition to another one; only of what it can see does a worker say anything. At most `MOST` conditions are told of at a time;
-beyond, new ones wait until others are over.
+A condition must be true for the hold time before it is reported, and false as long before it is reported over, so a figure
+near its limit causes no noise. The records of reported conditions are an argument: they outlive a worker and follow a
+partition to its next owner. A worker reports only conditions that it can detect. At most `MAX_REPORTED` conditions are
+reported at a time; later ones wait until others are over.
 """
 
 from __future__ import annotations
@@ -14,63 +14,68 @@ from typing import NamedTuple
 from engine.alerts.conditions import Condition
 
 BEGUN, LASTS, OVER = "begun", "lasts", "over"
-MOST = 1_000
-Covers = Callable[[str, str], bool]
+MAX_REPORTED = 1_000
+Covers = Callable[[str, str], bool]  # by kind and name: True if the condition would be detected here
 
 
-class Told(NamedTuple):
-    """What an operator knows of. ``kind``, ``over``: of the condition; ``since_ms``: when it was first seen; ``told_ms``: when
-    it was told last."""
+class AlertRecord(NamedTuple):
+    """A condition that was reported and is not over."""
 
     kind: str
-    over: str
-    since_ms: int
-    told_ms: int
+    over_text: str
+    since_ms: int  # first detected
+    reported_ms: int  # last reported
 
 
 class Notice(NamedTuple):
-    """``state``: begun, lasts or over; ``since_ms``: when the condition was first seen; ``at_ms``: when this was made."""
+    """A report about a condition."""
 
-    state: str
+    state: str  # `BEGUN`, `LASTS` or `OVER`
     condition: Condition
-    since_ms: int
-    at_ms: int
+    since_ms: int  # first detected
+    at_ms: int  # when this report was made
 
     @property
-    def told(self) -> Told | None:
-        """What an operator knows of it then; None once it is over."""
+    def record(self) -> AlertRecord | None:
+        """The record to keep once this notice is delivered; None if the condition is over."""
         condition = self.condition
-        return None if self.state == OVER else Told(condition.kind, condition.over, self.since_ms, self.at_ms)
+        if self.state == OVER:
+            return None
+        return AlertRecord(condition.kind, condition.over_text, self.since_ms, self.at_ms)
 
 
-class Ledger:
-    """``hold_ms``: how long a condition must last, or be away; ``repeat_ms``: how often it is told while it lasts."""
+class AlertState:
+    """When conditions were detected, as far as it isn't in a record yet."""
 
     def __init__(self, hold_ms: int, repeat_ms: int) -> None:
         self._hold_ms, self._repeat_ms = hold_ms, repeat_ms
-        self._since: dict[str, int] = {}  # when that began of which nobody was told
-        self._seen: dict[str, int] = {}  # when a condition was seen last, or first looked for in vain
+        self._since: dict[str, int] = {}  # first detection of conditions without a record
+        self._seen: dict[str, int] = {}  # last detection, or else the first time that one was missed
 
-    def turn(self, found: Iterable[Condition], told: Mapping[str, Told], covers: Covers, now_ms: int) -> list[Notice]:
-        """What is to be told, given all conditions that hold at ``now_ms`` and what was ``told``. ``covers``: whether a
-        condition of a kind and name would be among those found if it held."""
-        here = {condition.name: condition for condition in found}
-        away = {name: one for name, one in told.items() if name not in here and covers(one.kind, name)}
-        self._since = {name: self._since.get(name, now_ms) for name in here if name not in told}
-        self._seen = {name: self._seen.get(name, now_ms) for name in away} | dict.fromkeys(here, now_ms)
-        return [*self._holding(here, told, now_ms), *self._over(away, now_ms)]
+    def evaluate(
+        self, conditions: Iterable[Condition], records: Mapping[str, AlertRecord], covers: Covers, now_ms: int
+    ) -> list[Notice]:
+        """Return the notices that are due, given all conditions that are true at ``now_ms``."""
+        present = {condition.name: condition for condition in conditions}
+        absent = {name: record for name, record in records.items() if name not in present and covers(record.kind, name)}
+        self._since = {name: self._since.get(name, now_ms) for name in present if name not in records}
+        self._seen = {name: self._seen.get(name, now_ms) for name in absent} | dict.fromkeys(present, now_ms)
+        return [*self._present(present, records, now_ms), *self._over(absent, now_ms)]
 
-    def _holding(self, here: Mapping[str, Condition], told: Mapping[str, Told], now_ms: int) -> Iterator[Notice]:
-        room = MOST - len(told)
-        for name, condition in here.items():
-            if name in told:
-                if now_ms - told[name].told_ms >= self._repeat_ms:
-                    yield Notice(LASTS, condition, told[name].since_ms, now_ms)
+    def _present(
+        self, present: Mapping[str, Condition], records: Mapping[str, AlertRecord], now_ms: int
+    ) -> Iterator[Notice]:
+        room = MAX_REPORTED - len(records)
+        for name, condition in present.items():
+            if name in records:
+                if now_ms - records[name].reported_ms >= self._repeat_ms:
+                    yield Notice(LASTS, condition, records[name].since_ms, now_ms)
             elif room > 0 and now_ms - self._since[name] >= self._hold_ms:
                 room -= 1
                 yield Notice(BEGUN, condition, self._since[name], now_ms)
 
-    def _over(self, away: Mapping[str, Told], now_ms: int) -> Iterator[Notice]:
-        for name, one in away.items():
+    def _over(self, absent: Mapping[str, AlertRecord], now_ms: int) -> Iterator[Notice]:
+        for name, record in absent.items():
             if now_ms - self._seen[name] >= self._hold_ms:
-                yield Notice(OVER, Condition(name, one.kind, "", one.over), one.since_ms, now_ms)
+                condition = Condition(name, record.kind, "", record.over_text)
+                yield Notice(OVER, condition, record.since_ms, now_ms)

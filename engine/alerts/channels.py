@@ -1,7 +1,8 @@
-"""Webhook and mail: how a notice leaves. `Undelivered` when it may work later, `Refused` when it will not.
+"""Deliver a message by webhook or mail. Raises `DeliveryFailed` if a retry may succeed, `DeliveryRefused` if it won't.
 
-The webhook's body is one JSON object; ``X-Tidegate-Signature`` is ``sha256=`` and the hex HMAC-SHA-256, under the secret, of
-the timestamp header, a dot and the body. A repetition after a failure has the same ``id``, in body and mail alike.
+The webhook's body is one JSON object. ``X-Tidegate-Signature`` is ``sha256=`` and the hex HMAC-SHA-256, keyed with the
+secret, of the timestamp header, a dot and the body. A retry has the same ``id``, in body and mail alike. Each attempt ends
+after `TIMEOUT_S`.
 """
 
 from __future__ import annotations
@@ -19,74 +20,74 @@ from typing import Any, Protocol
 import aiohttp
 import orjson
 
-WAIT_S = 10.0
+TIMEOUT_S = 10.0
 VERSION = 1
-LATER = frozenset({408, 425, 429})  # and whatever is the other side's fault
+RETRIED_STATUSES = frozenset({408, 425, 429})  # and all of 5xx
 TIMESTAMP, SIGNATURE = "X-Tidegate-Timestamp", "X-Tidegate-Signature"
 
 
-class Undelivered(Exception):
-    """It did not work; it may, later."""
+class DeliveryFailed(Exception):
+    """The attempt failed; a later one may succeed."""
 
 
-class Refused(Exception):
-    """The receiver doesn't want it."""
+class DeliveryRefused(Exception):
+    """The receiver refuses the message for good."""
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One notice on its way. ``subject``: a line; ``text``: the sentence; ``fields``: for programs, ``id`` among them."""
+class AlertMessage:
+    """A notice in the form in which channels send it."""
 
-    subject: str
-    text: str
-    fields: dict[str, Any]
+    subject: str  # one line
+    text: str  # one sentence
+    fields: dict[str, Any]  # for programs; `id` among them
 
 
-class Channel(Protocol):
-    """One way out, by ``name``."""
+class AlertChannel(Protocol):
+    """A way to deliver messages."""
 
     name: str
 
-    async def send(self, message: Message) -> None:
-        """Deliver it; `Undelivered`, `Refused`."""
+    async def send(self, message: AlertMessage) -> None:
+        """Deliver the message, or raise `DeliveryFailed` or `DeliveryRefused`."""
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
-    """What a receiver computes to see that it was us."""
+    """Return the value of the signature header, which the receiver computes likewise."""
     return "sha256=" + hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
-class Webhook:
-    """POSTs to ``url``, signed if there is a ``secret``."""
+class WebhookChannel:
+    """Send messages as POST requests, signed if there is a secret."""
 
     name = "webhook"
 
     def __init__(self, url: str, secret: str) -> None:
         self._url, self._secret = url, secret
 
-    async def send(self, message: Message) -> None:
-        """Anything but 2xx is a failure."""
+    async def send(self, message: AlertMessage) -> None:
+        """POST the message; any status but 2xx is a failure, redirects too."""
         body, timestamp = orjson.dumps({**message.fields, "text": message.text, "v": VERSION}), str(int(time.time()))
         headers = {"Content-Type": "application/json", TIMESTAMP: timestamp}
         if self._secret:
             headers[SIGNATURE] = signature(self._secret, timestamp, body)
         try:
-            timeout = aiohttp.ClientTimeout(total=WAIT_S)
+            timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,
                 session.post(self._url, data=body, headers=headers, allow_redirects=False) as response,
             ):
                 status = response.status
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise Undelivered(str(error) or type(error).__name__) from error
-        if status >= 500 or status in LATER:
-            raise Undelivered(f"status {status}")
+            raise DeliveryFailed(str(error) or type(error).__name__) from error
+        if status >= 500 or status in RETRIED_STATUSES:
+            raise DeliveryFailed(f"status {status}")
         if not 200 <= status < 300:
-            raise Refused(f"status {status}")
+            raise DeliveryRefused(f"status {status}")
 
 
-class Relay:
-    """Where mail is handed in. ``security``: "none", "starttls" or "tls"; no log-in without a ``user``."""
+class SmtpServer:
+    """The server that takes our mail. ``security``: "none", "starttls" or "tls". Without a user there is no login."""
 
     def __init__(self, server: str, security: str, user: str, password: str) -> None:
         host, _, port = server.rpartition(":")
@@ -94,15 +95,14 @@ class Relay:
         self.user, self.password = user, password
 
     def submit(self, mail: EmailMessage) -> None:
-        """Hand one in; smtplib's errors and OSError come through."""
+        """Submit one mail. Blocks; raises smtplib's errors and OSError."""
         context = ssl.create_default_context()
-        implicit = self.security == "tls"
-        opened = (
-            smtplib.SMTP_SSL(self.host, self.port, timeout=WAIT_S, context=context)
-            if implicit
-            else smtplib.SMTP(self.host, self.port, timeout=WAIT_S)
+        connection = (
+            smtplib.SMTP_SSL(self.host, self.port, timeout=TIMEOUT_S, context=context)
+            if self.security == "tls"
+            else smtplib.SMTP(self.host, self.port, timeout=TIMEOUT_S)
         )
-        with opened as smtp:
+        with connection as smtp:
             if self.security == "starttls":
                 smtp.starttls(context=context)
             if self.user:
@@ -110,16 +110,16 @@ class Relay:
             smtp.send_message(mail)
 
 
-class Mail:
-    """Mails to ``receivers`` through ``relay``."""
+class MailChannel:
+    """Send messages as mail to all receivers."""
 
     name = "mail"
 
-    def __init__(self, relay: Relay, sender: str, receivers: list[str]) -> None:
-        self._relay, self._sender, self._receivers = relay, sender, receivers
+    def __init__(self, server: SmtpServer, sender: str, receivers: list[str]) -> None:
+        self._server, self._sender, self._receivers = server, sender, receivers
 
-    async def send(self, message: Message) -> None:
-        """A refusal of the 5xx kind is final."""
+    async def send(self, message: AlertMessage) -> None:
+        """Submit the mail in a thread; a 5xx reply is final."""
         mail = EmailMessage()
         mail["From"], mail["To"], mail["Subject"] = self._sender, ", ".join(self._receivers), message.subject
         mail["Message-ID"] = f"<{message.fields['id']}@{self._sender.rpartition('@')[2]}>"
@@ -127,7 +127,7 @@ class Mail:
         lines = [f"{name}: {value}" for name, value in message.fields.items()]
         mail.set_content("\n".join([message.text, "", *lines]) + "\n")
         try:
-            await asyncio.to_thread(self._relay.submit, mail)
+            await asyncio.to_thread(self._server.submit, mail)
         except (smtplib.SMTPRecipientsRefused, smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
             codes = (
                 [code for code, _ in error.recipients.values()]
@@ -135,7 +135,7 @@ class Mail:
                 else [error.smtp_code]
             )
             if all(code >= 500 for code in codes):
-                raise Refused(str(error)) from error
-            raise Undelivered(str(error)) from error
+                raise DeliveryRefused(str(error)) from error
+            raise DeliveryFailed(str(error)) from error
         except (smtplib.SMTPException, OSError) as error:
-            raise Undelivered(str(error) or type(error).__name__) from error
+            raise DeliveryFailed(str(error) or type(error).__name__) from error

@@ -1,8 +1,8 @@
-"""What an operator wants to be told of, found in a worker's status and on its board. Pure: a name for each, and a sentence.
+"""Conditions that need an operator, derived from a worker's status, its decision log and the edges' heartbeats. Pure.
 
-Names, a kind and what it is of, are the same wherever and whenever a condition is found, so that a receiver can tell a
-repetition. Of partitions each owner speaks; of edges and watched networks, which every worker sees, only the owner of
-partition 0.
+A condition's name is its kind and its subject, the same for every worker and every time, so a receiver can recognise a
+repetition. Each partition's owner reports on that partition. Edges and watched networks, which every worker sees, are
+reported by the owner of partition 0 alone.
 """
 
 from __future__ import annotations
@@ -11,72 +11,79 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 BREAKER, BUDGET, WATCH, LAG, EDGE = "breaker", "budget", "watch", "lag", "edge"
-SPOKESMAN = "0"
-LEAST_MESSAGES = 1_000.0  # of known senders, before their share says anything
+SITE_REPORTER = "0"  # the partition whose owner reports on edges and watched networks
+LEAST_MESSAGES = 1_000.0  # of known senders; the deferred share of fewer is not reported
 
 
 class Condition(NamedTuple):
-    """``name``: which one, and of what; ``kind``: one of those above; ``over``: what is said when it has ended."""
+    """A condition that is true now, with the texts that are sent about it."""
 
-    name: str
-    kind: str
-    said: str
-    over: str
+    name: str  # kind and subject, such as "lag 3"
+    kind: str  # one of the constants above
+    text: str  # sent while it is true
+    over_text: str  # sent once it is over
 
 
-class Limits(NamedTuple):
-    """From when on a figure is one: ``lag_s``, and ``budget_share`` of the budget."""
+class AlertThresholds(NamedTuple):
+    """Values from which on a figure is a condition."""
 
     lag_s: float
-    budget_share: float
+    budget_share: float  # of the budget
 
 
-class Sight(NamedTuple):
-    """What a worker can speak of. ``partitions``: those it has; ``edges``: those it has heard; ``watched``: whether it would
-    know of a throttle on a network."""
+class Visibility(NamedTuple):
+    """Which conditions this worker can detect."""
 
-    partitions: Collection[str]
-    edges: Collection[str]
-    watched: Callable[[str], bool]
+    partitions: Collection[str]  # owned
+    edges: Collection[str]  # edges that have sent a heartbeat
+    is_watched: Callable[[str], bool]  # True for a network whose throttle would be reported
 
     def covers(self, kind: str, name: str) -> bool:
-        """Whether the condition would be found here if it held."""
-        of = name.partition(" ")[2]
+        """Return True if this worker would detect the condition if it were true."""
+        subject = name.partition(" ")[2]
         if kind in (EDGE, WATCH):
-            known = of in self.edges if kind == EDGE else self.watched(of)
-            return SPOKESMAN in self.partitions and known
-        return of in self.partitions
+            known = subject in self.edges if kind == EDGE else self.is_watched(subject)
+            return SITE_REPORTER in self.partitions and known
+        return subject in self.partitions
 
 
-def conditions(
-    status: Mapping[str, Any], silent: Mapping[str, float], watched: Mapping[str, str], limits: Limits
+def find_conditions(
+    status: Mapping[str, Any], silent: Mapping[str, float], watched: Mapping[str, str], thresholds: AlertThresholds
 ) -> Iterator[Condition]:
-    """What holds now. ``silent``: seconds since each missed edge was heard; ``watched``: throttles on watched networks, as a
-    sentence by network."""
+    """Yield the conditions that are true now.
+
+    ``silent``: seconds since the last heartbeat, by edge without one; ``watched``: a sentence for each throttle on a watched
+    network, by network.
+    """
     for number, partition in status["partitions"].items():
-        yield from _of_partition(number, partition, limits)
-    if SPOKESMAN not in status["partitions"]:
+        yield from _partition_conditions(number, partition, thresholds)
+    if SITE_REPORTER not in status["partitions"]:
         return
     for edge, seconds in silent.items():
-        said = f"edge {edge} was last heard {seconds:,.0f} s ago: its mail may flow unthrottled"
-        yield Condition(f"edge {edge}", EDGE, said, f"edge {edge} is heard again, or has said goodbye")
+        text = f"edge {edge} sent its last heartbeat {seconds:,.0f} s ago: its mail may flow unthrottled"
+        yield Condition(f"edge {edge}", EDGE, text, f"edge {edge} sends heartbeats again, or was stopped properly")
     for network, words in watched.items():
-        yield Condition(f"watch {network}", WATCH, f"throttled: {words}", f"released: {network} is throttled no more")
+        yield Condition(f"watch {network}", WATCH, f"throttled: {words}", f"released: {network} is no longer throttled")
 
 
-def _of_partition(number: str, partition: Mapping[str, Any], limits: Limits) -> Iterator[Condition]:
-    if partition["guard_tripped_ms"] is not None:
-        said = f"partition {number}: the breaker has tripped, throttles had begun to hit known senders; none are made meanwhile"
-        yield Condition(f"breaker {number}", BREAKER, said, f"partition {number}: the breaker is armed again")
-    if partition["lag_s"] > limits.lag_s:
-        said = f"partition {number} is {partition['lag_s']:,.0f} s and {partition['lag']:,} events behind"
-        yield Condition(f"lag {number}", LAG, said, f"partition {number} has caught up")
+def _partition_conditions(
+    number: str, partition: Mapping[str, Any], thresholds: AlertThresholds
+) -> Iterator[Condition]:
+    if partition["breaker_tripped_ms"] is not None:
+        text = (
+            f"partition {number}: the circuit breaker has tripped because throttles hit known senders; "
+            "no new throttle is issued while it is open"
+        )
+        yield Condition(f"breaker {number}", BREAKER, text, f"partition {number}: the circuit breaker has re-armed")
+    if partition["lag_s"] > thresholds.lag_s:
+        text = f"partition {number} lags by {partition['lag_s']:,.0f} s and {partition['lag']:,} events"
+        yield Condition(f"lag {number}", LAG, text, f"partition {number} has caught up")
     established = partition["established"]
-    wanted = limits.budget_share * established["budget"]
-    if established["messages"] >= LEAST_MESSAGES and established["share"] >= wanted:
-        said = (
+    share = thresholds.budget_share * established["budget"]
+    if established["messages"] >= LEAST_MESSAGES and established["share"] >= share:
+        text = (
             f"partition {number}: {established['share']:.2%} of known senders' mail is deferred, "
             f"{established['share'] / established['budget']:.0%} of the budget of {established['budget']:.2%}"
         )
-        over = f"partition {number}: the share of known senders' mail that is deferred is below that again"
-        yield Condition(f"budget {number}", BUDGET, said, over)
+        over = f"partition {number}: the deferred share of known senders' mail is below the alert threshold again"
+        yield Condition(f"budget {number}", BUDGET, text, over)

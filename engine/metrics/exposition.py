@@ -1,7 +1,7 @@
-"""Figures as Prometheus reads them: declared once with unit and meaning, filled when somebody asks, written by its own library.
+"""Metrics in Prometheus' text format: declared once with unit and meaning, rendered by Prometheus' own library.
 
-Nothing is counted here on the way of an event: the counts are those that an engine or an edge keeps anyway, handed over as
-samples at the time of a scrape. Units stand at the end of a name (seconds, bytes, ratio); a counter's name gets ``_total``.
+Nothing is counted here while events are applied: engine and edge hand over the counts that they keep anyway as samples when
+they are scraped. A name ends with its unit (seconds, bytes, ratio); the name of a counter gets the suffix ``_total``.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 LATENCY_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 
 
-class Declared(NamedTuple):
-    """A metric. ``name``: without a counter's ``_total``; ``meaning``: one sentence, its unit in it where the name has none."""
+class MetricDeclaration(NamedTuple):
+    """A metric, without its values."""
 
-    name: str
-    kind: str
-    meaning: str
+    name: str  # without the suffix of counters
+    kind: str  # COUNTER, GAUGE or HISTOGRAM
+    meaning: str  # one sentence, with the unit if the name has none
     labels: tuple[str, ...] = ()
 
     @property
     def exposed(self) -> str:
-        """The name that queries say."""
+        """The name that queries use."""
         return f"{self.name}_total" if self.kind == COUNTER else self.name
 
 
 class Histogram:
-    """Values by upper bound; ``bounds`` rise. A few instructions a value: for decisions, not for events."""
+    """Counts of values by upper bound; ``bounds`` must rise. Too slow for events, fast enough for decisions."""
 
     def __init__(self, bounds: Sequence[float] = LATENCY_S) -> None:
         self.bounds = tuple(bounds)
@@ -43,31 +43,31 @@ class Histogram:
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
-        """Count a value; a negative one (clocks differ) as 0."""
+        """Count a value; a negative one, which differing clocks cause, counts as 0."""
         value = max(0.0, value)
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
     def quantile(self, share: float) -> float | None:
-        """The upper bound of the bucket in which the share lies; None without values, infinite beyond the last bound."""
-        wanted = share * sum(self.counts)
+        """Return the upper bound of the bucket with this quantile: None without values, infinite above the last bound."""
+        rank = share * sum(self.counts)
         bounds = zip([*self.bounds, inf], accumulate(self.counts), strict=True)
-        return next((bound for bound, count in bounds if count >= wanted), None) if any(self.counts) else None
+        return next((bound for bound, count in bounds if count >= rank), None) if any(self.counts) else None
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Upper bound as text, and how many values were at most that."""
+        """Return each upper bound as text with the count of values that don't exceed it."""
         return [*zip([*(str(bound) for bound in self.bounds), "+Inf"], accumulate(self.counts), strict=True)]
 
 
 class Sample(NamedTuple):
-    """A value of a metric; ``labels`` in the order of its declaration."""
+    """A value of a metric."""
 
-    metric: Declared
+    metric: MetricDeclaration
     value: float | Histogram
-    labels: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()  # values, in the order of the declaration
 
 
-def _family(metric: Declared) -> Metric:
+def _family(metric: MetricDeclaration) -> Metric:
     if metric.kind == HISTOGRAM:
         return HistogramMetricFamily(metric.name, metric.meaning, labels=metric.labels)
     family = CounterMetricFamily if metric.kind == COUNTER else GaugeMetricFamily
@@ -85,7 +85,7 @@ def _add(family: Metric, sample: Sample) -> None:
 
 
 class _Families:
-    """What the library takes for a collector."""
+    """A collector of the library that returns given families."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = families
@@ -105,21 +105,21 @@ def _families(samples: Iterable[Sample]) -> Iterator[Metric]:
 
 
 def exposition(samples: Iterable[Sample]) -> bytes:
-    """The text format: the samples, and what Prometheus usually knows of a process (CPU, memory, open files)."""
+    """Return the samples and the usual metrics of a process (CPU, memory, open files) as text."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     registry.register(_Families(_families(samples)))
     return generate_latest(registry)
 
 
-def labelled(texts: Mapping[str, str], label: str) -> bytes:
-    """One text of several, each sample with the text's name as a label more."""
+def add_label(texts: Mapping[str, str], label: str) -> bytes:
+    """Return the union of several texts; each sample gets its text's name as the value of ``label``."""
     families: dict[str, Metric] = {}
     for name, text in texts.items():
         for family in text_string_to_metric_families(text):
-            known = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+            merged = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
             for sample in family.samples:
-                known.add_sample(sample.name, {label: name, **sample.labels}, sample.value)
+                merged.add_sample(sample.name, {label: name, **sample.labels}, sample.value)
     registry = CollectorRegistry()
     registry.register(_Families(families.values()))
     return generate_latest(registry)

@@ -1,1 +1,1 @@
-"""The worker's HTTP: page, status, metrics. It looks at the engine between two blocks, and never makes it wait."""
+"""The worker's HTTP server: page, status and metrics. It reads the engine between two blocks and never delays it."""

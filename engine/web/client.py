@@ -1,4 +1,4 @@
-"""Asking a worker over its HTTP, for the commands: one question, one JSON answer, one clear line when nobody answers."""
+"""HTTP client of the commands for a worker: one GET, one JSON reply, one `OperatorError` with one line on failure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from urllib.parse import urlsplit
 import orjson
 
 from engine.config.load import Settings
-from engine.config.validators import listed
+from engine.config.validators import parse_listen_addresses
 from topics.errors import OperatorError
 
-WAIT_S = 10.0
+TIMEOUT_S = 10.0
+EXAMPLE = "http://127.0.0.1:10090"
 
 
-class Place(NamedTuple):
-    """Where a worker answers."""
+class WorkerAddress(NamedTuple):
+    """Host and port of a worker's HTTP server."""
 
     host: str
     port: int
@@ -25,33 +26,35 @@ class Place(NamedTuple):
         return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
 
 
-def place_of(settings: Settings, url: str | None) -> Place:
-    """Where ``url`` says; without one, the first place of worker.http. `OperatorError` if that says nothing."""
-    first = next(iter(listed(settings.worker.http)), "")
-    if not (url or first):
-        raise OperatorError("worker.http is empty: say where the worker answers: --url http://127.0.0.1:10090")
-    parts = urlsplit(url or f"http://{first}")
+def worker_address(settings: Settings, url: str | None) -> WorkerAddress:
+    """Return the address in ``url``, or else the first one of worker.http; `OperatorError` if there is none."""
+    if not url:
+        addresses = parse_listen_addresses(settings.worker.http)
+        if not addresses:
+            raise OperatorError(f"worker.http is empty: give the worker's address, such as --url {EXAMPLE}")
+        return WorkerAddress(addresses[0].host, addresses[0].port)
+    parts = urlsplit(url)
     try:
         if parts.scheme == "http" and parts.hostname and parts.port:
-            return Place(parts.hostname, parts.port)
+            return WorkerAddress(parts.hostname, parts.port)
     except ValueError:
         pass
-    raise OperatorError(f"--url {url}: give it as http://127.0.0.1:10090")
+    raise OperatorError(f"--url {url}: give it as {EXAMPLE}")
 
 
-def ask(place: Place, path: str) -> tuple[int, Any]:
-    """Status and JSON of a GET. `OperatorError` if no worker answers there."""
-    connection = http.client.HTTPConnection(place.host, place.port, timeout=WAIT_S)
+def get_json(address: WorkerAddress, path: str) -> tuple[int, Any]:
+    """Return status and JSON of a GET; `OperatorError` if no worker replies there."""
+    connection = http.client.HTTPConnection(address.host, address.port, timeout=TIMEOUT_S)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
         return response.status, orjson.loads(response.read())
     except (OSError, http.client.HTTPException) as error:
-        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise OperatorError(
-            f"no worker answers at {place}: {said}: is it running, and is that its worker.http?"
+            f"no worker answers at {address}: {reason}: is it running, and is that its worker.http?"
         ) from None
     except orjson.JSONDecodeError:
-        raise OperatorError(f"what answers at {place} is no worker: name another place with --url") from None
+        raise OperatorError(f"the server at {address} is not a worker: give another address with --url") from None
     finally:
         connection.close()

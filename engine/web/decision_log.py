@@ -1,9 +1,9 @@
-"""The site's decisions, overrides and edges as their topics have them, for the page: bounded, decisions as octets.
+"""The site's decisions, overrides and edges for the page, as their topics have them. Bounded; decisions are kept as bytes.
 
-A worker's page shows all decisions, those of other workers too, and those from before it started. Their topic and that of the
-edges are read from the beginning, a hundred records a turn with a pause after each, so that an engine at work hardly notices;
-of overrides the worker's own reader tells. A decision is ignored, as everywhere, when its source offset is lower than that of
-the one held.
+A worker's page shows all decisions, those of other workers and those from before its start too. It reads the topics of
+decisions and edges from their beginning, at most 100 records before each pause, so a busy engine hardly notices. Overrides
+come from the worker's own reader. Limits: `MAX_THROTTLES`, `MAX_HISTORY`, `MAX_OVERRIDES`, `MAX_EDGES`; at a limit the oldest
+throttle or history entry is dropped, and new overrides and edges are not shown.
 """
 
 from __future__ import annotations
@@ -22,58 +22,56 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from engine.kafka.follow import RateLimitedWarning, TopicReader, retry
 from topics.contracts import DECISIONS, EDGES
-from topics.decisions import HOLDING, RELEASE_HEADER, THROTTLE, BadDecision, Decision, decode_decision
+from topics.decisions import RELEASE_HEADER, THROTTLE, THROTTLING, BadDecision, Decision, decode_decision
 from topics.networks import overlap
-from topics.overrides import Override, Said
-from topics.words import in_words
+from topics.overrides import Override, OverrideRecord
+from topics.words import decision_text
 
 logger = logging.getLogger(__name__)
 PAUSE_S = 0.01
-MOST_HELD = 50_000
-MOST_PAST = 5_000
-MOST_OVERRIDES = 10_000
-MOST_EDGES = 1_000
+MAX_THROTTLES = 50_000
+MAX_HISTORY = 5_000
+MAX_OVERRIDES = 10_000
+MAX_EDGES = 1_000
 
 
 @dataclass(slots=True)
 class LoggedDecision:
-    """A decision as its octets, and what lists are made by. ``source``: topic and partition; ``offset``: there."""
+    """A decision as bytes, with the fields that lists are sorted and filtered by."""
 
     network: str
-    issued: int
-    until: int
+    issued: int  # ms
+    until: int  # ms
     verdict: str
     reason: str
-    source: tuple[str, int]
-    offset: int
+    source: tuple[str, int]  # topic and partition
+    offset: int  # in the source
     value: bytes
 
     def decision(self) -> Decision:
-        """All of it."""
+        """Decode the whole decision."""
         return decode_decision(self.value)
 
 
-def held(value: bytes) -> LoggedDecision:
-    """Read what lists need. `BadDecision` if it is none."""
-    made = decode_decision(value)
-    source = (made.source.topic, made.source.partition)
+def parse_logged(value: bytes) -> LoggedDecision:
+    """Read a decision; `BadDecision` if it isn't one."""
+    full = decode_decision(value)
+    source = (full.source.topic, full.source.partition)
     return LoggedDecision(
-        made.network, made.issued, made.until, made.verdict, made.reason, source, made.source.offset, value
+        full.network, full.issued, full.until, full.verdict, full.reason, source, full.source.offset, value
     )
 
 
 class DecisionLog:
-    """``prefix``: of the topics; ``watch``: networks whose throttles are kept an eye on. ``throttles``: by network, the one
-    said last at the end; ``past``: decisions and releases as they came; ``overrides``: by network; ``said``: of overrides, as
-    it came; ``beats``: when each edge was heard last, ms, 0 once it said goodbye; ``caught_up``: all has been read."""
+    """The current content of three topics. ``prefix``: of their names; ``watch``: networks whose throttles are reported."""
 
     def __init__(self, prefix: str, options: Mapping[str, Any], watch: Sequence[str] = ()) -> None:
-        self.throttles: dict[str, LoggedDecision] = {}
-        self.past: deque[LoggedDecision] = deque(maxlen=MOST_PAST)
-        self.overrides: dict[str, Override] = {}
-        self.said: deque[Said] = deque(maxlen=MOST_PAST)
-        self.beats: dict[str, int] = {}
-        self.caught_up = False
+        self.throttles: dict[str, LoggedDecision] = {}  # by network, the last published at the end
+        self.history: deque[LoggedDecision] = deque(maxlen=MAX_HISTORY)  # decisions and releases, in order of arrival
+        self.overrides: dict[str, Override] = {}  # by network
+        self.override_history: deque[OverrideRecord] = deque(maxlen=MAX_HISTORY)
+        self.heartbeats: dict[str, int] = {}  # last one of each edge, ms; 0 once it was stopped properly
+        self.is_caught_up = False  # everything written before the start has been read
         self._watch = [ip_network(network) for network in watch]
         self._watched: dict[str, LoggedDecision] = {}
         self._options = options
@@ -87,19 +85,19 @@ class DecisionLog:
     async def _follow(self) -> None:
         async with TopicReader([self._decisions, self._edges], self._options, self._positions) as reader:
             async for records in reader:
-                self.take(records)
-                self.caught_up = self.caught_up or reader.is_caught_up
+                self.apply(records)
+                self.is_caught_up = self.is_caught_up or reader.is_caught_up
                 await asyncio.sleep(PAUSE_S)
 
-    def take(self, records: list[ConsumerRecord]) -> None:
-        """Take records of one partition in."""
+    def apply(self, records: Sequence[ConsumerRecord]) -> None:
+        """Apply records of one partition; unreadable ones are logged and ignored."""
         for record in records:
             try:
-                self._take(record)
+                self._apply(record)
             except (BadDecision, ValueError, AttributeError):
-                logger.warning("%s %d at %d is left out: not readable", record.topic, record.partition, record.offset)
+                logger.warning("%s %d: record at offset %d is unreadable, ignored", *_position(record))
 
-    def _take(self, record: ConsumerRecord) -> None:
+    def _apply(self, record: ConsumerRecord) -> None:
         name = (record.key or b"").decode(errors="replace")
         if record.topic == self._decisions:
             value = record.value or dict(record.headers).get(RELEASE_HEADER)
@@ -107,62 +105,71 @@ class DecisionLog:
                 self.throttles.pop(name, None)
                 self._watched.pop(name, None)
             else:
-                self._decide(held(value))
+                self._apply_decision(parse_logged(value))
         else:
-            beat = orjson.loads(record.value or b"{}")
-            if name in self.beats or len(self.beats) < MOST_EDGES:
-                self.beats[name] = int(beat["ts"]) if beat.get("alive") else 0
+            heartbeat = orjson.loads(record.value or b"{}")
+            if name in self.heartbeats or len(self.heartbeats) < MAX_EDGES:
+                self.heartbeats[name] = int(heartbeat["ts"]) if heartbeat.get("alive") else 0
 
-    def _decide(self, new: LoggedDecision) -> None:
+    def _apply_decision(self, new: LoggedDecision) -> None:
         old = self.throttles.get(new.network)
         if old is not None and old.source == new.source and new.offset < old.offset:
             return
-        self.past.append(new)
+        self.history.append(new)
         self.throttles.pop(new.network, None)
         self._watched.pop(new.network, None)
-        if self._watch and new.verdict == THROTTLE and self.watches(new.network):
+        if self._watch and new.verdict == THROTTLE and self.is_watched(new.network):
             self._watched[new.network] = new
-        if new.verdict in HOLDING:
+        if new.verdict in THROTTLING:
             self.throttles[new.network] = new
-            while len(self.throttles) > MOST_HELD:
+            while len(self.throttles) > MAX_THROTTLES:
                 del self.throttles[next(iter(self.throttles))]
 
-    def hear(self, said: Said) -> None:
-        """Take in what an operator said next."""
-        self.said.append(said)
-        self.overrides.pop(said.network, None)
-        if isinstance(said, Override) and len(self.overrides) < MOST_OVERRIDES:
-            self.overrides[said.network] = said
+    def apply_override(self, record: OverrideRecord) -> None:
+        """Apply an override or its removal."""
+        self.override_history.append(record)
+        self.overrides.pop(record.network, None)
+        if isinstance(record, Override) and len(self.overrides) < MAX_OVERRIDES:
+            self.overrides[record.network] = record
 
-    def live(self, at_ms: int, wanted: str = "") -> Iterator[LoggedDecision]:
-        """The throttles in force, the one said last first; those whose network has ``wanted`` in it, or whose reason or verdict
-        it is."""
-        for found in reversed(self.throttles.values()):
-            if found.until > at_ms and (wanted in found.network or wanted in (found.reason, found.verdict)):
-                yield found
+    def active(self, at_ms: int, search: str = "") -> Iterator[LoggedDecision]:
+        """Yield the active throttles, the last published first.
 
-    def watches(self, network: str) -> bool:
-        """Whether a throttle on it would be one that is watched for."""
+        ``search`` selects those whose network contains it, or whose reason or verdict equals it.
+        """
+        for throttle in reversed(self.throttles.values()):
+            if throttle.until > at_ms and (search in throttle.network or search in (throttle.reason, throttle.verdict)):
+                yield throttle
+
+    def is_watched(self, network: str) -> bool:
+        """Return True if the network shares an address with a watched one."""
         around = ip_network(network)
-        return any(overlap(around, one) for one in self._watch)
+        return any(overlap(around, watched) for watched in self._watch)
 
-    def watched(self, at_ms: int) -> dict[str, str]:
-        """The throttles in force on watched networks: why, in words, by network."""
-        self._watched = {network: found for network, found in self._watched.items() if found.until > at_ms}
-        return {network: in_words(found.decision()) for network, found in self._watched.items()}
+    def watched_throttles(self, at_ms: int) -> dict[str, str]:
+        """Return a sentence with the reason for each active throttle on a watched network."""
+        self._watched = {network: throttle for network, throttle in self._watched.items() if throttle.until > at_ms}
+        return {network: decision_text(throttle.decision()) for network, throttle in self._watched.items()}
 
-    def forget(self, at_ms: int) -> None:
-        """Drop the throttles that have lapsed."""
-        for network in [network for network, found in self.throttles.items() if found.until <= at_ms]:
+    def drop_expired(self, at_ms: int) -> None:
+        """Drop the throttles that have expired."""
+        for network in [network for network, throttle in self.throttles.items() if throttle.until <= at_ms]:
             del self.throttles[network]
 
-    def about(self, networks: set[str]) -> list[Decision]:
-        """What was decided of these networks, as far as it is still known, in the order of issue."""
-        found = {id(one): one for one in self.past if one.network in networks}
-        found |= {id(one): one for network in networks if (one := self.throttles.get(network)) is not None}
-        return sorted((one.decision() for one in found.values()), key=lambda decision: decision.issued)
+    def decisions_on(self, networks: set[str]) -> list[Decision]:
+        """Return the decisions on these networks that are still in memory, by time of issue."""
+        found = {id(logged): logged for logged in self.history if logged.network in networks}
+        current = [self.throttles[network] for network in networks if network in self.throttles]
+        found |= {id(logged): logged for logged in current}
+        return sorted((logged.decision() for logged in found.values()), key=lambda decision: decision.issued)
 
-    def silent(self, limit_ms: int) -> dict[str, float]:
-        """Seconds since each edge that didn't say goodbye was heard, of those unheard for longer than ``limit_ms``."""
+    def silent_edges(self, limit_ms: int) -> dict[str, float]:
+        """Return the edges without a heartbeat for ``limit_ms`` that weren't stopped properly: seconds since the last one."""
         now_ms = time.time() * 1000
-        return {name: (now_ms - at_ms) / 1000 for name, at_ms in self.beats.items() if 0 < at_ms < now_ms - limit_ms}
+        return {
+            name: (now_ms - at_ms) / 1000 for name, at_ms in self.heartbeats.items() if 0 < at_ms < now_ms - limit_ms
+        }
+
+
+def _position(record: ConsumerRecord) -> tuple[str, int, int]:
+    return record.topic, record.partition, record.offset

@@ -1,8 +1,9 @@
-"""A sender's recent events, read back from the end of its partition of the topic, and their timeline for the picture.
+"""A sender's recent events, read back from the end of its partition, and the timeline that the page plots.
 
-Bounded: at most `MOST_EVENTS` records of the partition, as long as `LONGEST_S` allows, newest first in growing pieces; the
-reading is done in a thread. What was counted follows from the events and from the state's counters now, which fix what was
-left of older ones; expectation and limit are those that hold now. `tidegate plot` replays everything instead, and is exact.
+Limits: at most `MAX_EVENTS` records of the partition and `MAX_OWN` of the sender, for at most `TIMEOUT_S`, newest first in
+growing pieces; parsing runs in a thread. Counts follow from these events and the current counters, which determine the rest
+of the older ones. Expected values and limits are today's for the whole plot. Exact, but slow: `tidegate plot`, which
+replays every event.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from aiokafka import TopicPartition
 
-from engine.analysis.collateral import Ledger
+from engine.analysis.collateral import Collateral
 from engine.analysis.explanation import newcomers_peak
-from engine.analysis.timeline import Samples, Timeline
+from engine.analysis.timeline import SenderSamples, SenderTimeline
 from engine.config.load import Settings
 from engine.detector.constants import HOUR_MS, REJECTED_WEIGHT, SCALE_MS, SCALES
 from engine.kafka.blocks import BlockConsumer
@@ -28,60 +29,60 @@ from engine.state.partition import Partition
 from engine.worker.cluster_reader import ready_events
 from topics.columns.scan import DEFERRED, REJECTED, EventColumns
 from topics.contracts import CONNECTIONS
-from topics.decisions import HOLDING, Decision
-from topics.keys import network_text
+from topics.decisions import THROTTLING, Decision
+from topics.networks import network_text
 
-MOST_EVENTS = 2_000_000
+MAX_EVENTS = 2_000_000
 FIRST_PIECE = 50_000
-LONGEST_S = 4.0
-MOST_OWN = 20_000
-FETCH_OCTETS = 1 << 20
+TIMEOUT_S = 4.0
+MAX_OWN = 20_000
+FETCH_BYTES = 1 << 20
 FETCH_WAIT_MS = 200
 WINDOW_MS = 24 * HOUR_MS
-TRUSTED_FADING = 3.0  # time constants over which what is left of older events can be told from the counters now
+MAX_DECAY = 3.0  # time constants over which the current counter still determines the decayed count of older events
 
 
-class Past(NamedTuple):
-    """A sender's events in order. ``since_ms``: from when on the topic was read."""
+class SenderEvents(NamedTuple):
+    """A sender's events in time order, one entry of each array per event."""
 
     ts_ms: npt.NDArray[np.int64]
     messages: npt.NDArray[np.int64]
     outcome: npt.NDArray[np.uint8]
-    since_ms: int
+    since_ms: int  # the topic was read from this event time on
 
 
-async def past_of(settings: Settings, number: int, key: int, now_ms: int) -> Past:
-    """The events of ``key`` on partition ``number`` within the last day, as far as the bounds allow."""
-    tp, deadline_s = TopicPartition(settings.topics.prefix + CONNECTIONS.name, number), time.monotonic() + LONGEST_S
-    consumer = BlockConsumer(max_partition_fetch_bytes=FETCH_OCTETS, **settings.kafka.client_options())
+async def read_events(settings: Settings, number: int, key: int, now_ms: int) -> SenderEvents:
+    """Return the events of ``key`` on partition ``number`` within the last day, as far as the limits allow."""
+    tp, deadline_s = TopicPartition(settings.topics.prefix + CONNECTIONS.name, number), time.monotonic() + TIMEOUT_S
+    consumer = BlockConsumer(max_partition_fetch_bytes=FETCH_BYTES, **settings.kafka.client_options())
     await consumer.start()
     try:
         consumer.assign([tp])
-        least = (await consumer.beginning_offsets([tp]))[tp]
+        first_kept = (await consumer.beginning_offsets([tp]))[tp]
         end = (await consumer.end_offsets([tp]))[tp]
-        found = (await consumer.offsets_for_times({tp: now_ms - WINDOW_MS}))[tp]
-        first = max(least, end if found is None else found.offset, end - MOST_EVENTS)
-        since_ms = now_ms - WINDOW_MS
-        pieces: list[Past] = []
-        piece, upper = FIRST_PIECE, end
-        while upper > first and time.monotonic() < deadline_s and sum(len(one.ts_ms) for one in pieces) < MOST_OWN:
-            lower = max(first, upper - piece)
-            pieces.insert(0, await _piece(consumer, tp, (lower, upper), key))
-            piece, upper = 2 * piece, lower
-        if upper > max(least, end if found is None else found.offset):
+        in_window = (await consumer.offsets_for_times({tp: now_ms - WINDOW_MS}))[tp]
+        wanted = max(first_kept, end if in_window is None else in_window.offset)
+        first, since_ms = max(wanted, end - MAX_EVENTS), now_ms - WINDOW_MS
+        pieces: list[SenderEvents] = []
+        size, upper = FIRST_PIECE, end
+        while upper > first and time.monotonic() < deadline_s and sum(len(piece.ts_ms) for piece in pieces) < MAX_OWN:
+            lower = max(first, upper - size)
+            pieces.insert(0, await _read_piece(consumer, tp, (lower, upper), key))
+            size, upper = 2 * size, lower
+        if upper > wanted:
             since_ms = pieces[0].since_ms if pieces else now_ms
     finally:
         await consumer.stop()
     joined = _joined(pieces, since_ms)
-    order = np.argsort(joined.ts_ms, kind="stable")[-MOST_OWN:]
-    return Past(joined.ts_ms[order], joined.messages[order], joined.outcome[order], since_ms)
+    order = np.argsort(joined.ts_ms, kind="stable")[-MAX_OWN:]
+    return SenderEvents(joined.ts_ms[order], joined.messages[order], joined.outcome[order], since_ms)
 
 
-def _joined(parts: list[Past], since_ms: int) -> Past:
-    """Parts one behind the other."""
-    nothing = Past(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8), 0)
+def _joined(parts: list[SenderEvents], since_ms: int) -> SenderEvents:
+    """Concatenate parts in the order given."""
+    nothing = SenderEvents(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8), 0)
     parts = [nothing, *parts]
-    return Past(
+    return SenderEvents(
         np.concatenate([part.ts_ms for part in parts]),
         np.concatenate([part.messages for part in parts]),
         np.concatenate([part.outcome for part in parts]),
@@ -89,11 +90,11 @@ def _joined(parts: list[Past], since_ms: int) -> Past:
     )
 
 
-async def _piece(consumer: BlockConsumer, tp: TopicPartition, span: tuple[int, int], key: int) -> Past:
-    """The events of ``key`` from offset ``span[0]`` to before ``span[1]``; ``since_ms``: the first event's time of anybody."""
+async def _read_piece(consumer: BlockConsumer, tp: TopicPartition, span: tuple[int, int], key: int) -> SenderEvents:
+    """Return the events of ``key`` in [span[0], span[1]); ``since_ms`` is the time of the piece's first event of any sender."""
     lower, upper = span
     consumer.seek(tp, lower)
-    parts: list[Past] = []
+    parts: list[SenderEvents] = []
     workspace, since_ms = Workspace(), 0
     while await consumer.position(tp) < upper:
         for fetched in (await consumer.getmany(tp, timeout_ms=FETCH_WAIT_MS)).values():
@@ -104,46 +105,55 @@ async def _piece(consumer: BlockConsumer, tp: TopicPartition, span: tuple[int, i
     return _joined(parts, since_ms)
 
 
-def _own(events: EventColumns, key: int, upper: int) -> Past:
+def _own(events: EventColumns, key: int, upper: int) -> SenderEvents:
     own = np.flatnonzero((events.key == np.uint64(key)) & (events.offset < upper))
     ts_ms, messages = events.ts_ms[own].astype(np.int64), events.messages[own].astype(np.int64)
-    return Past(ts_ms, messages, events.outcome[own].astype(np.uint8), 0)
+    return SenderEvents(ts_ms, messages, events.outcome[own].astype(np.uint8), 0)
 
 
-def timeline_of(partition: Partition, key: int, past: Past, decisions: list[Decision], now_ms: int) -> Timeline:
-    """What the picture is drawn of; its samples end with one at ``now_ms``."""
+def build_timeline(
+    partition: Partition, key: int, events: SenderEvents, decisions: list[Decision], now_ms: int
+) -> SenderTimeline:
+    """Return the timeline to plot; its last sample is at ``now_ms``."""
     number = row_of(partition, key)
     now = standing(partition, number, now_ms) if number >= 0 else np.zeros(1, STANDING)
     accepted = number >= 0 and int(partition.state.rows[number]["accepted"]) > 0
-    weight = np.where(past.outcome == DEFERRED, 0, past.messages).astype(np.float64)
+    weight = np.where(events.outcome == DEFERRED, 0, events.messages).astype(np.float64)
     if not accepted:
-        weight = np.where(past.outcome == REJECTED, REJECTED_WEIGHT * weight, weight)
-    stamps = np.append(past.ts_ms, now_ms)
-    found = np.repeat(now, len(stamps))
+        weight = np.where(events.outcome == REJECTED, REJECTED_WEIGHT * weight, weight)
+    times_ms = np.append(events.ts_ms, now_ms)
+    sampled = np.repeat(now, len(times_ms))
     for scale in range(SCALES):
-        found["counter"][:, scale] = counts(stamps, weight, SCALE_MS[scale], float(now["counter"][0, scale]))
-    messages = np.append(np.where(past.outcome == DEFERRED, 0, past.messages), 0)
-    ledger = Ledger(HOLDING)
-    ledger.note([decision for decision in decisions if decision.holds])
+        sampled["counter"][:, scale] = decayed_counts(
+            times_ms, weight, SCALE_MS[scale], float(now["counter"][0, scale])
+        )
+    messages = np.append(np.where(events.outcome == DEFERRED, 0, events.messages), 0)
+    collateral = Collateral(THROTTLING)
+    collateral.add_decisions([decision for decision in decisions if decision.is_throttle])
     network = network_text(key)
-    samples = Samples(stamps, messages, np.append(past.outcome, DEFERRED).astype(np.uint8), found)
+    samples = SenderSamples(times_ms, messages, np.append(events.outcome, DEFERRED).astype(np.uint8), sampled)
     own = [decision for decision in decisions if decision.network == network]
-    return Timeline(network, samples, own, ledger.spells.get(network, []), newcomers_peak(partition))
+    return SenderTimeline(
+        network, samples, own, collateral.throttle_periods.get(network, []), newcomers_peak(partition)
+    )
 
 
-def counts(
-    stamps: npt.NDArray[np.int64], weight: npt.NDArray[np.float64], tau_ms: int, now: float
+def decayed_counts(
+    times_ms: npt.NDArray[np.int64], weight: npt.NDArray[np.float64], tau_ms: int, now: float
 ) -> npt.NDArray[np.float64]:
-    """A leaky count after each event (``weight`` of the i-th at ``stamps[i]``), and at the last stamp, where it is ``now``.
-    What came before the first event is what makes the end right, if that isn't too long ago to tell."""
-    faded = math.exp(-(int(stamps[-1]) - int(stamps[0])) / tau_ms)
-    told = np.zeros(len(stamps))
-    count, last_ms = 0.0, int(stamps[0])
-    for i, (at_ms, amount) in enumerate(zip(stamps.tolist(), [*weight.tolist(), 0.0], strict=True)):
+    """Return the decayed count after each event, and at the last time, where it is ``now``.
+
+    ``weight[i]`` is counted at ``times_ms[i]``. What the given events don't explain of ``now`` is attributed to older events,
+    unless the first given event is more than `MAX_DECAY` time constants ago.
+    """
+    decay = math.exp(-(int(times_ms[-1]) - int(times_ms[0])) / tau_ms)
+    counts = np.zeros(len(times_ms))
+    count, last_ms = 0.0, int(times_ms[0])
+    for i, (at_ms, amount) in enumerate(zip(times_ms.tolist(), [*weight.tolist(), 0.0], strict=True)):
         count, last_ms = count * math.exp(-max(0, at_ms - last_ms) / tau_ms) + amount, at_ms
-        told[i] = count
-    if faded > math.exp(-TRUSTED_FADING):
-        before = max(0.0, (now - told[-1]) / faded)
-        told += before * np.exp(-(stamps - stamps[0]) / tau_ms)
-    told[-1] = now
-    return told
+        counts[i] = count
+    if decay > math.exp(-MAX_DECAY):
+        before = max(0.0, (now - counts[-1]) / decay)
+        counts += before * np.exp(-(times_ms - times_ms[0]) / tau_ms)
+    counts[-1] = now
+    return counts

@@ -1,4 +1,4 @@
-"""The last ten minutes of a worker as a row of samples, so that the page's first picture has a past."""
+"""The last ten minutes of a worker's rates as samples, so that the page's chart is filled when it opens."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import asyncio
 import time
 from collections import deque
 
-from engine.worker.apply import Engine
+from engine.worker.apply import BlockApplier
 
 EVERY_S = 5.0
-MOST = 121
+MAX_SAMPLES = 121
 
 
-class Pulse:
-    """``samples``: time in ms, records and throttles since the start, oldest first."""
+class RateHistory:
+    """Samples (time in ms, records and throttles since the start), oldest first."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.samples: deque[tuple[int, int, int]] = deque(maxlen=MOST)
+    def __init__(self, engine: BlockApplier) -> None:
+        self.samples: deque[tuple[int, int, int]] = deque(maxlen=MAX_SAMPLES)
         self._engine = engine
 
     async def run(self) -> None:
-        """Sample until cancelled."""
+        """Add a sample every `EVERY_S` until cancelled."""
         while True:
-            self.samples.append(self.now())
+            self.samples.append(self.current())
             await asyncio.sleep(EVERY_S)
 
-    def now(self) -> tuple[int, int, int]:
-        """One sample."""
+    def current(self) -> tuple[int, int, int]:
+        """Return a sample taken now, without adding it."""
         flow = self._engine.flow
         return int(time.time() * 1000), flow.records, flow.throttles

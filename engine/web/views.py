@@ -1,8 +1,8 @@
-"""What the worker's pages say, made of the engine as it stands between two blocks. Each answer's work is bounded.
+"""The content of the worker's page, read from the engine between two blocks. The work of each reply is bounded.
 
-A sender whose partition another worker has is asked for there (`engine.web.peer_client`); an overview has all workers' parts.
-Looking through all rows for the top movers is done in a thread, at most every `MOVERS_S` and only while somebody asks; reading
-a sender's past off its topic is done for one asker at a time, and kept for `PLOT_S`.
+A request for a sender whose partition another worker owns goes to that worker (`engine.web.peer_client`); an overview has all
+workers' parts. The search for top senders reads all rows, so it runs in a thread, at most every `TOP_SENDERS_S` and only on
+request. A sender's events are read from the topic for one request at a time, and a plot is cached for `PLOT_S`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
@@ -19,245 +19,254 @@ from typing import Any
 from urllib.parse import quote
 
 from engine.alerts.alert_state import Covers
-from engine.alerts.conditions import Condition, Limits, Sight, conditions
+from engine.alerts.conditions import AlertThresholds, Condition, Visibility, find_conditions
 from engine.analysis import plot
 from engine.analysis.explanation import explain
-from engine.config.dump import effective
-from engine.config.validators import listed
+from engine.config.dump import effective_options
+from engine.config.validators import split_list
 from engine.detector.constants import HOUR_MS
 from engine.metrics.exposition import Histogram
-from engine.state.top_senders import Mover, movers
-from engine.web.decision_log import Board, Held
-from engine.web.health_checks import complaints_of
-from engine.web.history import past_of, timeline_of
-from engine.web.peer_client import PICTURE_S, Fleet, Unanswered
-from engine.web.peers import numbered
-from engine.web.rate_history import Pulse
-from engine.worker.apply import Engine
+from engine.state.top_senders import TopSender, top_senders
+from engine.web.decision_log import DecisionLog, LoggedDecision
+from engine.web.health_checks import find_problems
+from engine.web.history import build_timeline, read_events
+from engine.web.peer_client import PLOT_TIMEOUT_S, PeerClient, PeerUnavailable
+from engine.web.peers import partitions_text
+from engine.web.rate_history import RateHistory
+from engine.worker.apply import BlockApplier
 from engine.worker.reload import Reloader
 from engine.worker.shard import Shard
 from engine.worker.status import EndOffset, status_of
 from topics.decisions import SHADOW, Decision
 from topics.errors import OperatorError
-from topics.keys import IPV4_TAG, key_of, key_text, network_text
-from topics.overrides import Override, Said
+from topics.keys import IPV4_TAG, key_of, key_text
+from topics.networks import network_text
+from topics.overrides import Override, OverrideRecord
 from topics.partitioner import partition_of
-from topics.words import in_words
+from topics.words import decision_text
 
-MOVERS_S = 5.0
+TOP_SENDERS_S = 5.0
 PLOT_S = 15.0
-MOST_PLOTS = 32
-MOST_MOVERS = 15
-SHOWN, MOST_SHOWN = 50, 500
+MAX_PLOTS = 32
+MAX_TOP_SENDERS = 15
+DEFAULT_ROWS, MAX_ROWS = 50, 500
 COUNT_S = 2.0
 
 
 class Views:
-    """One worker, as its pages see it."""
+    """The content of one worker's pages."""
 
-    def __init__(self, reloader: Reloader, engine: Engine, end_offset: EndOffset, fleet: Fleet) -> None:
+    def __init__(self, reloader: Reloader, engine: BlockApplier, end_offset: EndOffset, peers: PeerClient) -> None:
         settings = reloader.settings
-        watch = listed(settings.notify.watch)
-        self.board = Board(settings.topics.prefix, settings.kafka.client_options(), watch)
-        self.pulse = Pulse(engine)
-        self.outcomes: Mapping[tuple[str, str], int] = {}
+        watch = split_list(settings.notify.watch)
+        self.decision_log = DecisionLog(settings.topics.prefix, settings.kafka.client_options(), watch)
+        self.rate_history = RateHistory(engine)
         self._reloader, self._settings = reloader, settings
-        self._engine, self._end_offset, self._fleet = engine, end_offset, fleet
-        self._movers: tuple[float, list[dict[str, Any]]] = (0.0, [])
-        self._live: tuple[float, int, int] = (0.0, 0, 0)
-        self._looking, self._reading = asyncio.Lock(), asyncio.Lock()
+        self._engine, self._end_offset, self._peers = engine, end_offset, peers
+        self._top_senders: tuple[float, list[dict[str, Any]]] = (0.0, [])
+        self._active_counts: tuple[float, int, int] = (0.0, 0, 0)
+        self._search_lock, self._plot_lock = asyncio.Lock(), asyncio.Lock()
         self._plots: dict[int, tuple[float, str]] = {}
 
     @property
     def latency(self) -> Histogram:
-        """Of decisions."""
+        """The latency of decisions."""
         return self._engine.flow.latency
 
     def status(self) -> dict[str, Any]:
-        """As `engine.worker.status` makes it."""
+        """Return the status of `engine.worker.status`."""
         return status_of(self._engine, self._end_offset)
 
     def config(self) -> dict[str, Any]:
-        """The configuration in force, and what came of the last reload."""
+        """Return the current configuration, and the outcome of the last reload."""
         last = self._reloader.last
         return {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "config": self._engine.composer.config,
-            "options": effective(self._reloader.settings),
+            "options": effective_options(self._reloader.settings),
             "reload": last and asdict(last),
         }
 
-    def complaints(self) -> list[str]:
-        """What is not well, a sentence each."""
-        return complaints_of(self.status())
+    def problems(self) -> list[str]:
+        """Return a sentence for each problem of this worker."""
+        return find_problems(self.status())
 
-    def look(self) -> tuple[list[Condition], Covers]:
-        """What an operator may want to be told of, and of which conditions this worker would know."""
-        options, board, status = self._settings.notify, self.board, self.status()
-        limits = Limits(options.lag_s, options.budget_percent / 100)
-        if not board.caught_up:
-            return list(conditions(status, {}, {}, limits)), Sight(status["partitions"], (), lambda _: False).covers
-        found = conditions(status, self._silent(), board.watched(int(time.time() * 1000)), limits)
-        return list(found), Sight(status["partitions"], board.beats, board.watches).covers
+    def evaluate_conditions(self) -> tuple[list[Condition], Covers]:
+        """Return the conditions that are true now, and the test which ones this worker can detect."""
+        options, log, status = self._settings.notify, self.decision_log, self.status()
+        thresholds = AlertThresholds(options.lag_s, options.budget_percent / 100)
+        if not log.is_caught_up:
+            visible = Visibility(status["partitions"], (), lambda _: False)
+            return list(find_conditions(status, {}, {}, thresholds)), visible.covers
+        watched = log.watched_throttles(int(time.time() * 1000))
+        visible = Visibility(status["partitions"], log.heartbeats, log.is_watched)
+        return list(find_conditions(status, self._silent_edges(), watched, thresholds)), visible.covers
 
     async def part(self) -> dict[str, Any]:
-        """What this worker has to say in an overview of all of them."""
+        """Return this worker's part of an overview."""
         status = self.status()
         return {
-            "worker": self._fleet.own.name,
+            "worker": self._peers.own.name,
             "status": status,
-            "complaints": complaints_of(status),
-            "pulse": [*self.pulse.samples, self.pulse.now()],
-            "movers": await self.movers(),
+            "problems": find_problems(status),
+            "rates": [*self.rate_history.samples, self.rate_history.current()],
+            "top_senders": await self.top_senders(),
         }
 
     async def overview(self) -> dict[str, Any]:
-        """All that the first page shows: this worker's part, those of the others or why not, and the site's decisions."""
-        part, parts, unowned = await self.part(), await self._fleet.parts(), self._fleet.unowned()
-        live, shadows = self._live_counts()
+        """Return the content of the first page: the parts of all workers, or why one is missing, and the site's decisions."""
+        part, parts, unowned = await self.part(), await self._peers.parts(), self._peers.unowned()
+        active, in_shadow = self._count_active()
+        alive = sum(1 for at_ms in self.decision_log.heartbeats.values() if at_ms)
         return {
             **part,
             "others": parts.others,
             "missing": [
                 *parts.missing,
-                *([f"not shown: {numbered(unowned)}, which no worker has now"] if unowned else []),
+                *([f"not shown: {partitions_text(unowned)}, which no worker owns now"] if unowned else []),
             ],
             "partitions": self._settings.topics.partitions,
-            "live": live,
-            "shadows": shadows,
-            "caught_up": self.board.caught_up,
-            "decisions": self.decisions("", SHOWN),
-            "edges": {"heard": sum(1 for at_ms in self.board.beats.values() if at_ms), "silent": self._silent()},
+            "active": active,
+            "in_shadow": in_shadow,
+            "caught_up": self.decision_log.is_caught_up,
+            "decisions": self.decisions("", DEFAULT_ROWS),
+            "edges": {"alive": alive, "silent": self._silent_edges()},
         }
 
-    def decisions(self, wanted: str, most: int) -> list[dict[str, Any]]:
-        """Throttles in force, those in shadow among them, the one said last first; as `Board.live` chooses by ``wanted``."""
-        live = self.board.live(int(time.time() * 1000), wanted.strip().lower())
-        return [_told(found) for found in islice(live, min(most, MOST_SHOWN))]
+    def decisions(self, search: str, limit: int) -> list[dict[str, Any]]:
+        """Return active throttles, those in shadow mode too, the last published first; see `DecisionLog.active`."""
+        throttles = self.decision_log.active(int(time.time() * 1000), search.strip().lower())
+        return [_decision_fields(throttle) for throttle in islice(throttles, min(limit, MAX_ROWS))]
 
     def overrides(self) -> dict[str, Any]:
-        """Overrides in force, and what was said of overrides, the last first."""
-        board = self.board
+        """Return active overrides, and the history of overrides and removals, the last first."""
+        log = self.decision_log
         return {
-            "overrides": [_said(found) for found in islice(reversed(board.overrides.values()), MOST_SHOWN)],
-            "history": [_said(found) for found in islice(reversed(board.said), MOST_SHOWN)],
+            "overrides": [
+                _override_fields(override) for override in islice(reversed(log.overrides.values()), MAX_ROWS)
+            ],
+            "history": [_override_fields(record) for record in islice(reversed(log.override_history), MAX_ROWS)],
         }
 
-    async def movers(self) -> list[dict[str, Any]]:
-        """Those whose last hour is the furthest above their own most, over this worker's partitions."""
-        async with self._looking:
-            if time.monotonic() - self._movers[0] > MOVERS_S:
+    async def top_senders(self) -> list[dict[str, Any]]:
+        """Return the senders furthest above their own baseline in the last hour, over this worker's partitions."""
+        async with self._search_lock:
+            if time.monotonic() - self._top_senders[0] > TOP_SENDERS_S:
                 partitions = [shard.partition for shard in self._engine.shards]
-                looked = await asyncio.to_thread(lambda: [movers(one, MOST_MOVERS) for one in partitions])
-                found = sorted((one for part in looked for one in part), key=lambda one: one.expected - one.messages)
-                self._movers = (time.monotonic(), [self._moved(one) for one in found[:MOST_MOVERS]])
-        return self._movers[1]
+                each = await asyncio.to_thread(lambda: [top_senders(one, MAX_TOP_SENDERS) for one in partitions])
+                ranked = sorted((top for part in each for top in part), key=lambda top: top.expected - top.messages)
+                fields = [self._top_sender_fields(top) for top in ranked[:MAX_TOP_SENDERS]]
+                self._top_senders = (time.monotonic(), fields)
+        return self._top_senders[1]
 
-    async def sender(self, address: str, *, asked_by_peer: bool) -> dict[str, Any]:
-        """Why it is throttled or not, as `tidegate explain` has it, with each decision in words; by whoever has its partition,
-        or if another worker asks by this one alone. `OperatorError`."""
+    async def sender(self, address: str, *, forwarded: bool) -> dict[str, Any]:
+        """Return why a sender is throttled or not, like `tidegate explain`, from the owner of its partition.
+
+        A request that another worker has ``forwarded`` is not forwarded again. Raises `OperatorError`.
+        """
         key = _key(address)
         shard = self._shard(key)
         if shard is None:
-            with self._elsewhere(key, asked_by_peer=asked_by_peer) as path:
-                return await self._fleet.ask_object(self._number(key), path)
-        found = explain(shard.partition, key, _now_ms(shard), self._decisions(key), self._engine.composer.config)
+            with self._forwarding(key, forwarded=forwarded) as path:
+                return await self._peers.get_object(self._number(key), path)
+        explanation = explain(shard.partition, key, _now_ms(shard), self._decisions(key), self._engine.composer.config)
         return {
-            **found.as_json(),
+            **explanation.as_json(),
             "address": key_text(key).removesuffix("/64"),
             "partition": shard.partition.number,
-            "worker": self._fleet.own.name,
-            "told": [
-                {"issued": made.issued, "verdict": made.verdict, "words": in_words(made)} for made in found.decisions
+            "worker": self._peers.own.name,
+            "decision_log": [
+                {"issued": decision.issued, "verdict": decision.verdict, "words": decision_text(decision)}
+                for decision in explanation.decisions
             ],
         }
 
-    async def plot(self, address: str, *, asked_by_peer: bool) -> str:
-        """The last day's picture as SVG; by whom: as `sender`. `OperatorError`."""
+    async def plot(self, address: str, *, forwarded: bool) -> str:
+        """Return a plot of the sender's last day as SVG, from the same worker as `sender`. Raises `OperatorError`."""
         key = _key(address)
         shard = self._shard(key)
         if shard is None:
-            with self._elsewhere(key, asked_by_peer=asked_by_peer) as path:
-                return (await self._fleet.ask(self._number(key), f"{path}/plot.svg", PICTURE_S)).decode(
-                    errors="replace"
-                )
-        async with self._reading:
-            made_s, svg = self._plots.get(key, (0.0, ""))
-            if time.monotonic() - made_s > PLOT_S:
-                svg = await self._draw(shard, key)
-                while len(self._plots) >= MOST_PLOTS:
+            with self._forwarding(key, forwarded=forwarded) as path:
+                svg = await self._peers.get(self._number(key), f"{path}/plot.svg", PLOT_TIMEOUT_S)
+            return svg.decode(errors="replace")
+        async with self._plot_lock:
+            plotted_s, text = self._plots.get(key, (0.0, ""))
+            if time.monotonic() - plotted_s > PLOT_S:
+                text = await self._draw(shard, key)
+                while len(self._plots) >= MAX_PLOTS:
                     del self._plots[next(iter(self._plots))]
-                self._plots[key] = (time.monotonic(), svg)
-        return svg
+                self._plots[key] = (time.monotonic(), text)
+        return text
 
     async def _draw(self, shard: Shard, key: int) -> str:
         partition, now_ms = shard.partition, _now_ms(shard)
-        past = await past_of(self._settings, partition.number, key, now_ms)
-        if not len(past.ts_ms):
-            hours = (now_ms - past.since_ms) / HOUR_MS
+        events = await read_events(self._settings, partition.number, key, now_ms)
+        if not len(events.ts_ms):
+            hours = (now_ms - events.since_ms) / HOUR_MS
             raise OperatorError(
-                f"{network_text(key)} has sent nothing in the {hours:,.1f} hours that the page looks back"
+                f"{network_text(key)} has sent nothing in the last {hours:,.1f} hours, which the page reads"
             )
-        timeline = await asyncio.to_thread(timeline_of, partition, key, past, self._decisions(key), now_ms)
-        frame = plot.frame_of(timeline, max(past.since_ms, int(past.ts_ms[0]) - HOUR_MS), now_ms)
-        return await asyncio.to_thread(plot.svg, timeline, timeline.telling_scale(), frame)
+        timeline = await asyncio.to_thread(build_timeline, partition, key, events, self._decisions(key), now_ms)
+        frame = plot.frame_of(timeline, max(events.since_ms, int(events.ts_ms[0]) - HOUR_MS), now_ms)
+        return await asyncio.to_thread(plot.svg, timeline, timeline.most_exceeded_scale(), frame)
 
     def _number(self, key: int) -> int:
         return partition_of(key_text(key).encode(), self._settings.topics.partitions)
 
     def _shard(self, key: int) -> Shard | None:
-        """That of a sender's partition; None if it isn't here."""
+        """Return the shard of a sender's partition, None if another worker owns it."""
         number = self._number(key)
         return next((shard for shard in self._engine.shards if shard.partition.number == number), None)
 
     @contextmanager
-    def _elsewhere(self, key: int, *, asked_by_peer: bool) -> Iterator[str]:
-        """Where to ask another worker for a sender whose partition isn't here. `OperatorError` if nobody may be asked, or who
-        was asked has not answered."""
+    def _forwarding(self, key: int, *, forwarded: bool) -> Iterator[str]:
+        """Give the path for the request to the owner; `OperatorError` if it can't be forwarded or gets no reply."""
         number, address = self._number(key), key_text(key).removesuffix("/64")
         belongs = f"{network_text(key)} belongs to partition {number}"
         restoring = self._engine.shards.restoring().get(number)
         if restoring is not None:
             share = restoring.timing.restored_share
             raise OperatorError(
-                f"{belongs}, whose state is being restored, {share:.0%} of it is read: ask again in a moment"
+                f"{belongs}, whose state is being restored, {share:.0%} of it is read: try again in a few seconds"
             )
-        if asked_by_peer:
-            raise OperatorError(f"{belongs}, which worker {self._fleet.own.name} hasn't got: ask again in a moment")
+        if forwarded:
+            raise OperatorError(
+                f"{belongs}, which worker {self._peers.own.name} doesn't own: try again in a few seconds"
+            )
         try:
             yield f"/v1/senders/{quote(address, safe='')}"
-        except Unanswered as error:
+        except PeerUnavailable as error:
             raise OperatorError(
-                f"{network_text(key)} belongs to {error}; `tidegate explain {address}` answers anywhere"
+                f"{network_text(key)} belongs to {error}; `tidegate explain {address}` works anywhere"
             ) from None
 
     def _decisions(self, key: int) -> list[Decision]:
         lengths = range(8, 33) if key >= IPV4_TAG else range(16, 65)
-        return self.board.about({network_text(key, length) for length in lengths})
+        return self.decision_log.decisions_on({network_text(key, length) for length in lengths})
 
-    def _live_counts(self) -> tuple[int, int]:
-        """Throttles in force that defer, and those in shadow."""
-        now_s = time.monotonic()
-        if now_s - self._live[0] > COUNT_S:
-            self.board.forget(int(time.time() * 1000))
-            shadows = sum(found.verdict == SHADOW for found in self.board.throttles.values())
-            self._live = (now_s, len(self.board.throttles) - shadows, shadows)
-        return self._live[1:]
+    def _count_active(self) -> tuple[int, int]:
+        """Return the counts of active throttles that defer, and of those in shadow mode."""
+        now_s, log = time.monotonic(), self.decision_log
+        if now_s - self._active_counts[0] > COUNT_S:
+            log.drop_expired(int(time.time() * 1000))
+            in_shadow = sum(throttle.verdict == SHADOW for throttle in log.throttles.values())
+            self._active_counts = (now_s, len(log.throttles) - in_shadow, in_shadow)
+        return self._active_counts[1:]
 
-    def _moved(self, found: Mover) -> dict[str, Any]:
-        told = self.board.throttles.get(network_text(found.key))
+    def _top_sender_fields(self, top: TopSender) -> dict[str, Any]:
+        throttle = self.decision_log.throttles.get(network_text(top.key))
         return {
-            "address": key_text(found.key).removesuffix("/64"),
-            "messages": round(found.messages, 1),
-            "expected": round(found.expected, 1),
-            "active_days": found.active_days,
-            "until": found.throttled_until_ms,
-            "shadow": told is not None and told.verdict == SHADOW,
+            "address": key_text(top.key).removesuffix("/64"),
+            "messages": round(top.messages, 1),
+            "expected": round(top.expected, 1),
+            "active_days": top.active_days,
+            "until": top.throttled_until_ms,
+            "shadow": throttle is not None and throttle.verdict == SHADOW,
         }
 
-    def _silent(self) -> dict[str, float]:
-        return self.board.silent(3 * self._settings.edge.heartbeat_ms)
+    def _silent_edges(self) -> dict[str, float]:
+        return self.decision_log.silent_edges(3 * self._settings.edge.heartbeat_ms)
 
 
 def _key(address: str) -> int:
@@ -271,23 +280,29 @@ def _now_ms(shard: Shard) -> int:
     return max(int(time.time() * 1000), int(shard.partition.state.site["clock_ms"][0]))
 
 
-def _told(found: Held) -> dict[str, Any]:
-    made = found.decision()
+def _decision_fields(logged: LoggedDecision) -> dict[str, Any]:
+    decision = logged.decision()
     return {
-        "network": made.network,
-        "issued": made.issued,
-        "until": made.until,
-        "reason": made.reason,
-        "shadow": made.verdict == SHADOW,
-        "rate_per_h": round(60 * made.rate_per_min, 2),
-        "tag": made.reply.get("tag", ""),
-        "words": in_words(made).partition(": ")[2],
+        "network": decision.network,
+        "issued": decision.issued,
+        "until": decision.until,
+        "reason": decision.reason,
+        "shadow": decision.verdict == SHADOW,
+        "rate_per_h": round(60 * decision.rate_per_min, 2),
+        "tag": decision.reply.get("tag", ""),
+        "words": decision_text(decision).partition(": ")[2],
     }
 
 
-def _said(found: Said) -> dict[str, Any]:
-    told = {"network": found.network, "at": found.created, "ended": True, "reason": found.reason, "by": found.by}
-    if isinstance(found, Override):
+def _override_fields(record: OverrideRecord) -> dict[str, Any]:
+    fields = {
+        "network": record.network,
+        "at": record.created,
+        "ended": True,
+        "reason": record.reason,
+        "by": record.by,
+    }
+    if isinstance(record, Override):
         names = ("kind", "action", "until", "owner", "rate_per_min")
-        told |= {"ended": False, **{name: getattr(found, name) for name in names}}
-    return told
+        fields |= {"ended": False, **{name: getattr(record, name) for name in names}}
+    return fields

@@ -1,7 +1,7 @@
-"""The worker's status, the one source of what is shown, scraped and told of it: counters read from the state when asked.
+"""The worker's status: the one source of the page, the metrics and the alerts, read from the state on request.
 
-Also a JSON file, replaced as a whole: for the demo's screen, the benchmarks, and a look from a shell. Nothing is counted for
-it on the way of an event.
+It is also written as a JSON file, replaced as a whole, for the demo, the benchmarks and a shell. Nothing is counted for it
+while events are applied.
 """
 
 from __future__ import annotations
@@ -19,31 +19,30 @@ import orjson
 
 from engine.config.load import Settings
 from engine.detector.budget import percent_of
-from engine.detector.constants import OBSERVED
-from engine.worker.apply import Engine
+from engine.detector.constants import OBSERVED_SHARE
+from engine.worker.apply import BlockApplier
 from engine.worker.shard import Shard
 
-COUNTS = (
+COUNTS = (  # fields of the partition's site
     "events",
     "late",
     "poison",
     "throttles",
     "releases",
-    "shadows",
-    "shadowed",
-    "trips",
-    "withdrawn",
-    "overcrowded",
+    "suppressed",
+    "pool_shadowed",
+    "pool_over_limit",
+    "breaker_trips",
+    "breaker_withdrawn",
     "untracked",
     "evicted",
     "miskeyed",
 )
-EndOffset = Callable[[int], int | None]
+EndOffset = Callable[[int], int | None]  # end of a partition of the connections, None while unknown
 
 
-def status_of(engine: Engine, end_offset: EndOffset) -> dict[str, Any]:
-    """Counts over all partitions of this worker, what it did since it started, and each partition. ``end_offset``: where
-    the connections of a partition end, None if that isn't known yet."""
+def status_of(engine: BlockApplier, end_offset: EndOffset) -> dict[str, Any]:
+    """Return totals over this worker's partitions, its counts since the start, and the figures of each partition."""
     shards = list(engine.shards)
     partitions = {
         str(shard.partition.number): _partition(shard, end_offset(shard.partition.number)) for shard in shards
@@ -69,7 +68,7 @@ def status_of(engine: Engine, end_offset: EndOffset) -> dict[str, Any]:
     }
 
 
-def _flow(engine: Engine) -> dict[str, Any]:
+def _flow(engine: BlockApplier) -> dict[str, Any]:
     flow = engine.flow
     return {
         "blocks": flow.blocks,
@@ -95,37 +94,37 @@ def _partition(shard: Shard, end: int | None) -> dict[str, Any]:
     site, opened, state = partition.state.site[0], shard.opened[0], partition.state
     applied, clock_ms = partition.applied_offset, int(site["clock_ms"])
     lag = None if end is None else max(0, end - 1 - applied)
-    heard_ms = shard.stamp_ms or clock_ms
-    behind_s = max(0.0, time.time() - heard_ms / 1000) if lag and heard_ms else 0.0
+    last_ms = shard.record_time_ms or clock_ms
+    lag_s = max(0.0, time.time() - last_ms / 1000) if lag and last_ms else 0.0
     return {
         "applied": applied,
         "durable": shard.durable_offset,
         "lag": lag,
-        "lag_s": round(behind_s, 3),
+        "lag_s": round(lag_s, 3),
         "clock_ms": clock_ms,
         "decides": partition.decides,
-        "guard_tripped_ms": partition.tripped_ms,
+        "breaker_tripped_ms": partition.breaker_tripped_ms,
         "threshold": round(partition.threshold, 4),
         "established": _established(site, partition.policy.threshold),
         "keys": partition.keys,
         "capacity": len(state.rows),
         "pools": int(state.pools.cursor["rows"][0]),
-        "throttled": int(state.cursor["waiting"][0]),
+        "throttled": int(state.cursor["throttled"][0]),
         "dirty": partition.dirty,
         "checkpoints": timing.checkpoints,
         "checkpoint_rows": timing.checkpoint_rows,
         "checkpoint_s": round(timing.checkpoint_s, 4),
-        "checkpoint_octets": timing.checkpoint_octets,
+        "checkpoint_bytes": timing.checkpoint_bytes,
         "checkpoint_age_s": _age_s(shard, applied),
         "restored_rows": timing.restored_rows,
         "restore_s": round(timing.restore_s, 4),
-        "since_taken": {name: int(site[name]) - int(opened[name]) for name in COUNTS},
+        "since_takeover": {name: int(site[name]) - int(opened[name]) for name in COUNTS},
     }
 
 
 def _established(site: Any, threshold: float) -> dict[str, float]:
-    """Fading messages of known senders, about how many of them were held back, the share that is, and the budget for it."""
-    messages, deferred = float(site["demand"]), float(site["booked"]) / OBSERVED
+    """Return known senders' messages and an estimate of the deferred ones (90-day decay), their share and its budget."""
+    messages, deferred = float(site["budget_demand"]), float(site["budget_charged"]) / OBSERVED_SHARE
     return {
         "messages": round(messages, 3),
         "deferred": round(deferred, 3),
@@ -135,14 +134,14 @@ def _established(site: Any, threshold: float) -> dict[str, float]:
 
 
 def _age_s(shard: Shard, applied: int) -> float:
-    """Seconds of events that a crash now would make the next worker read again."""
+    """Return the seconds of events that the next worker would read again after a crash now."""
     return round(time.monotonic() - shard.durable_at_s, 3) if applied > shard.durable_offset else 0.0
 
 
 class StatusWriter:
-    """Writes the status to ``worker.status_file`` every ``worker.status_interval_ms``; nothing without a file."""
+    """Write the status to worker.status_file every worker.status_interval_ms; nothing if no file is set."""
 
-    def __init__(self, engine: Engine, settings: Settings, end_offset: EndOffset) -> None:
+    def __init__(self, engine: BlockApplier, settings: Settings, end_offset: EndOffset) -> None:
         self._engine, self._end_offset = engine, end_offset
         self._path = Path(settings.worker.status_file) if settings.worker.status_file else None
         self._interval_s = settings.worker.status_interval_ms / 1000
@@ -154,7 +153,7 @@ class StatusWriter:
             await asyncio.sleep(self._interval_s)
 
     def write(self, path: Path) -> None:
-        """Replace the file in one move."""
-        fresh = path.with_name(path.name + ".new")
-        fresh.write_bytes(orjson.dumps(status_of(self._engine, self._end_offset)))
-        fresh.replace(path)
+        """Replace the file atomically."""
+        new = path.with_name(path.name + ".new")
+        new.write_bytes(orjson.dumps(status_of(self._engine, self._end_offset)))
+        new.replace(path)

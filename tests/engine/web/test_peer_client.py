@@ -17,8 +17,8 @@ from yarl import URL
 
 from engine.config.load import load_settings
 from engine.web import peer_client as peer_client_module
-from engine.web.peer_client import FORWARDED, Fleet, Unanswered
-from engine.web.peers import Peer, numbered, page_of, peers_of
+from engine.web.peer_client import FORWARDED, PeerClient, PeerUnavailable
+from engine.web.peers import Peer, page_address, parse_peers, partitions_text
 from topics.errors import OperatorError
 
 ADDRESS, NAMED = "192.0.2.1", "name:word"
@@ -32,12 +32,12 @@ def test_what_a_worker_announces_is_what_the_others_read(host: str, process: str
         peer = Peer(f"{host} {process}", mark, page, (1, 3))
         address = str(URL(peer.address))
         assert str(URL(address)) == address
-        assert list(peers_of({address: {"connections": [3, 1]}}, "connections")) == [peer]
+        assert list(parse_peers({address: {"connections": [3, 1]}}, "connections")) == [peer]
         assert peer.host == host
 
 
 def test_who_announces_nothing_of_ours_has_no_page_that_is_known() -> None:
-    (found,) = peers_of({"http://mx1.test:6066": {"connections": [0], "others": [7]}}, "connections")
+    (found,) = parse_peers({"http://mx1.test:6066": {"connections": [0], "others": [7]}}, "connections")
     assert found == Peer("mx1.test", "", "", (0,))
 
 
@@ -55,7 +55,7 @@ def test_who_announces_nothing_of_ours_has_no_page_that_is_known() -> None:
     ],
 )
 def test_a_page_is_where_others_reach_it(advertised: str, listening: list[tuple[str, int]], page: str) -> None:
-    assert page_of(advertised, listening, "mx1.test") == page
+    assert page_address(advertised, listening, "mx1.test") == page
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_page_is_where_others_reach_it(advertised: str, listening: list[tuple[
     ],
 )
 def test_partitions_are_told_in_words(partitions: list[int], words: str) -> None:
-    assert numbered(partitions) == words
+    assert partitions_text(partitions) == words
 
 
 @pytest.mark.parametrize(
@@ -96,13 +96,13 @@ async def worker(answer: Answer) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def fleet(*others: Peer, own: tuple[int, ...] = ()) -> AsyncIterator[Fleet]:
+async def fleet(*others: Peer, own: tuple[int, ...] = ()) -> AsyncIterator[PeerClient]:
     """The fleet as a worker with the partitions ``own`` sees it."""
     settings = load_settings(None, {}, {"topics.partitions": 4, "worker.http_token": "sesame-sesame-sesame"})
     distribution: dict[str, dict[str, list[int]]] = {
         one.address: {"connections": list(one.partitions)} for one in others
     }
-    made = Fleet(settings, lambda: distribution)
+    made = PeerClient(settings, lambda: distribution)
     distribution[made.announce([("127.0.0.1", 1)])] = {"connections": list(own)}
     try:
         yield made
@@ -157,7 +157,7 @@ async def test_an_owner_that_is_silent_costs_a_bounded_time() -> None:
     silent = Silent()
     async with worker(silent.answer) as page:
         said = f"partition 1, which worker .* has; its page at {page} hasn't answered within 0.2 s"
-        with pytest.raises(Unanswered, match=said):
+        with pytest.raises(PeerUnavailable, match=said):
             await asked(page, within_s=0.2)
         silent.over.set()
 
@@ -169,7 +169,7 @@ async def test_what_is_no_answer_is_told_as_such(status: int, said: str) -> None
         return web.Response(status=status, headers={"Location": "/elsewhere"})
 
     async with worker(answer) as page:
-        with pytest.raises(Unanswered, match=f"answered with {said}: is that its worker.http_advertised"):
+        with pytest.raises(PeerUnavailable, match=f"answered with {said}: is that its worker.http_advertised"):
             await asked(page)
 
 
@@ -180,21 +180,21 @@ async def test_an_endless_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None
         return web.Response(body=b"x" * 2_000)
 
     async with worker(answer) as page:
-        with pytest.raises(Unanswered, match="more than 1,000 octets"):
+        with pytest.raises(PeerUnavailable, match="more than 1,000 octets"):
             await asked(page)
 
 
 async def test_who_can_not_be_asked_is_named_with_what_to_do() -> None:
-    with pytest.raises(Unanswered, match=r"it has no page: give it a worker\.http"):
+    with pytest.raises(PeerUnavailable, match=r"it has no page: give it a worker\.http"):
         await asked("")
     with pytest.raises(
-        Unanswered, match=r"mx9 2 has; its page at http://127.0.0.1:9 is for its own machine: look there"
+        PeerUnavailable, match=r"mx9 2 has; its page at http://127.0.0.1:9 is for its own machine: look there"
     ):
         await asked("http://127.0.0.1:9", name="mx9 2")
-    with pytest.raises(Unanswered, match="can't be reached from here"):
+    with pytest.raises(PeerUnavailable, match="can't be reached from here"):
         await asked("http://127.0.0.1:9")
     async with fleet(own=(0,)) as made:
-        with pytest.raises(Unanswered, match="partition 1, which no worker has now"):
+        with pytest.raises(PeerUnavailable, match="partition 1, which no worker has now"):
             await made.ask(1, "/", 1.0)
 
 
