@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engine.analysis.collateral import Ledger
-from engine.analysis.simulated_edge import Edge
+from engine.analysis.collateral import Collateral
+from engine.analysis.simulated_edge import SimulatedEdge
 from engine.config.load import Settings
 from engine.pipeline import build
 from topics.columns.scan import ACCEPTED, DEFERRED, READY, EventColumns, empty_columns
@@ -91,8 +91,8 @@ class Loop:
 
     def __init__(self, settings: Settings, *, retries_count: bool = False) -> None:
         assert settings.topics.partitions == 1
-        self.edge = Edge(SECOND_MS)
-        self.ledger = Ledger()
+        self.edge = SimulatedEdge(SECOND_MS)
+        self.collateral = Collateral()
         self._engine = build.replay(settings)
         self._deferred_as = ACCEPTED if retries_count else DEFERRED
 
@@ -125,7 +125,7 @@ class Loop:
     def _attempt(self, sender: Sender, fate: Fate, now_ms: int, born_ms: int) -> tuple[int, int | None]:
         """One message at the edge: what the edge reports, and when it will be tried again."""
         fate.attempts += 1
-        if self.edge.admit(sender.key, now_ms, 1):
+        if self.edge.take_tokens(sender.key, now_ms, 1):
             fate.waiting -= now_ms > born_ms
             fate.delays_ms.append(now_ms - born_ms)
             return ACCEPTED, None
@@ -141,10 +141,10 @@ class Loop:
         """Tell the engine; the decisions that begin a spell."""
         began = []
         for decision in self._engine.decide(_columns(events)):
-            before = self.ledger.throttled
-            self.ledger.note([decision])
-            self.edge.learn([decision])
-            if self.ledger.throttled > before:
+            before = self.collateral.throttles
+            self.collateral.add_decisions([decision])
+            self.edge.add([decision])
+            if self.collateral.throttles > before:
                 began.append(decision)
         return began
 

@@ -1,7 +1,7 @@
-"""Several configurations over the same events, in one pass: each with its own engine and its own edge.
+"""Run candidates over the same recorded events in one pass: configurations, or decisions that were published.
 
-The text is read once and the classes of senders are found once; a contender adds what its decisions cost. Memory: a
-contender's rows (128 bytes a sender) and its ledger.
+Each candidate has its own simulated edge and its own account of collateral. The text is read once and senders are classified
+once; a candidate adds the cost of its decisions. Memory per candidate: its engine's rows (128 bytes a sender) and its account.
 """
 
 from __future__ import annotations
@@ -9,87 +9,89 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO, Protocol
 
-from engine.analysis.collateral import Ledger
-from engine.analysis.senders import Seen, Senders
-from engine.analysis.simulated_edge import Edge
+from engine.analysis.collateral import Collateral
+from engine.analysis.senders import BlockSenders, SenderClasses
+from engine.analysis.simulated_edge import SimulatedEdge
 from engine.config.options import Settings
 from engine.pipeline import build
-from engine.pipeline.replay import EventReader, Tally
+from engine.pipeline.replay import EventReader, ReplayCounts
 from topics.columns.scan import EventColumns
-from topics.decisions import HOLDING, OVERRIDE, RELEASE, THROTTLE, Decision
+from topics.decisions import THROTTLING, OVERRIDE, RELEASE, THROTTLE, Decision
+
+LIVE, WITH_SHADOW = (THROTTLE,), THROTTLING  # verdicts that throttle
 
 
-class Takes(Protocol):
-    """What goes through the events beside others."""
+class Candidate(Protocol):
+    """A source of decisions that is run over the events."""
 
-    def take(self, events: EventColumns, seen: Seen) -> None:
-        """Take a block, and what is known of its senders."""
+    def apply(self, events: EventColumns, senders: BlockSenders) -> None:
+        """Account for a block of events."""
 
 
-class Contender:
-    """One configuration: engine, edge, books."""
+class ConfigurationCandidate:
+    """Decisions of an engine under one configuration."""
 
     def __init__(self, settings: Settings, delay_ms: int) -> None:
         self.settings = settings
-        self.ledger = Ledger()
+        self.collateral = Collateral()
         self._engine = build.replay(settings)
-        self._edge = Edge(delay_ms)
+        self._edge = SimulatedEdge(delay_ms)
 
-    def take(self, events: EventColumns, seen: Seen) -> None:
-        """Decide on a block, then offer it to the edge: a decision holds from the event on that led to it."""
+    def apply(self, events: EventColumns, senders: BlockSenders) -> None:
+        """Decide on a block, then pass it to the edge. A decision applies from the event that led to it."""
         decisions = self._engine.decide(events)
-        self.ledger.note(decisions)
-        self._edge.learn(decisions)
-        self.ledger.enter(events, self._edge.offer(events), seen)
+        self.collateral.add_decisions(decisions)
+        self._edge.add(decisions)
+        self.collateral.add_events(events, self._edge.deferred(events), senders)
 
 
-def contest(contenders: Iterable[Takes], sources: Iterable[BinaryIO]) -> Tally:
-    """Run every contender over all files, in order; what was read."""
-    reader, senders, all_of_them = EventReader(), Senders(), list(contenders)
-    for source in sources:
-        for events in reader.blocks(source):
-            seen = senders.of(events)
-            for contender in all_of_them:
-                contender.take(events, seen)
-    return reader.tally
-
-
-LIVE, WITH_SHADOW = (THROTTLE,), HOLDING
-
-
-class Recorded:
-    """One reading of the record. ``verdicts``: of decisions that hold; ``delay_ms``: from a decision until the edge has it."""
+class PublishedCandidate:
+    """Decisions that were published, by a choice of verdicts that throttle: `LIVE` or `WITH_SHADOW`."""
 
     def __init__(self, decisions: Sequence[Decision], verdicts: tuple[str, ...], delay_ms: int) -> None:
-        self.ledger = Ledger(verdicts)
-        self.ledger.note(list(decisions))
+        self.collateral = Collateral(verdicts)
+        self.collateral.add_decisions(list(decisions))
         self._decisions, self._verdicts, self._delay_ms = decisions, verdicts, delay_ms
-        self._edge = self._fresh(decisions)
+        self._edge = self._edge_with(decisions)
 
-    def take(self, events: EventColumns, seen: Seen) -> None:
-        """Offer a block to the edge, and enter what it deferred."""
-        self.ledger.enter(events, self._edge.offer(events), seen)
+    def apply(self, events: EventColumns, senders: BlockSenders) -> None:
+        """Pass a block to the edge."""
+        self.collateral.add_events(events, self._edge.deferred(events), senders)
 
-    def turn_to(self, partition: int, topic: str) -> None:
-        """Go on with the events of one partition of ``topic`` from their beginning: by what was decided there, and by hand."""
-        self._edge = self._fresh(
+    def begin_partition(self, partition: int, topic: str) -> None:
+        """Expect the events of one partition of `topic` from their beginning next.
+
+        Of the decisions, those with a source in another partition of that topic are left out; overrides stay.
+        """
+        self._edge = self._edge_with(
             [made for made in self._decisions if made.source.topic != topic or made.source.partition == partition]
         )
 
-    def _fresh(self, decisions: Iterable[Decision]) -> Edge:
-        edge = Edge(self._delay_ms, self._verdicts)
-        edge.learn(decisions)
+    def _edge_with(self, decisions: Iterable[Decision]) -> SimulatedEdge:
+        edge = SimulatedEdge(self._delay_ms, self._verdicts)
+        edge.add(decisions)
         return edge
 
 
+def backtest(candidates: Iterable[Candidate], sources: Iterable[BinaryIO]) -> ReplayCounts:
+    """Run every candidate over all files, in order, and return counts of the lines read."""
+    reader, classes, running = EventReader(), SenderClasses(), list(candidates)
+    for source in sources:
+        for events in reader.blocks(source):
+            senders = classes.classify(events)
+            for candidate in running:
+                candidate.apply(events, senders)
+    return reader.counts
+
+
 def newer(decisions: Iterable[Decision]) -> Iterator[Decision]:
-    """Without what readers ignore, and without repetitions; of one network's in the order of their publication."""
-    held: dict[tuple[str, str, int], tuple[tuple[int, bool], str]] = {}
+    """Yield decisions in order of publication without repetitions and those that readers ignore as older."""
+    latest: dict[tuple[str, str, int], tuple[tuple[int, bool], str]] = {}
     for made in decisions:
-        whose = made.network, made.source.topic, made.source.partition
-        released = made.verdict == RELEASE
-        place = made.source.offset + (released and made.reason == OVERRIDE), not released
-        last, verdict = held.get(whose, ((-1, False), ""))
-        if place > last or (place == last and made.verdict != verdict):
-            held[whose] = place, made.verdict
+        stream = made.network, made.source.topic, made.source.partition
+        is_release = made.verdict == RELEASE
+        rank = made.source.offset + (is_release and made.reason == OVERRIDE), not is_release
+        last, verdict = latest.get(stream, ((-1, False), ""))
+        if rank > last or (rank == last and made.verdict != verdict):
+            latest[stream] = rank, made.verdict
             yield made

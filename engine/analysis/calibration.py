@@ -1,8 +1,8 @@
-"""A site's own threshold: the most sensitive that its recorded mail allows within a budget of sender-days delayed.
+"""Find a site's own threshold: the most sensitive one that keeps a budget of delayed sender-days on its recorded mail.
 
-A grid of thresholds is replayed in one pass, then a finer one around the answer. A threshold is chosen on the first part of
-the recording (by time) and judged on the rest, which it wasn't chosen on; it is the smallest one that keeps the budget and
-above which every other tried one does too. What it would have caught: refused mail held, and the networks held most.
+A grid of thresholds is replayed in one pass, then a finer grid below the best of them. A threshold is chosen on the first
+70 % of the recording, by time, and evaluated on the rest. It is the smallest one such that it and every larger threshold tried
+keep the budget. The report shows the refused mail that it would have caught and the networks with most deferred mail.
 """
 
 from __future__ import annotations
@@ -12,64 +12,90 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.analysis.backtest import Contender
-from engine.analysis.collateral import Counts, Ledger
+from engine.analysis.backtest import ConfigurationCandidate
+from engine.analysis.collateral import Collateral, MailCounts
 from engine.analysis.senders import WITH_HISTORY
 from engine.config.options import Settings
 from engine.detector.budget import percent_of, threshold_of
 from engine.pipeline.build import enforcing
 from topics.errors import OperatorError
-from topics.keys import network_text
+from topics.networks import network_text
 
 COARSE = tuple(2.0**power for power in range(-4, 7))
 FINER = 6  # thresholds between two of the coarse grid
-CHOOSING_SHARE = 0.7  # of the days; the others judge
+CHOOSING_SHARE = 0.7  # of the days; the others evaluate
 LEAST_DAYS = 7
-NAMED = 10
+MOST_NETWORKS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One threshold: what it does while choosing, afterwards, and to senders with history all along."""
+    """The mail counts of one threshold."""
 
     threshold: float
-    spells: int
-    choosing: Counts
-    judging: Counts
-    with_history: Counts
+    throttles: int
+    choosing: MailCounts  # on the days that the threshold is chosen on
+    evaluation: MailCounts  # on the days after them
+    with_history: MailCounts  # of senders with history, on all days
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
-        parts = {name: getattr(self, name).as_json() for name in ("choosing", "judging", "with_history")}
-        return {"threshold": self.threshold, "spells": self.spells, **parts}
+        """Return the trial for programs."""
+        parts = {name: getattr(self, name).as_json() for name in ("choosing", "evaluation", "with_history")}
+        return {"threshold": self.threshold, "throttles": self.throttles, **parts}
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """``chosen``: None if no threshold keeps the budget. ``most_held``: networks with messages delayed and held."""
+    """The result of `tidegate calibrate`."""
 
     budget: float
-    trials: list[Trial]
-    chosen: Trial | None
-    most_held: list[tuple[str, str, int, int]]
+    trials: list[Trial]  # by threshold
+    chosen: Trial | None  # None if no threshold keeps the budget
+    most_deferred: list[tuple[str, str, int, int]]  # network, class, messages delayed, messages caught
 
 
-def trial_of(contender: Contender) -> Trial:
-    """What a contender's books say of its threshold."""
-    ledger = contender.ledger
-    last = _last_choosing_day(ledger)
+def calibrate(settings: Settings, budget: float, run: Callable[[list[ConfigurationCandidate]], None]) -> Calibration:
+    """Try thresholds and choose one. `budget`: the share of sender-days that may be delayed.
+
+    `run` replays the site's events for candidates. It is called at most twice.
+    """
+    coarse = _candidates(settings, COARSE)
+    run(coarse)
+    trials = [trial_of(candidate) for candidate in coarse]
+    finer = _candidates(settings, between(trials, budget))
+    if finer:
+        run(finer)
+    trials = sorted([*trials, *map(trial_of, finer)], key=lambda trial: trial.threshold)
+    chosen = choose(trials, budget)
+    accounts = {threshold_in(candidate.settings): candidate.collateral for candidate in (*coarse, *finer)}
+    return Calibration(budget, trials, chosen, [] if chosen is None else _most_deferred(accounts[chosen.threshold]))
+
+
+def _candidates(settings: Settings, thresholds: Sequence[float]) -> list[ConfigurationCandidate]:
+    return [ConfigurationCandidate(with_threshold(enforcing(settings), threshold), 0) for threshold in thresholds]
+
+
+def _most_deferred(collateral: Collateral) -> list[tuple[str, str, int, int]]:
+    """Return the networks with most deferred messages, most first."""
+    ordered = sorted(collateral.deferred_mail.items(), key=lambda item: (-item[1].delayed - item[1].caught, item[0]))
+    return [(network_text(key), mail.sender, mail.delayed, mail.caught) for key, mail in ordered[:MOST_NETWORKS]]
+
+
+def trial_of(candidate: ConfigurationCandidate) -> Trial:
+    """Return a candidate's trial. Raise OperatorError if the events span too few days."""
+    collateral = candidate.collateral
+    last = _last_choosing_day(collateral)
     return Trial(
-        threshold(contender.settings),
-        ledger.throttled,
-        ledger.counts(last_day=last),
-        ledger.counts(first_day=last + 1),
-        ledger.counts(*WITH_HISTORY),
+        threshold_in(candidate.settings),
+        collateral.throttles,
+        collateral.counts(last_day=last),
+        collateral.counts(first_day=last + 1),
+        collateral.counts(*WITH_HISTORY),
     )
 
 
-def _last_choosing_day(ledger: Ledger) -> int:
-    """OperatorError if there are too few days to choose on some and judge on others."""
-    days = ledger.days
+def _last_choosing_day(collateral: Collateral) -> int:
+    days = collateral.days
     if not days or days[-1] - days[0] < LEAST_DAYS:
         raise OperatorError(
             f"the events span {days[-1] - days[0] + 1 if days else 0} days: give at least {LEAST_DAYS + 1}, as most "
@@ -79,7 +105,7 @@ def _last_choosing_day(ledger: Ledger) -> int:
 
 
 def choose(trials: Sequence[Trial], budget: float) -> Trial | None:
-    """The smallest threshold from which on every trial keeps the budget."""
+    """Return the smallest threshold such that it and every larger one keep the budget."""
     chosen = None
     for trial in sorted(trials, key=lambda trial: -trial.threshold):
         if trial.choosing.days_share > budget:
@@ -89,7 +115,7 @@ def choose(trials: Sequence[Trial], budget: float) -> Trial | None:
 
 
 def between(trials: Sequence[Trial], budget: float) -> list[float]:
-    """Finer thresholds below the one that is chosen, down to the next smaller one tried."""
+    """Return finer thresholds between the chosen one and the next smaller one tried."""
     chosen = choose(trials, budget)
     if chosen is None:
         return []
@@ -100,47 +126,22 @@ def between(trials: Sequence[Trial], budget: float) -> list[float]:
     return [round(chosen.threshold * ratio ** (i / (FINER + 1)), 3) for i in range(1, FINER + 1)]
 
 
-def calibrate(settings: Settings, budget: float, run: Callable[[list[Contender]], None]) -> Calibration:
-    """Try thresholds; ``run`` replays the site's events for contenders, and is called twice. ``budget``: the share
-    of sender-days on which mail may be delayed."""
-    contenders = _contenders(settings, COARSE)
-    run(contenders)
-    trials = [trial_of(contender) for contender in contenders]
-    finer = _contenders(settings, between(trials, budget))
-    if finer:
-        run(finer)
-    trials = sorted([*trials, *map(trial_of, finer)], key=lambda trial: trial.threshold)
-    chosen = choose(trials, budget)
-    ledgers = {threshold(contender.settings): contender.ledger for contender in (*contenders, *finer)}
-    return Calibration(budget, trials, chosen, [] if chosen is None else _most_held(ledgers[chosen.threshold]))
-
-
-def _contenders(settings: Settings, thresholds: Sequence[float]) -> list[Contender]:
-    return [Contender(turned(enforcing(settings), threshold), 0) for threshold in thresholds]
-
-
-def _most_held(ledger: Ledger) -> list[tuple[str, str, int, int]]:
-    """Networks with their class, messages delayed and held; the most first."""
-    ordered = sorted(ledger.touched.items(), key=lambda item: (-item[1].delayed - item[1].held, item[0]))
-    return [(network_text(key), found.sender, found.delayed, found.held) for key, found in ordered[:NAMED]]
-
-
-def turned(settings: Settings, threshold: float) -> Settings:
-    """The same settings with the budget that leads to another T."""
+def with_threshold(settings: Settings, threshold: float) -> Settings:
+    """Return the settings with the sensitivity that gives a threshold."""
     return replace(settings, model=replace(settings.model, sensitivity=as_option(threshold)[1]))
 
 
-def threshold(settings: Settings) -> float:
-    """T of settings, to the four digits that a budget is written with."""
+def threshold_in(settings: Settings) -> float:
+    """Return the threshold of settings, to the four digits with which a budget is written."""
     return float(f"{threshold_of(settings.model.budget_percent):.4g}")
 
 
 def as_option(threshold: float) -> tuple[str, str]:
-    """The option of [model] that leads to a T, by name and value, as a file or the environment says it."""
+    """Return name and value of the option in [model] that gives a threshold."""
     return "sensitivity", f"{percent_of(threshold):.6g}"
 
 
 def as_lines(threshold: float) -> str:
-    """The same for a configuration file."""
+    """Return the lines of a configuration file that give a threshold."""
     name, value = as_option(threshold)
     return f'[model]\n{name} = "{value}"\n'

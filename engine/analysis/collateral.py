@@ -1,9 +1,10 @@
-"""What an edge under one configuration did to the recorded mail: by class of sender, by day, by network.
+"""Account for the mail that a simulated edge defers: by class of sender, by day, by network.
 
-Mail that the MTA accepted counts as delayed when it was deferred; mail that it turned away as held. Retries (outcome
-deferred) count nowhere: the message is counted where it got in. A recording doesn't say which accepted mail was an attack,
-and one attack may be most of a week's messages; so budgets are shares of sender-days: of the days on which a sender had
-mail accepted, those on which some of it was delayed.
+Mail that the MTA accepted counts as delayed if the edge deferred it; mail that the MTA refused counts as caught. Retries
+(outcome `deferred`) aren't counted: the message is counted where it was accepted.
+
+A recording doesn't tell which accepted mail was an attack, and one attack may be most of a week's messages. So budgets are
+shares of sender-days: a sender-day is a day on which a sender had mail accepted; it is delayed if some of that mail was.
 """
 
 from __future__ import annotations
@@ -14,86 +15,85 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from engine.analysis.senders import CLASSES, Seen
+from engine.analysis.senders import CLASSES, BlockSenders
 from engine.detector.constants import DAY_MS
 from topics.columns.scan import ACCEPTED, REJECTED, EventColumns
 from topics.decisions import THROTTLE, Decision
 
 
-class Spell(NamedTuple):
-    """A network's throttle from its first decision to its end, ms since epoch, extensions included."""
+class ThrottlePeriod(NamedTuple):
+    """A network's throttle from its first decision to its end with all extensions, ms since epoch."""
 
     start_ms: int
     end_ms: int
 
 
-class Counts(NamedTuple):
-    """Messages: accepted ones, how many of them were delayed, refused ones, how many of them were held. Days of senders with
-    accepted mail, and those on which some was delayed."""
+class MailCounts(NamedTuple):
+    """Messages and sender-days of a group of senders."""
 
     accepted: int
-    delayed: int
+    delayed: int  # of the accepted
     refused: int
-    held: int
+    caught: int  # of the refused
     sender_days: int
     sender_days_delayed: int
 
     @property
     def delayed_share(self) -> float:
-        """Of the accepted mail; 0 without any."""
+        """Return the share of accepted mail that was delayed, 0 without any."""
         return self.delayed / self.accepted if self.accepted else 0.0
 
     @property
     def days_share(self) -> float:
-        """Sender-days delayed of all; 0 without any."""
+        """Return the share of sender-days that were delayed, 0 without any."""
         return self.sender_days_delayed / self.sender_days if self.sender_days else 0.0
 
     def as_json(self) -> dict[str, float]:
-        """For programs."""
+        """Return the counts and shares for programs."""
         shares = {"delayed_share": self.delayed_share, "sender_days_delayed_share": self.days_share}
         return self._asdict() | {name: round(share, 6) for name, share in shares.items()}
 
 
 @dataclass(slots=True)
-class Touched:
-    """What a network met: messages delayed and held, its class when that began, the last day on which mail was delayed."""
+class DeferredMail:
+    """Messages of one network that the edge deferred."""
 
-    sender: str
+    sender: str  # its class at the first of them
     delayed: int = 0
-    held: int = 0
-    delayed_day: int = -1
+    caught: int = 0
+    delayed_day: int = -1  # the last day with delayed mail, days since 1970
 
 
 @dataclass(slots=True)
-class Ledger:
-    """The books of one configuration. ``verdicts``: of decisions that hold."""
+class Collateral:
+    """The account of one candidate."""
 
-    verdicts: tuple[str, ...] = (THROTTLE,)
+    verdicts: tuple[str, ...] = (THROTTLE,)  # that throttle; any other ends its network's period
     decisions: int = 0
-    spells: dict[str, list[Spell]] = field(default_factory=dict)
-    touched: dict[int, Touched] = field(default_factory=dict)
-    _days: dict[int, npt.NDArray[np.int64]] = field(default_factory=dict)
+    throttle_periods: dict[str, list[ThrottlePeriod]] = field(default_factory=dict)  # by network
+    deferred_mail: dict[int, DeferredMail] = field(default_factory=dict)  # by key
+    _days: dict[int, npt.NDArray[np.int64]] = field(default_factory=dict)  # classes x fields of MailCounts
 
-    def note(self, decisions: list[Decision]) -> None:
+    def add_decisions(self, decisions: list[Decision]) -> None:
         """Count decisions, in the order of their issue."""
         for decision in decisions:
             if decision.verdict not in self.verdicts:
-                self._cut_short(decision)
+                self._end_early(decision)
                 continue
             self.decisions += 1
-            spells = self.spells.setdefault(decision.network, [])
-            if spells and decision.issued <= spells[-1].end_ms:
-                spells[-1] = Spell(spells[-1].start_ms, max(decision.until, spells[-1].end_ms))
+            periods = self.throttle_periods.setdefault(decision.network, [])
+            if periods and decision.issued <= periods[-1].end_ms:
+                periods[-1] = ThrottlePeriod(periods[-1].start_ms, max(decision.until, periods[-1].end_ms))
             else:
-                spells.append(Spell(decision.issued, decision.until))
+                periods.append(ThrottlePeriod(decision.issued, decision.until))
 
-    def _cut_short(self, release: Decision) -> None:
-        """End a network's spell at its release, if that comes before its time."""
-        if spells := self.spells.get(release.network):
-            spells[-1] = Spell(spells[-1].start_ms, min(spells[-1].end_ms, release.issued))
+    def _end_early(self, release: Decision) -> None:
+        """End a network's throttle period at its release, if that is before its end."""
+        if periods := self.throttle_periods.get(release.network):
+            periods[-1] = ThrottlePeriod(periods[-1].start_ms, min(periods[-1].end_ms, release.issued))
 
-    def enter(self, events: EventColumns, deferred: npt.NDArray[np.int64], seen: Seen) -> None:
-        """Count a block of events, what was deferred of each, and what is known of the senders."""
+    def add_events(self, events: EventColumns, deferred: npt.NDArray[np.int64], senders: BlockSenders) -> None:
+        """Count a block of events. `deferred`: messages of each that the edge deferred."""
         days = events.ts_ms // DAY_MS
         accepted, refused = events.outcome == ACCEPTED, events.outcome == REJECTED
         figures = (
@@ -101,46 +101,46 @@ class Ledger:
             accepted * deferred,
             refused * events.messages,
             refused * deferred,
-            seen.first,
-            self._touch(events, days, deferred, seen),
+            senders.is_first_of_day,
+            self._add_deferred(events, days, deferred, senders),
         )
         for day in np.unique(days).tolist():
-            today = days == day
-            books = self._days.setdefault(day, np.zeros((len(CLASSES), len(figures)), np.int64))
+            is_today = days == day
+            sums = self._days.setdefault(day, np.zeros((len(CLASSES), len(figures)), np.int64))
             for column, figure in enumerate(figures):
-                sums = np.bincount(seen.classes[today], figure[today], len(CLASSES))
-                books[:, column] += sums.astype(np.int64)
+                by_class = np.bincount(senders.classes[is_today], figure[is_today], len(CLASSES))
+                sums[:, column] += by_class.astype(np.int64)
 
-    def _touch(
-        self, events: EventColumns, days: npt.NDArray[np.int64], deferred: npt.NDArray[np.int64], seen: Seen
+    def _add_deferred(
+        self, events: EventColumns, days: npt.NDArray[np.int64], deferred: npt.NDArray[np.int64], senders: BlockSenders
     ) -> npt.NDArray[np.bool_]:
-        """Enter what was deferred under its network; which events are the first delayed one of their sender's day."""
-        first = np.zeros(len(deferred), np.bool_)
+        """Count deferred mail by network; return which events are the first delayed one of a sender-day."""
+        is_first = np.zeros(len(deferred), np.bool_)
         for i in np.flatnonzero(deferred).tolist():
-            found = self.touched.setdefault(int(events.key[i]), Touched(CLASSES[seen.classes[i]]))
+            mail = self.deferred_mail.setdefault(int(events.key[i]), DeferredMail(CLASSES[senders.classes[i]]))
             if events.outcome[i] == ACCEPTED:
-                found.delayed += int(deferred[i])
-                first[i] = days[i] > found.delayed_day
-                found.delayed_day = max(found.delayed_day, int(days[i]))
+                mail.delayed += int(deferred[i])
+                is_first[i] = days[i] > mail.delayed_day
+                mail.delayed_day = max(mail.delayed_day, int(days[i]))
             elif events.outcome[i] == REJECTED:
-                found.held += int(deferred[i])
-        return first
+                mail.caught += int(deferred[i])
+        return is_first
 
     @property
     def days(self) -> list[int]:
-        """The days with events, days since 1970."""
+        """Return the days with events, in days since 1970."""
         return sorted(self._days)
 
-    def counts(self, *classes: str, first_day: int = 0, last_day: int = 1 << 40) -> Counts:
-        """The sums over some classes (all if none is named) and days, both ends included."""
+    def counts(self, *classes: str, first_day: int = 0, last_day: int = 1 << 40) -> MailCounts:
+        """Return the sums over some classes (default: all) and days, both ends included."""
         chosen = [CLASSES.index(name) for name in classes or CLASSES]
-        total = np.zeros(len(Counts._fields), np.int64)
-        for day, books in self._days.items():
+        total = np.zeros(len(MailCounts._fields), np.int64)
+        for day, sums in self._days.items():
             if first_day <= day <= last_day:
-                total += books[chosen].sum(axis=0)
-        return Counts._make(total.tolist())
+                total += sums[chosen].sum(axis=0)
+        return MailCounts._make(total.tolist())
 
     @property
-    def throttled(self) -> int:
-        """Spells of all networks."""
-        return sum(map(len, self.spells.values()))
+    def throttles(self) -> int:
+        """Return the number of throttle periods of all networks."""
+        return sum(map(len, self.throttle_periods.values()))

@@ -1,8 +1,7 @@
-"""Two configurations on the same recorded events: what the new one gains, loses and costs.
+"""Compare two candidates on the same recorded events: throttles gained and lost, and mail delayed.
 
-A spell (a network's throttle from its first decision to its end) is lost if no spell of the new configuration overlaps it,
-gained the other way round. The events stay what they were recorded as: what a sender would have done after a deferral is
-not known.
+A throttle period is lost if no period of the new candidate overlaps it, and gained the other way round. The events stay as
+recorded: the reaction of a sender to a deferral isn't known.
 """
 
 from __future__ import annotations
@@ -11,93 +10,93 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from engine.analysis.collateral import Counts, Ledger, Spell, Touched
+from engine.analysis.collateral import Collateral, DeferredMail, MailCounts, ThrottlePeriod
 from engine.analysis.senders import CLASSES
-from topics.keys import network_text
+from topics.networks import network_text
 
 MOVERS = 10
-UNTOUCHED = Touched("")
+NOTHING_DEFERRED = DeferredMail("")
 
 
-class Mover(NamedTuple):
-    """A network whose mail fares differently: messages delayed (accepted mail) and held (refused mail)."""
+class NetworkDifference(NamedTuple):
+    """The deferred messages of a network under both candidates: delayed (accepted mail) and caught (refused mail)."""
 
     network: str
     sender: str
     old_delayed: int
     new_delayed: int
-    old_held: int
-    new_held: int
+    old_caught: int
+    new_caught: int
 
     @property
-    def moved(self) -> int:
-        """Messages by which the two differ."""
-        return abs(self.new_delayed - self.old_delayed) + abs(self.new_held - self.old_held)
+    def messages(self) -> int:
+        """Return the number of messages by which the candidates differ."""
+        return abs(self.new_delayed - self.old_delayed) + abs(self.new_caught - self.old_caught)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The answer. ``gained``, ``lost``, ``kept``: spells; ``by_class``: (old, new) counts of each class of sender."""
+    """The differences of two candidates. Pairs are (old, new)."""
 
     decisions: tuple[int, int]
-    gained: int
+    gained: int  # throttle periods
     lost: int
     kept: int
-    by_class: dict[str, tuple[Counts, Counts]]
-    everybody: tuple[Counts, Counts]
-    movers: list[Mover]
+    by_class: dict[str, tuple[MailCounts, MailCounts]]
+    all_senders: tuple[MailCounts, MailCounts]
+    movers: list[NetworkDifference]  # the largest differences first
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the comparison for programs."""
         return {
             "decisions": dict(zip(("old", "new"), self.decisions, strict=True)),
-            "spells": {"gained": self.gained, "lost": self.lost, "kept": self.kept},
+            "throttle_periods": {"gained": self.gained, "lost": self.lost, "kept": self.kept},
             "classes": {name: _pair(pair) for name, pair in self.by_class.items()},
-            "everybody": _pair(self.everybody),
+            "all": _pair(self.all_senders),
             "movers": [mover._asdict() for mover in self.movers],
         }
 
 
-def _pair(pair: tuple[Counts, Counts]) -> dict[str, Any]:
+def _pair(pair: tuple[MailCounts, MailCounts]) -> dict[str, Any]:
     return {name: counts.as_json() for name, counts in zip(("old", "new"), pair, strict=True)}
 
 
-def compare(old: Ledger, new: Ledger) -> Comparison:
-    """What the books of two configurations, or of decisions with and without a shadow, over the same events differ in."""
+def compare(old: Collateral, new: Collateral) -> Comparison:
+    """Return the differences of two candidates' collateral over the same events."""
     return Comparison(
         decisions=(old.decisions, new.decisions),
-        gained=_alone(new, old),
-        lost=_alone(old, new),
-        kept=new.throttled - _alone(new, old),
+        gained=_without_overlap(new, old),
+        lost=_without_overlap(old, new),
+        kept=new.throttles - _without_overlap(new, old),
         by_class={name: (old.counts(name), new.counts(name)) for name in CLASSES},
-        everybody=(old.counts(), new.counts()),
+        all_senders=(old.counts(), new.counts()),
         movers=_movers(old, new),
     )
 
 
-def _alone(one: Ledger, other: Ledger) -> int:
-    """Spells of one ledger that nothing in the other overlaps."""
+def _without_overlap(ours: Collateral, theirs: Collateral) -> int:
+    """Return the number of our throttle periods that none of theirs on the same network overlaps."""
     return sum(
-        not any(_overlap(spell, theirs) for theirs in other.spells.get(network, ()))
-        for network, spells in one.spells.items()
-        for spell in spells
+        not any(_overlap(period, other) for other in theirs.throttle_periods.get(network, ()))
+        for network, periods in ours.throttle_periods.items()
+        for period in periods
     )
 
 
-def _overlap(one: Spell, other: Spell) -> bool:
-    return one.start_ms <= other.end_ms and other.start_ms <= one.end_ms
+def _overlap(a: ThrottlePeriod, b: ThrottlePeriod) -> bool:
+    return a.start_ms <= b.end_ms and b.start_ms <= a.end_ms
 
 
-def _movers(old: Ledger, new: Ledger) -> list[Mover]:
-    """Those who differ most, the most first."""
-    found: Iterable[Mover] = (
-        _mover(key, old.touched.get(key, UNTOUCHED), new.touched.get(key, UNTOUCHED))
-        for key in old.touched.keys() | new.touched.keys()
+def _movers(old: Collateral, new: Collateral) -> list[NetworkDifference]:
+    """Return the networks with the largest differences, the largest first."""
+    differences: Iterable[NetworkDifference] = (
+        _difference(key, old.deferred_mail.get(key, NOTHING_DEFERRED), new.deferred_mail.get(key, NOTHING_DEFERRED))
+        for key in old.deferred_mail.keys() | new.deferred_mail.keys()
     )
-    ordered = sorted(found, key=lambda mover: (-mover.moved, mover.network))
-    return [mover for mover in ordered[:MOVERS] if mover.moved]
+    ordered = sorted(differences, key=lambda found: (-found.messages, found.network))
+    return [found for found in ordered[:MOVERS] if found.messages]
 
 
-def _mover(key: int, before: Touched, after: Touched) -> Mover:
-    sender = before.sender or after.sender
-    return Mover(network_text(key), sender, before.delayed, after.delayed, before.held, after.held)
+def _difference(key: int, old: DeferredMail, new: DeferredMail) -> NetworkDifference:
+    sender = old.sender or new.sender
+    return NetworkDifference(network_text(key), sender, old.delayed, new.delayed, old.caught, new.caught)

@@ -1,8 +1,8 @@
-"""A timeline as SVG: above, messages a span of time; below, the leaky count against what is expected and what is allowed.
+"""Draw a sender's timeline as SVG: volume above; decayed count, expectation and limit below.
 
-Both panels share the axis of time; throttled spells are shaded in both. Both are logarithmic (1 + messages), so a
-newcomer's five and a burst's ten thousand are both legible, and a count that fades is a straight line. The drawing is plain
-SVG 1.1 without scripts or fonts of its own. At most two points a pixel column are drawn, whatever the number of events.
+Both panels share the time axis, and throttle periods are shaded in both. Both are logarithmic (1 + messages), so a newcomer's
+five messages and a burst's ten thousand are both legible, and a decaying count is a straight line. The output is SVG 1.1
+without scripts or fonts. Limit: two points per pixel column, whatever the number of events.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from xml.sax.saxutils import escape
 import numpy as np
 import numpy.typing as npt
 
-from engine.analysis.timeline import Timeline
+from engine.analysis.collateral import ThrottlePeriod
+from engine.analysis.timeline import SenderTimeline
 from engine.detector.constants import DAY_MS, HOUR_MS, SCALE_MS, SCALE_NAMES
 from topics.decisions import SHADOW
 from topics.errors import OperatorError
-from topics.times import moment, span
+from topics.times import duration_text, time_text
 
 WIDTH, HEIGHT = 960, 540
 LEFT, RIGHT = 70, 44
@@ -33,46 +34,50 @@ SPANS_MS = [n * MINUTE_MS for n in (1, 5, 15)] + [n * HOUR_MS for n in (1, 3, 6,
 TICKS_MS = [n * MINUTE_MS for n in (1, 2, 5, 10, 30)] + [n * HOUR_MS for n in (1, 2, 6, 12)] + [
     n * DAY_MS for n in (1, 2, 7, 14, 28, 91, 182, 364)
 ]  # fmt: skip
-MOST_BARS, MOST_TICKS = 160, 9
-VOLUME, COUNT, EXPECTED, LIMIT, SPELL = "#7c93b2", "#1f4e8c", "#3c8f5a", "#c0392b", "#f4d6cf"
+MAX_BARS, MAX_TICKS = 160, 9
+VOLUME, COUNT, EXPECTED, LIMIT, THROTTLED = "#7c93b2", "#1f4e8c", "#3c8f5a", "#c0392b", "#f4d6cf"
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The window of time, and where its moments lie on the page."""
+    """The drawn window of time, ms since epoch."""
 
     first_ms: int
     last_ms: int
 
     def x(self, ts_ms: float) -> float:
-        """Pixels from the left, within the panel."""
+        """Return the pixels from the left edge for a time, limited to the panel."""
         share = (ts_ms - self.first_ms) / (self.last_ms - self.first_ms)
         return LEFT + min(max(share, 0.0), 1.0) * (WIDTH - LEFT - RIGHT)
 
 
-def frame_of(timeline: Timeline, since_ms: int | None, until_ms: int | None) -> Frame:
-    """The window asked for; without one, from the first event to the last or the end of the last spell, with a little air."""
-    stamps = timeline.samples.ts_ms
-    first_ms, last_ms = int(stamps.min()), max([int(stamps.max()), *(spell.end_ms for spell in timeline.spells)])
-    air_ms = max(MINUTE_MS, (last_ms - first_ms) // 50)
+def frame_of(timeline: SenderTimeline, since_ms: int | None, until_ms: int | None) -> Frame:
+    """Return the frame of a window, by default of all events and throttle periods with a margin of 2 %.
+
+    Raise OperatorError if the window is empty.
+    """
+    times_ms = timeline.samples.ts_ms
+    ends_ms = [period.end_ms for period in timeline.throttle_periods]
+    first_ms, last_ms = int(times_ms.min()), max([int(times_ms.max()), *ends_ms])
+    margin_ms = max(MINUTE_MS, (last_ms - first_ms) // 50)
     frame = Frame(
-        first_ms - air_ms if since_ms is None else since_ms, last_ms + air_ms if until_ms is None else until_ms
+        first_ms - margin_ms if since_ms is None else since_ms, last_ms + margin_ms if until_ms is None else until_ms
     )
     if frame.first_ms >= frame.last_ms:
         raise OperatorError(
-            f"nothing lies between {moment(frame.first_ms)} and {moment(frame.last_ms)}: its events are from "
-            f"{moment(first_ms)} to {moment(last_ms)}"
+            f"no events between {time_text(frame.first_ms)} and {time_text(frame.last_ms)}: the sender's events are from "
+            f"{time_text(first_ms)} to {time_text(last_ms)}"
         )
     return frame
 
 
-def svg(timeline: Timeline, scale: int, frame: Frame) -> str:
-    """The picture. ``scale``: the number of the leaky count in the lower panel."""
+def svg(timeline: SenderTimeline, scale: int, frame: Frame) -> str:
+    """Return the SVG document. `scale`: index of the decayed count in the lower panel."""
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         *_head(timeline, frame),
-        *_spells(timeline, frame),
+        *_throttle_periods(timeline, frame),
         *_volume(timeline, frame),
         *_count(timeline, frame, scale),
         *_time_axis(frame),
@@ -81,49 +86,54 @@ def svg(timeline: Timeline, scale: int, frame: Frame) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _inside(timeline: Timeline, frame: Frame) -> npt.NDArray[np.bool_]:
-    stamps = timeline.samples.ts_ms
-    inside: npt.NDArray[np.bool_] = (frame.first_ms <= stamps) & (stamps <= frame.last_ms)
-    return inside
+def _is_inside(timeline: SenderTimeline, frame: Frame) -> npt.NDArray[np.bool_]:
+    times_ms = timeline.samples.ts_ms
+    is_inside: npt.NDArray[np.bool_] = (frame.first_ms <= times_ms) & (times_ms <= frame.last_ms)
+    return is_inside
 
 
-def _text(x: float, y: float, said: str, **look: str) -> str:
-    attributes = "".join(f' {name.replace("_", "-")}="{value}"' for name, value in look.items())
-    return f'<text x="{x:.1f}" y="{y:.1f}"{attributes}>{escape(said)}</text>'
+def _text(x: float, y: float, text: str, **style: str) -> str:
+    attributes = "".join(f' {name.replace("_", "-")}="{value}"' for name, value in style.items())
+    return f'<text x="{x:.1f}" y="{y:.1f}"{attributes}>{escape(text)}</text>'
 
 
-def _head(timeline: Timeline, frame: Frame) -> Iterator[str]:
-    sent = int(timeline.samples.messages[_inside(timeline, frame)].sum())
-    spells = [spell for spell in timeline.spells if spell.end_ms >= frame.first_ms and spell.start_ms <= frame.last_ms]
+def _head(timeline: SenderTimeline, frame: Frame) -> Iterator[str]:
+    sent = int(timeline.samples.messages[_is_inside(timeline, frame)].sum())
+    periods = [period for period in timeline.throttle_periods if _is_visible(period, frame)]
     yield _text(LEFT, 24, timeline.network, font_size="17", font_weight="bold")
-    kind = "throttled or shadow" if any(made.verdict == SHADOW for made in timeline.decisions) else "throttled"
-    told = f"{sent:,} messages, {len(spells)} {kind} spell{'' if len(spells) == 1 else 's'}"
-    yield _text(WIDTH - RIGHT, 24, f"{told}; {moment(frame.first_ms)} to {moment(frame.last_ms)}", text_anchor="end")
+    kind = "throttle or shadow" if any(made.verdict == SHADOW for made in timeline.decisions) else "throttle"
+    summary = f"{sent:,} messages, {len(periods)} {kind} period{'' if len(periods) == 1 else 's'}"
+    window = f"{time_text(frame.first_ms)} to {time_text(frame.last_ms)}"
+    yield _text(WIDTH - RIGHT, 24, f"{summary}; {window}", text_anchor="end")
 
 
-def _spells(timeline: Timeline, frame: Frame) -> Iterator[str]:
-    for spell in timeline.spells:
-        if spell.end_ms < frame.first_ms or spell.start_ms > frame.last_ms:
+def _is_visible(period: ThrottlePeriod, frame: Frame) -> bool:
+    return period.end_ms >= frame.first_ms and period.start_ms <= frame.last_ms
+
+
+def _throttle_periods(timeline: SenderTimeline, frame: Frame) -> Iterator[str]:
+    for period in timeline.throttle_periods:
+        if not _is_visible(period, frame):
             continue
-        left, right = frame.x(spell.start_ms), frame.x(spell.end_ms)
+        left, right = frame.x(period.start_ms), frame.x(period.end_ms)
         for top, bottom in (UPPER, LOWER):
             width = max(right - left, 1.0)
-            yield f'<rect x="{left:.1f}" y="{top}" width="{width:.1f}" height="{bottom - top}" fill="{SPELL}"/>'
+            yield f'<rect x="{left:.1f}" y="{top}" width="{width:.1f}" height="{bottom - top}" fill="{THROTTLED}"/>'
             ends = f'x1="{left:.1f}" x2="{left:.1f}" y1="{top}" y2="{bottom}"'
             yield f'<line {ends} stroke="{LIMIT}" stroke-width="0.7"/>'
 
 
-def _volume(timeline: Timeline, frame: Frame) -> Iterator[str]:
-    """Bars: messages a span, retries left out."""
+def _volume(timeline: SenderTimeline, frame: Frame) -> Iterator[str]:
+    """Draw bars of messages per span of time, without retries."""
     length_ms = next(
-        (known for known in SPANS_MS if (frame.last_ms - frame.first_ms) / known <= MOST_BARS), SPANS_MS[-1]
+        (length for length in SPANS_MS if (frame.last_ms - frame.first_ms) / length <= MAX_BARS), SPANS_MS[-1]
     )
-    inside = _inside(timeline, frame)
-    bins = timeline.samples.ts_ms[inside] // length_ms
-    numbers, where = np.unique(bins, return_inverse=True)
-    sums = np.bincount(where, timeline.samples.messages[inside], len(numbers)) if len(numbers) else np.zeros(0)
+    is_inside = _is_inside(timeline, frame)
+    bins = timeline.samples.ts_ms[is_inside] // length_ms
+    numbers, index = np.unique(bins, return_inverse=True)
+    sums = np.bincount(index, timeline.samples.messages[is_inside], len(numbers)) if len(numbers) else np.zeros(0)
     y = _logarithmic(UPPER, float(sums.max(initial=1.0)))
-    yield _text(LEFT, UPPER[0] - 8, f"messages in {span(length_ms)}", fill=VOLUME, font_weight="bold")
+    yield _text(LEFT, UPPER[0] - 8, f"messages in {duration_text(length_ms)}", fill=VOLUME, font_weight="bold")
     yield from _levels(UPPER, y, float(sums.max(initial=1.0)))
     for number, messages in zip(numbers.tolist(), sums.tolist(), strict=True):
         left, right = frame.x(number * length_ms), frame.x((number + 1) * length_ms)
@@ -132,7 +142,7 @@ def _volume(timeline: Timeline, frame: Frame) -> Iterator[str]:
 
 
 def _logarithmic(panel: tuple[int, int], most: float) -> Callable[[float], float]:
-    """Where a number of messages lies in a panel that shows up to the next power of ten."""
+    """Return the function from messages to pixels of a panel that ends at the next power of ten."""
     decades = math.ceil(math.log10(1 + most))
     return lambda value: panel[1] - (panel[1] - panel[0]) * math.log10(1 + max(value, 0.0)) / decades
 
@@ -145,68 +155,69 @@ def _levels(panel: tuple[int, int], y: Callable[[float], float], most: float) ->
             yield _text(LEFT - 6, y(level) + 4, f"{level:,.0f}", text_anchor="end", fill="#555")
 
 
-def _count(timeline: Timeline, frame: Frame, scale: int) -> Iterator[str]:
-    """Lines: the count as it fades between events, the expectation and the limit."""
-    found, inside = timeline.samples.standing, _inside(timeline, frame)
+def _count(timeline: SenderTimeline, frame: Frame, scale: int) -> Iterator[str]:
+    """Draw lines of the decaying count, the expectation and the limit."""
+    sampled, is_drawn = timeline.samples.standing, _is_inside(timeline, frame)
     before = np.flatnonzero(timeline.samples.ts_ms < frame.first_ms)[-1:]
-    inside[before] = True  # what holds when the frame begins
-    stamps = timeline.samples.ts_ms[inside]
-    counter, limit, memory = (found[name][inside, scale] for name in ("counter", "limit", "memory"))
-    expected = np.where(found["active_days"][inside] > 0, memory, timeline.newcomers[scale])
+    is_drawn[before] = True  # its values are current at the start of the frame
+    times_ms = timeline.samples.ts_ms[is_drawn]
+    counter, limit, memory = (sampled[name][is_drawn, scale] for name in ("counter", "limit", "memory"))
+    expected = np.where(sampled["active_days"][is_drawn] > 0, memory, timeline.newcomers[scale])
     most = max([1.0, *(float(values[np.isfinite(values)].max(initial=0.0)) for values in (counter, limit, expected))])
     y = _logarithmic(LOWER, most)
     yield from _levels(LOWER, y, most)
     yield from _legend(SCALE_NAMES[scale])
-    yield _path(frame, [(t, y(v)) for t, v in _steps(stamps, expected, frame)], EXPECTED, "1.4", "5 3")
-    yield _path(frame, [(t, y(v)) for t, v in _steps(stamps, limit, frame)], LIMIT, "1.4", "")
-    fading = _fading(stamps, counter, SCALE_MS[scale], frame)
-    yield _path(frame, [(t, y(v)) for t, v in fading if t >= frame.first_ms], COUNT, "1.6", "")
+    yield _path(frame, [(t, y(v)) for t, v in _steps(times_ms, expected, frame)], EXPECTED, "1.4", "5 3")
+    yield _path(frame, [(t, y(v)) for t, v in _steps(times_ms, limit, frame)], LIMIT, "1.4", "")
+    decaying = _decaying(times_ms, counter, SCALE_MS[scale], frame)
+    yield _path(frame, [(t, y(v)) for t, v in decaying if t >= frame.first_ms], COUNT, "1.6", "")
 
 
 def _legend(name: str) -> Iterator[str]:
     x = float(LEFT)
     entries = (
         (COUNT, f"count over {name}"),
-        (EXPECTED, "expected: its own most, or newcomers'"),
+        (EXPECTED, "expected: own peak, or newcomers'"),
         (LIMIT, "limit"),
     )
-    for colour, said in entries:
-        yield _text(x, LEGEND_Y + 8, said, fill=colour, font_weight="bold")
-        x += 7.2 * len(said) + 24
-    yield f'<rect x="{x:.1f}" y="{LEGEND_Y - 2}" width="14" height="11" fill="{SPELL}" stroke="{LIMIT}" stroke-width="0.5"/>'
+    for colour, text in entries:
+        yield _text(x, LEGEND_Y + 8, text, fill=colour, font_weight="bold")
+        x += 7.2 * len(text) + 24
+    box = f'x="{x:.1f}" y="{LEGEND_Y - 2}" width="14" height="11"'
+    yield f'<rect {box} fill="{THROTTLED}" stroke="{LIMIT}" stroke-width="0.5"/>'
     yield _text(x + 19, LEGEND_Y + 8, "throttled", fill="#555", font_weight="bold")
 
 
 def _thinned(
-    stamps: npt.NDArray[np.int64], values: npt.NDArray[np.float64], frame: Frame
+    times_ms: npt.NDArray[np.int64], values: npt.NDArray[np.float64], frame: Frame
 ) -> Iterator[tuple[int, float]]:
-    """The greatest value of each pixel column."""
-    columns = np.array([math.floor(frame.x(ts_ms)) for ts_ms in stamps.tolist()], np.int64)
+    """Yield the greatest value of each pixel column."""
+    columns = np.array([math.floor(frame.x(ts_ms)) for ts_ms in times_ms.tolist()], np.int64)
     order = np.lexsort((values, columns))
     last = np.flatnonzero(np.append(columns[order][1:] != columns[order][:-1], True)) if len(order) else order
-    yield from ((int(stamps[i]), float(values[i])) for i in sorted(order[last].tolist()))
+    yield from ((int(times_ms[i]), float(values[i])) for i in sorted(order[last].tolist()))
 
 
 def _steps(
-    stamps: npt.NDArray[np.int64], values: npt.NDArray[np.float64], frame: Frame
+    times_ms: npt.NDArray[np.int64], values: npt.NDArray[np.float64], frame: Frame
 ) -> Iterator[tuple[float, float]]:
-    """What holds from an event to the next, and to the end of the frame."""
-    held = None
-    for ts_ms, value in _thinned(stamps, values, frame):
-        if held is not None:
-            yield ts_ms, held
+    """Yield the points of a step line: each value lasts until the next event, the last one until the end of the frame."""
+    current = None
+    for ts_ms, value in _thinned(times_ms, values, frame):
+        if current is not None:
+            yield ts_ms, current
         yield ts_ms, value
-        held = value
-    if held is not None:
-        yield frame.last_ms, held
+        current = value
+    if current is not None:
+        yield frame.last_ms, current
 
 
-def _fading(
-    stamps: npt.NDArray[np.int64], values: npt.NDArray[np.float64], tau_ms: int, frame: Frame
+def _decaying(
+    times_ms: npt.NDArray[np.int64], values: npt.NDArray[np.float64], tau_ms: int, frame: Frame
 ) -> Iterator[tuple[float, float]]:
-    """The count: faded up to each event, then what the event made of it; from a gap's start down to nothing."""
+    """Yield the points of a count: its decay until each event, then its value after the event."""
     before: tuple[int, float] | None = None
-    for ts_ms, value in [*_thinned(stamps, values, frame), (frame.last_ms, math.nan)]:
+    for ts_ms, value in [*_thinned(times_ms, values, frame), (frame.last_ms, math.nan)]:
         if before is not None:
             for share in (0.25, 0.5, 1.0):
                 elapsed_ms = min((ts_ms - before[0]), 8 * tau_ms) * share
@@ -225,13 +236,13 @@ def _path(frame: Frame, points: list[tuple[float, float]], colour: str, width: s
 
 def _time_axis(frame: Frame) -> Iterator[str]:
     length_ms = frame.last_ms - frame.first_ms
-    distance_ms = next((known for known in TICKS_MS if length_ms / known <= MOST_TICKS), TICKS_MS[-1])
-    shape = "%d %b %Y" if distance_ms >= DAY_MS else "%d %b %H:%M"
+    distance_ms = next((tick for tick in TICKS_MS if length_ms / tick <= MAX_TICKS), TICKS_MS[-1])
+    time_format = "%d %b %Y" if distance_ms >= DAY_MS else "%d %b %H:%M"
     ts_ms = -(-frame.first_ms // distance_ms) * distance_ms
     while ts_ms <= frame.last_ms:
-        x, said = frame.x(ts_ms), datetime.fromtimestamp(ts_ms / 1000, UTC).strftime(shape)
+        x, label = frame.x(ts_ms), datetime.fromtimestamp(ts_ms / 1000, UTC).strftime(time_format)
         yield f'<line x1="{x:.1f}" y1="{LOWER[1]}" x2="{x:.1f}" y2="{LOWER[1] + 5}" stroke="#555"/>'
-        yield _text(x, LOWER[1] + 20, said, text_anchor="middle", fill="#555")
+        yield _text(x, LOWER[1] + 20, label, text_anchor="middle", fill="#555")
         ts_ms += distance_ms
     for top, bottom in (UPPER, LOWER):
         edges = f'x="{LEFT}" y="{top}" width="{WIDTH - LEFT - RIGHT}" height="{bottom - top}"'

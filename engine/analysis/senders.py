@@ -1,6 +1,6 @@
-"""Who sends, by what is known of him: classes of senders by their closed active days, as the model counts them.
+"""Classify senders by their closed active days, as the model counts them.
 
-Kept apart from the engine's rows, so that two configurations are compared on the same classes.
+This is independent of an engine's rows, so that two configurations are compared on the same classes.
 """
 
 from __future__ import annotations
@@ -21,51 +21,50 @@ WITH_HISTORY = ("known", "established")
 
 
 def class_of(active_days: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The number in `CLASSES` for so many active days."""
+    """Return the index in `CLASSES` for numbers of active days."""
     return np.searchsorted(np.array(list(FIRST_DAYS.values())), active_days, side="right") - 1
 
 
-class Seen(NamedTuple):
-    """What is known of a block's senders, an entry an event. ``classes``: number in `CLASSES`; ``first``: the sender's first
-    accepted event of its day."""
+class BlockSenders(NamedTuple):
+    """The senders of a block, one entry per event."""
 
-    classes: npt.NDArray[np.int64]
-    first: npt.NDArray[np.bool_]
+    classes: npt.NDArray[np.int64]  # indexes in `CLASSES`
+    is_first_of_day: npt.NDArray[np.bool_]  # the sender's first accepted event of a day
 
 
 @dataclass(slots=True)
-class Past:
-    """A sender so far: its latest day, the active days closed before it, the latest day with accepted mail."""
+class SenderDays:
+    """The days of a sender so far, in days since 1970."""
 
-    day: int
-    closed: int = 0
-    accepted_day: int = -1
+    day: int  # the latest
+    closed: int = 0  # number of active days before it
+    accepted_day: int = -1  # the latest with accepted mail
 
 
-class Senders:
-    """Every sender so far, one entry a key; blocks come in order."""
+class SenderClasses:
+    """Classify the senders of blocks that come in order. Memory: one entry per key."""
 
     def __init__(self) -> None:
-        self._known: dict[int, Past] = {}
+        self._days: dict[int, SenderDays] = {}
 
-    def of(self, events: EventColumns) -> Seen:
-        """The senders of a block's events."""
+    def classify(self, events: EventColumns) -> BlockSenders:
+        """Return the senders of a block's events and count their days."""
         days, accepted = events.ts_ms // DAY_MS, events.outcome == ACCEPTED
-        order = np.lexsort((~accepted, days, events.key))  # of a sender's day, an accepted event first
-        keys, stamps = events.key[order], days[order]
-        fresh = np.ones(len(order), bool)
-        fresh[1:] = (keys[1:] != keys[:-1]) | (stamps[1:] != stamps[:-1])
-        heads = order[np.flatnonzero(fresh)]
+        order = np.lexsort((~accepted, days, events.key))  # an accepted event first within a sender's day
+        keys, sorted_days = events.key[order], days[order]
+        begins = np.ones(len(order), bool)
+        begins[1:] = (keys[1:] != keys[:-1]) | (sorted_days[1:] != sorted_days[:-1])
+        heads = order[np.flatnonzero(begins)]
         closed = np.empty(len(heads), np.int64)
-        first = np.zeros(len(order), bool)
-        pairs = zip(heads.tolist(), events.key[heads].tolist(), days[heads].tolist(), strict=True)
-        for i, (event, key, day) in enumerate(pairs):
-            past = self._known.setdefault(key, Past(day))
-            if day > past.day:
-                past.day, past.closed = day, past.closed + 1
-            if accepted[event] and day > past.accepted_day:
-                past.accepted_day, first[event] = day, True
-            closed[i] = past.closed
-        found = np.empty(len(order), np.int64)
-        found[order] = closed[np.cumsum(fresh) - 1]
-        return Seen(class_of(found), first)
+        is_first = np.zeros(len(order), bool)
+        triples = zip(heads.tolist(), events.key[heads].tolist(), days[heads].tolist(), strict=True)
+        for i, (event, key, day) in enumerate(triples):
+            sender = self._days.setdefault(key, SenderDays(day))
+            if day > sender.day:
+                sender.day, sender.closed = day, sender.closed + 1
+            if accepted[event] and day > sender.accepted_day:
+                sender.accepted_day, is_first[event] = day, True
+            closed[i] = sender.closed
+        active_days = np.empty(len(order), np.int64)
+        active_days[order] = closed[np.cumsum(begins) - 1]
+        return BlockSenders(class_of(active_days), is_first)

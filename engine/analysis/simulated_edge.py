@@ -1,9 +1,9 @@
-"""An edge in simulation: the token buckets of the decisions in force, and what they let pass.
+"""Simulate an edge over recorded events: the token buckets of the active decisions, and the mail that they defer.
 
-A decision covers its network from its time of issue (plus ``delay_ms``, what it takes to get there) until its end. A fresh
-bucket is full; one that replaces a bucket in force keeps the tokens left, so a repeated decision refills nothing. A sender
-whose mail is deferred does here what it did in the recording: whether it comes back is not simulated
-(`benchmarks/closed_loop.py` does that). Cost: an event of a network that was never throttled costs no Python.
+A decision applies to its network from its time of issue plus `delay_ms` until its end. A new bucket is full; one that replaces
+an active bucket keeps the tokens left, so a repeated decision refills nothing. Events stay as recorded: the retries of a
+deferred sender aren't simulated (`benchmarks/detection/closed_loop.py` does that). An event of a network that was never
+throttled costs no Python.
 """
 
 from __future__ import annotations
@@ -18,47 +18,43 @@ import numpy.typing as npt
 
 from topics.columns.scan import EventColumns
 from topics.decisions import THROTTLE, Decision
-from topics.keys import key_of
+from topics.networks import IPV4_BITS, KEY_BITS, network_of
 
 MINUTE_MS = 60_000
-ROUNDING = 1e-9  # a token that is due to the millisecond is there
+ROUNDING = 1e-9  # in tokens: float error must not defer a token that is due to the millisecond
 
 
-class Place(NamedTuple):
-    """A network as the keys under it: those that are ``prefix`` when shifted right by ``shift``."""
+class KeyPrefix(NamedTuple):
+    """The keys of a network: those that are `prefix` when shifted right by `shift` bits."""
 
     shift: int
     prefix: int
 
-    def holds(self, key: int) -> bool:
-        """Whether a key lies in the network."""
-        return key >> self.shift == self.prefix
-
 
 @lru_cache(maxsize=65536)
-def place_of(network: str) -> Place:
-    """The place of a network as decisions name it: ``192.0.2.7/32``, ``2001:db8::/32``."""
-    address, _, length = network.partition("/")
-    shift = (64 if ":" in address else 32) - int(length)
-    return Place(shift, key_of(address) >> shift)
+def key_prefix_of(network: str) -> KeyPrefix:
+    """Return the key prefix of a decision's network, such as ``192.0.2.7/32`` or ``2001:db8::/32``."""
+    found = network_of(network)
+    shift = (IPV4_BITS if found.bits == IPV4_BITS else KEY_BITS) - found.length
+    return KeyPrefix(shift, found.first_key >> shift)
 
 
-class Bucket:
-    """A token bucket: ``rate_per_min`` tokens a minute, at most ``burst`` (one at least, if there is a rate)."""
+class SimulatedBucket:
+    """A token bucket of a decision's rate per minute, of at most `burst` tokens and at least one if there is a rate."""
 
     __slots__ = ("capacity", "last_ms", "rate_per_ms", "tokens", "until_ms")
 
-    def __init__(self, decision: Decision, now_ms: int, before: Bucket | None) -> None:
+    def __init__(self, decision: Decision, now_ms: int, replaced: SimulatedBucket | None) -> None:
         self.rate_per_ms = decision.rate_per_min / MINUTE_MS
         self.capacity = max(decision.burst, 1.0) if decision.rate_per_min > 0 else decision.burst
         self.until_ms = decision.until
         self.last_ms = now_ms
         self.tokens = self.capacity
-        if before is not None and before.until_ms > now_ms:
-            self.tokens = min(self.capacity, before.tokens + (now_ms - before.last_ms) * before.rate_per_ms)
+        if replaced is not None and replaced.until_ms > now_ms:
+            self.tokens = min(self.capacity, replaced.tokens + (now_ms - replaced.last_ms) * replaced.rate_per_ms)
 
-    def admit(self, now_ms: int, messages: int) -> int:
-        """How many of so many messages may pass now; they are taken off the tokens."""
+    def take_tokens(self, now_ms: int, messages: int) -> int:
+        """Consume one token per message and return how many messages may pass now."""
         self.tokens = min(self.capacity, self.tokens + (now_ms - self.last_ms) * self.rate_per_ms)
         self.last_ms = now_ms
         passed = min(messages, int(self.tokens + ROUNDING))
@@ -66,56 +62,59 @@ class Bucket:
         return passed
 
 
-class Edge:
-    """The buckets by network; the longest network in force that holds an address counts. Bounded by the networks that were
-    ever throttled and have not come back since. ``verdicts``: of decisions that hold; any other ends what its network had."""
+class SimulatedEdge:
+    """Token buckets by network; of the active ones that cover a sender, the longest prefix applies.
+
+    Memory grows with the networks that were ever throttled and have sent nothing since.
+    """
 
     def __init__(self, delay_ms: int = 0, verdicts: tuple[str, ...] = (THROTTLE,)) -> None:
-        self._delay_ms, self._verdicts = delay_ms, verdicts
-        self._coming: dict[Place, deque[Decision]] = {}
-        self._buckets: dict[Place, Bucket] = {}
-        self._shifts: list[int] = []  # of all networks so far, the longest networks first
+        self._delay_ms = delay_ms  # from a decision's issue until the edge applies it
+        self._verdicts = verdicts  # that throttle; any other ends its network's throttle
+        self._pending: dict[KeyPrefix, deque[Decision]] = {}
+        self._buckets: dict[KeyPrefix, SimulatedBucket] = {}
+        self._shifts: list[int] = []  # of all networks so far, longest prefix first
 
-    def learn(self, decisions: Iterable[Decision]) -> None:
-        """Decisions on their way to the edge, in the order of their issue."""
+    def add(self, decisions: Iterable[Decision]) -> None:
+        """Queue decisions, in the order of their issue."""
         for decision in decisions:
-            place = place_of(decision.network)
-            self._coming.setdefault(place, deque()).append(decision)
-            if place.shift not in self._shifts:
-                self._shifts = sorted([*self._shifts, place.shift])
+            prefix = key_prefix_of(decision.network)
+            self._pending.setdefault(prefix, deque()).append(decision)
+            if prefix.shift not in self._shifts:
+                self._shifts = sorted([*self._shifts, prefix.shift])
 
-    def offer(self, events: EventColumns) -> npt.NDArray[np.int64]:
-        """Messages deferred of each event, in order."""
-        deferred, watched = np.zeros(len(events.key), np.int64), np.zeros(len(events.key), bool)
-        places = self._coming.keys() | self._buckets.keys()
+    def deferred(self, events: EventColumns) -> npt.NDArray[np.int64]:
+        """Let a block of events pass, in order, and return the messages deferred of each."""
+        deferred, covered = np.zeros(len(events.key), np.int64), np.zeros(len(events.key), bool)
+        throttled = self._pending.keys() | self._buckets.keys()
         for shift in self._shifts:
-            prefixes = np.array([place.prefix for place in places if place.shift == shift], np.uint64)
-            watched |= np.isin(events.key >> np.uint64(shift), prefixes)
-        for i in np.flatnonzero(watched).tolist():
+            prefixes = np.array([network.prefix for network in throttled if network.shift == shift], np.uint64)
+            covered |= np.isin(events.key >> np.uint64(shift), prefixes)
+        for i in np.flatnonzero(covered).tolist():
             messages = int(events.messages[i])
-            deferred[i] = messages - self.admit(int(events.key[i]), int(events.ts_ms[i]), messages)
+            deferred[i] = messages - self.take_tokens(int(events.key[i]), int(events.ts_ms[i]), messages)
         return deferred
 
-    def admit(self, key: int, now_ms: int, messages: int) -> int:
-        """How many of a sender's messages pass now."""
+    def take_tokens(self, key: int, now_ms: int, messages: int) -> int:
+        """Consume tokens for a sender's messages and return how many may pass now."""
         for shift in self._shifts:
-            place = Place(shift, key >> shift)
-            self._catch_up(place, now_ms)
-            bucket = self._buckets.get(place)
+            prefix = KeyPrefix(shift, key >> shift)
+            self._apply_due(prefix, now_ms)
+            bucket = self._buckets.get(prefix)
             if bucket is None:
                 continue
             if bucket.until_ms > now_ms:
-                return bucket.admit(now_ms, messages)
-            del self._buckets[place]
+                return bucket.take_tokens(now_ms, messages)
+            del self._buckets[prefix]
         return messages
 
-    def _catch_up(self, place: Place, now_ms: int) -> None:
-        """Take what has arrived for a network."""
-        coming = self._coming.get(place)
-        while coming and coming[0].issued + self._delay_ms <= now_ms:
-            decision = coming.popleft()
-            before = self._buckets.pop(place, None)
+    def _apply_due(self, prefix: KeyPrefix, now_ms: int) -> None:
+        """Apply the decisions on a network that have reached the edge by now."""
+        pending = self._pending.get(prefix)
+        while pending and pending[0].issued + self._delay_ms <= now_ms:
+            decision = pending.popleft()
+            replaced = self._buckets.pop(prefix, None)
             if decision.verdict in self._verdicts:
-                self._buckets[place] = Bucket(decision, decision.issued + self._delay_ms, before)
-        if coming is not None and not coming:
-            del self._coming[place]
+                self._buckets[prefix] = SimulatedBucket(decision, decision.issued + self._delay_ms, replaced)
+        if pending is not None and not pending:
+            del self._pending[prefix]

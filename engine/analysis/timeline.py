@@ -1,7 +1,7 @@
-"""A sender through time: after each of its events, what was counted, expected and allowed, and the decisions on it.
+"""Replay a sender's partition and sample the sender after each of its events: counts, expectation, limits, decisions.
 
-The whole partition is replayed (a newcomer's limit depends on its neighbours), and looked at after each event of the one
-sender: by the first law, where a block is cut changes nothing. Memory: one sample an event of the sender.
+The whole partition is replayed, as a newcomer's limit depends on other senders. It is stopped after each event of the sender;
+the place where a block is cut changes nothing (tests/laws/test_split.py). Memory: one sample per event of the sender.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.analysis.collateral import Ledger, Spell
+from engine.analysis.collateral import Collateral, ThrottlePeriod
 from engine.analysis.explanation import newcomers_peak
 from engine.config.load import Settings
 from engine.detector.constants import SCALE_MS, SCALE_NAMES
@@ -21,43 +21,43 @@ from engine.pipeline import build
 from engine.state.inspect import STANDING, row_of, standing
 from topics.columns.keys import partitions_of_keys
 from topics.columns.scan import DEFERRED, EventColumns
-from topics.decisions import HOLDING, Decision
-from topics.keys import key_text, network_text
+from topics.decisions import THROTTLING, Decision
+from topics.keys import key_text
+from topics.networks import network_text
 from topics.partitioner import partition_of
 
 
 @dataclass(frozen=True, slots=True)
-class Samples:
-    """One entry an event of the sender: event time, messages, outcome, and STANDING after it."""
+class SenderSamples:
+    """One entry per event of the sender."""
 
-    ts_ms: npt.NDArray[np.int64]
-    messages: npt.NDArray[np.int64]
+    ts_ms: npt.NDArray[np.int64]  # event time
+    messages: npt.NDArray[np.int64]  # 0 for a retry
     outcome: npt.NDArray[np.uint8]
-    standing: npt.NDArray[Any]
+    standing: npt.NDArray[Any]  # STANDING after the event
 
 
 @dataclass(slots=True)
-class Timeline:
-    """``decisions``: on the sender, in order; ``spells``: those in shadow too; ``newcomers``: what nine of ten newcomers stay
-    below at the end, by scale."""
+class SenderTimeline:
+    """The samples and decisions of a sender."""
 
     network: str
-    samples: Samples
-    decisions: list[Decision]
-    spells: list[Spell]
-    newcomers: npt.NDArray[np.float64]
+    samples: SenderSamples
+    decisions: list[Decision]  # on the sender, in order
+    throttle_periods: list[ThrottlePeriod]  # shadow decisions included
+    newcomers: npt.NDArray[np.float64]  # 90th percentile of newcomers' peaks at the end, by scale
 
-    def telling_scale(self) -> int:
-        """The scale that spoke most often in its decisions; without any, the one that came nearest to its limit."""
-        spoken = [name for decision in self.decisions for name in decision.evidence.get("scales", ())]
-        if spoken:
-            return max(range(len(SCALE_NAMES)), key=lambda s: (spoken.count(SCALE_NAMES[s]), SCALE_MS[s]))
-        found = self.samples.standing
-        return int(np.argmax((found["counter"] / found["limit"]).max(axis=0)))
+    def most_exceeded_scale(self) -> int:
+        """Return the scale named by most of its decisions; without any, the one that came nearest to its limit."""
+        names = [name for decision in self.decisions for name in decision.evidence.get("scales", ())]
+        if names:
+            return max(range(len(SCALE_NAMES)), key=lambda s: (names.count(SCALE_NAMES[s]), SCALE_MS[s]))
+        sampled = self.samples.standing
+        return int(np.argmax((sampled["counter"] / sampled["limit"]).max(axis=0)))
 
 
-class Follower:
-    """Replays the partition of one sender and takes the samples. Give it blocks in order, then ask for the `timeline`."""
+class TimelineReplay:
+    """Replay blocks of events in order and sample one sender."""
 
     def __init__(self, settings: Settings, key: int) -> None:
         self.key = key
@@ -70,16 +70,16 @@ class Follower:
         self._decisions: list[Decision] = []
         self._offset = 0
 
-    def take(self, events: EventColumns) -> None:
-        """A block of the whole site's events."""
+    def apply_site(self, events: EventColumns) -> None:
+        """Apply a block of the whole site's events; those of other partitions are skipped."""
         own = np.flatnonzero(partitions_of_keys(events.key, self._partitions) == self.number)
         dealt = EventColumns._make(column[own] for column in events)
         dealt.offset[:] = np.arange(self._offset, self._offset + len(own))
         self._offset += len(own)
-        self.follow(dealt)
+        self.apply_partition(dealt)
 
-    def follow(self, events: EventColumns) -> None:
-        """A block of the sender's partition alone, with its offsets."""
+    def apply_partition(self, events: EventColumns) -> None:
+        """Apply a block of the sender's partition, with the offsets of the topic."""
         first = 0
         for i in np.flatnonzero(events.key == np.uint64(self.key)).tolist():
             self._apply(events, first, i + 1)
@@ -91,7 +91,7 @@ class Follower:
         for verdict in self._partition.apply(events, first, last):
             if int(verdict["key"]) == self.key:
                 decision = self._composer.decision(verdict, self.number)
-                if decision.network == self._network:  # and not one around it
+                if decision.network == self._network:  # a pool's decision has the key of a member
                     self._decisions.append(decision)
 
     def _sample(self, ts_ms: int, messages: int, outcome: int) -> None:
@@ -99,15 +99,15 @@ class Follower:
         if number != NO_ROW:
             self._samples.append((ts_ms, messages, outcome, standing(self._partition, number, ts_ms)))
 
-    def timeline(self) -> Timeline:
-        """All samples so far."""
-        network, ledger = self._network, Ledger(HOLDING)
-        ledger.note([decision for decision in self._decisions if decision.holds])
-        samples = Samples(
+    def timeline(self) -> SenderTimeline:
+        """Return the samples and decisions so far."""
+        collateral = Collateral(THROTTLING)
+        collateral.add_decisions([decision for decision in self._decisions if decision.is_throttle])
+        samples = SenderSamples(
             np.array([sample[0] for sample in self._samples], np.int64),
             np.array([sample[1] * (sample[2] != DEFERRED) for sample in self._samples], np.int64),
             np.array([sample[2] for sample in self._samples], np.uint8),
             np.concatenate([sample[3] for sample in self._samples] or [np.zeros(0, STANDING)]),
         )
-        spells = ledger.spells.get(network, [])
-        return Timeline(network, samples, self._decisions, spells, newcomers_peak(self._partition))
+        periods = collateral.throttle_periods.get(self._network, [])
+        return SenderTimeline(self._network, samples, self._decisions, periods, newcomers_peak(self._partition))

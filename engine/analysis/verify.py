@@ -1,120 +1,173 @@
-"""Whether decisions are what their inputs lead to: the events are gone through again and the JSON is compared, octet by octet.
+"""Recompute decisions from their events and compare the JSON byte for byte.
 
-A decision's inputs are the events of its partition up to its source offset, those of its own sender before all. So one that is
-equal vouches for them as far as they show, and where one isn't, what changed lies behind the last equal one on the same
-network. An event that came to a partition or went from it moves the source offsets of all that follows: there the last one
-in its place and the first one that moved, on whatever network, have it between them. What an operator ordered isn't computed
-and not verified here: the audit has it.
+A decision has three inputs: the configuration and the model, which it names, and the events of its partition up to its source
+offset. Where a decision differs, the changed events lie after the last equal decision on the same network. An event that was
+added to a partition or removed from it shifts the source offsets of all later decisions; that event lies between the last
+unshifted decision and the first shifted one, on whatever network.
+
+Overrides aren't inputs of the model, so decisions with reason `override` aren't verified: `tidegate audit` has them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
+from engine.decisions.compose import MODEL, Composer
+from engine.state.partition import Partition
+from topics.columns.scan import EventColumns
 from topics.decisions import OVERRIDE, Decision, encode_decision
 
-Place = tuple[str, bool, int, int]
+CONFIGURATION, MODEL_VERSION, EVENTS = "configuration", "model", "events"
+
+Identity = tuple[str, bool, int, int]  # network, throttles or not, partition, offset or time of issue
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
-    """``recomputed``: what the events lead to at the decision's place, or the same decision from another offset, None if
-    nothing; ``since``: the offset of the last equal one on its network, -1 if there is none."""
+class VerifiedDecision:
+    """A published decision next to its recomputation."""
 
     decision: Decision
-    recomputed: Decision | None
-    since: int
+    recomputed: Decision | None  # at the same offset, or issued at the same time; None if there is neither
+    after_offset: int  # of the last equal decision on the same network before it, -1 without one
 
     @property
-    def equal(self) -> bool:
-        """Byte for byte."""
+    def is_equal(self) -> bool:
+        """True if both are the same bytes."""
         return self.recomputed is not None and encode_decision(self.recomputed) == encode_decision(self.decision)
 
     @property
-    def moved(self) -> int:
-        """By how much the source offset of what is made now is higher."""
+    def shift(self) -> int:
+        """Source offset of the recomputed decision less that of the published one."""
         return 0 if self.recomputed is None else self.recomputed.source.offset - self.decision.source.offset
 
     @property
-    def only_moved(self) -> bool:
-        """Equal but for the source offset."""
-        if not self.moved or self.recomputed is None:
+    def is_only_shifted(self) -> bool:
+        """True if nothing but the source offset differs."""
+        if not self.shift or self.recomputed is None:
             return False
-        back = replace(self.recomputed, source=self.decision.source)
-        return encode_decision(back) == encode_decision(self.decision)
+        unshifted = replace(self.recomputed, source=self.decision.source)
+        return encode_decision(unshifted) == encode_decision(self.decision)
+
+    @property
+    def is_different(self) -> bool:
+        """True if more than the source offset differs."""
+        return not (self.is_equal or self.is_only_shifted)
 
 
-def place(decision: Decision) -> Place:
-    """What tells one decision from another, in shadow or not."""
-    return decision.network, decision.holds, decision.source.partition, decision.source.offset
-
-
-def _moment(decision: Decision) -> Place:
-    return decision.network, decision.holds, decision.source.partition, decision.issued
-
-
-def verify(given: Sequence[Decision], recomputed: Iterable[Decision]) -> list[Verified]:
-    """Each given decision that the model made, by partition and offset, with what the events lead to at its place."""
-    again = list(recomputed)
-    placed = {place(decision): decision for decision in again}
-    timed = {_moment(decision): decision for decision in again}
-    ours = {place(decision): decision for decision in given if decision.reason != OVERRIDE}
-    found: list[Verified] = []
-    vouched: dict[tuple[str, int], int] = {}
-    for decision in sorted(ours.values(), key=lambda one: (one.source.partition, one.source.offset, one.verdict)):
-        by, where = (decision.network, decision.source.partition), place(decision)
-        now = placed.get(where)
-        if now is None or now.issued != decision.issued:
-            now = timed.get(_moment(decision), now)
-        one = Verified(decision, now, vouched.get(by, -1))
-        found.append(one)
-        if one.equal:
-            vouched[by] = decision.source.offset
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """Behind offset ``since`` of ``partition`` and not behind ``until``, so many ``events`` more are there now than then,
-    fewer if negative: from there on all source offsets are others."""
+class OffsetShift(NamedTuple):
+    """Events added or removed after offset `after` of a partition and up to offset `until`; later offsets are shifted."""
 
     partition: int
-    since: int
+    after: int
     until: int
-    events: int
+    events: int  # negative if events were removed
 
 
-def turns(found: Sequence[Verified]) -> list[Turn]:
-    """Where events came or went, by decisions in the order that `verify` gives."""
-    made: list[Turn] = []
-    number, last, moved = -1, -1, 0
-    for one in found:
-        source = one.decision.source
-        if source.partition != number:
-            number, last, moved = source.partition, -1, 0
-        if not (one.equal or one.only_moved):
+class Verification(NamedTuple):
+    """The result of `tidegate explain --verify`."""
+
+    decisions: list[VerifiedDecision]
+    shifts: list[OffsetShift]
+    deleted_before: int  # first offset that the topic still has, 0 for files
+    config: str  # hash of the configuration that recomputed
+
+
+class Recomputation:
+    """Apply a partition's events again and keep the decisions that may equal a published one."""
+
+    def __init__(self, partition: Partition, composer: Composer, published: Sequence[Decision]) -> None:
+        self.partition = partition  # empty at first
+        self.decisions: list[Decision] = []
+        self._composer = composer
+        self._offsets = {decision.source.offset for decision in published}
+        self._issued = {decision.issued for decision in published}
+
+    @property
+    def is_complete(self) -> bool:
+        """True once the offsets of all published decisions are applied."""
+        return self.partition.applied_offset >= max(self._offsets, default=-1)
+
+    def apply(self, columns: EventColumns) -> None:
+        """Apply a block of events, all of them READY."""
+        for verdict in self.partition.apply(columns, 0, len(columns.offset)):
+            if int(verdict["offset"]) in self._offsets or int(verdict["issued_ms"]) in self._issued:
+                self.decisions.append(self._composer.decision(verdict, self.partition.number))
+
+
+def verify(published: Sequence[Decision], recomputed: Iterable[Decision]) -> list[VerifiedDecision]:
+    """Return each published decision of the model with its recomputation, ordered by partition and offset."""
+    candidates = list(recomputed)
+    by_offset = {_by_offset(decision): decision for decision in candidates}
+    by_time = {_by_time(decision): decision for decision in candidates}
+    unique = {_by_offset(decision): decision for decision in published if decision.reason != OVERRIDE}
+    results: list[VerifiedDecision] = []
+    last_equal: dict[tuple[str, int], int] = {}
+    for decision in sorted(unique.values(), key=lambda made: (made.source.partition, made.source.offset, made.verdict)):
+        twin = by_offset.get(_by_offset(decision))
+        if twin is None or twin.issued != decision.issued:
+            twin = by_time.get(_by_time(decision), twin)
+        stream = decision.network, decision.source.partition
+        result = VerifiedDecision(decision, twin, last_equal.get(stream, -1))
+        results.append(result)
+        if result.is_equal:
+            last_equal[stream] = decision.source.offset
+    return results
+
+
+def _by_offset(decision: Decision) -> Identity:
+    return decision.network, decision.is_throttle, decision.source.partition, decision.source.offset
+
+
+def _by_time(decision: Decision) -> Identity:
+    return decision.network, decision.is_throttle, decision.source.partition, decision.issued
+
+
+def offset_shifts(results: Sequence[VerifiedDecision]) -> list[OffsetShift]:
+    """Return where events were added or removed. `results` are in the order of `verify`."""
+    shifts: list[OffsetShift] = []
+    partition, last_offset, last_shift = -1, -1, 0
+    for result in results:
+        source = result.decision.source
+        if source.partition != partition:
+            partition, last_offset, last_shift = source.partition, -1, 0
+        if result.is_different:
             continue
-        if one.moved != moved:
-            made.append(Turn(number, last, source.offset, one.moved - moved))
-        last, moved = source.offset, one.moved
-    return made
+        if result.shift != last_shift:
+            shifts.append(OffsetShift(partition, last_offset, source.offset, result.shift - last_shift))
+        last_offset, last_shift = source.offset, result.shift
+    return shifts
 
 
-def differences(one: Verified) -> list[str]:
-    """The fields that differ, as ``name: said, recomputed other``."""
-    if one.recomputed is None:
-        return ["nothing is decided there now"]
-    said, now = (orjson.loads(encode_decision(decision)) for decision in (one.decision, one.recomputed))
-    return list(_differences("", said, now))
+def changed_inputs(result: VerifiedDecision, verification: Verification) -> list[str]:
+    """Return which inputs of a different decision changed: those that it names, else the events.
+
+    Deleted events are always named. History from `tidegate warm` shows as changed events: its logs aren't on the topic.
+    """
+    named = [CONFIGURATION] if result.decision.config != verification.config else []
+    named += [MODEL_VERSION] if result.decision.model != MODEL else []
+    return [*named, EVENTS] if verification.deleted_before or not named else named
 
 
-def _differences(name: str, said: Any, now: Any) -> Iterator[str]:
-    if isinstance(said, dict) and isinstance(now, dict):
-        for key in {**said, **now}:
-            yield from _differences(f"{name}.{key}" if name else key, said.get(key), now.get(key))
-    elif said != now:
-        yield f"{name}: {said}, recomputed {now}"
+def changed_offsets(result: VerifiedDecision) -> tuple[int, int]:
+    """Return the first and last offset between which the changed events of a different decision lie."""
+    return result.after_offset + 1, result.decision.source.offset
+
+
+def differences(result: VerifiedDecision) -> list[str]:
+    """Return the fields that differ as ``name: published 1, recomputed 2``."""
+    if result.recomputed is None:
+        return ["no decision is recomputed there"]
+    published, recomputed = (orjson.loads(encode_decision(made)) for made in (result.decision, result.recomputed))
+    return list(_differences("", published, recomputed))
+
+
+def _differences(name: str, published: Any, recomputed: Any) -> Iterator[str]:
+    if isinstance(published, dict) and isinstance(recomputed, dict):
+        for key in {**published, **recomputed}:
+            yield from _differences(f"{name}.{key}" if name else key, published.get(key), recomputed.get(key))
+    elif published != recomputed:
+        yield f"{name}: published {published}, recomputed {recomputed}"

@@ -1,14 +1,14 @@
-"""Time stamps of log lines to ms since epoch.
+"""Convert timestamps of log lines to ms since epoch.
 
-Two forms, by their first character: traditional syslog (``Oct 22 02:12:45``: no year, no zone) and ISO 8601 / RFC 3339
-(``2015-10-22T02:12:45.123456-07:00``, Exim's ``2015-10-22 02:12:45.123 -0700``; the zone may be missing). What a stamp
-doesn't say must be given: nothing is guessed from this machine's own clock or zone. A year of "mtime" is taken from the
-file: its first stamp is the last such date before the file's modification.
+Two forms, by the first character: traditional syslog (`Oct 22 02:12:45`: no year, no zone) and ISO 8601 / RFC 3339
+(`2015-10-22T02:12:45.123456-07:00`, Exim's `2015-10-22 02:12:45.123 -0700`; the zone may be missing). Missing parts must be
+given: this machine's clock and zone are never used. With the year "mtime" a file's first timestamp is the last such date
+before the file's modification.
 
-A year turns where the stamps fall back by more than half a year; late lines of the old year keep it. In the hour that a
-clock put back shows twice, a stamp is of the first pass unless that were more than ten minutes before the latest time read,
-so a silence of 50 minutes there can be taken for none. A stamp in the hour that a clock put forward skips is read with the
-offset before the jump. Both are counted. Stamps may run back otherwise; they are taken as they are.
+The year changes where timestamps fall back by more than half a year; late lines of the old year keep it. In the hour that a
+clock set back shows twice, a timestamp is of the first pass unless that is more than ten minutes before the latest time read;
+so a silence of 50 minutes there is missed. A timestamp in the hour that a clock set forward skips is read with the offset
+before the jump. Both are counted. Other backward steps are kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import NoReturn
 from zoneinfo import ZoneInfo
 
-from engine.imports.counts import Tally
+from engine.imports.counts import ImportCounts
 from engine.imports.lines import LogFile
 from topics.errors import OperatorError
 
@@ -34,17 +34,17 @@ _HALF_YEAR_DAYS = 186
 _NEARLY_A_YEAR_DAYS = 340
 _BACK_MS = 600_000
 _SKEW_S = 3_600
-_ASK_ZONE = "--time-zone (such as Europe/Berlin, UTC or -07:00)"
-_ASK_YEAR = "--year (the year of its first line, or mtime: the one that the file's modification time gives)"
+_GIVE_ZONE = "--time-zone (such as Europe/Berlin, UTC or -07:00)"
+_GIVE_YEAR = "--year (the year of its first line, or mtime: derived from the file's modification time)"
 
 
 def zone_of(text: str) -> tzinfo:
-    """A time zone by its IANA name, or as a fixed offset (``-07:00``). OperatorError for anything else."""
+    """Return the time zone of an IANA name or a fixed offset (`-07:00`). Raise OperatorError for other text."""
     offset = _OFFSET.match(text)
     if offset:
-        span = timedelta(hours=int(offset[2]), minutes=int(offset[3]))
-        if span < timedelta(hours=24) and int(offset[3]) < 60:
-            return timezone(-span if offset[1] == "-" else span)
+        shift = timedelta(hours=int(offset[2]), minutes=int(offset[3]))
+        if shift < timedelta(hours=24) and int(offset[3]) < 60:
+            return timezone(-shift if offset[1] == "-" else shift)
     try:
         return ZoneInfo(text)
     except (ValueError, OSError, KeyError):
@@ -54,7 +54,7 @@ def zone_of(text: str) -> tzinfo:
 
 
 def year_of(text: str) -> int | str:
-    """A year, or "mtime". OperatorError for anything else."""
+    """Return a year, or "mtime". Raise OperatorError for other text."""
     if text == MTIME:
         return MTIME
     if re.fullmatch(r"(19[7-9]\d|2\d{3})", text):
@@ -62,14 +62,13 @@ def year_of(text: str) -> int | str:
     raise OperatorError(f"no year {text!r}: give one from 1970 on, or mtime")
 
 
-class StampClock:
-    """The clock of one file: `read` its stamps in the order of the lines."""
+class LogClock:
+    """The clock of one file. Its timestamps are read in the order of the lines."""
 
-    def __init__(self, log: LogFile, year: int | str | None, zone: tzinfo | None, tally: Tally) -> None:
-        self.end = 0
-        """Where the stamp last read ends in its line."""
+    def __init__(self, log: LogFile, year: int | str | None, zone: tzinfo | None, counts: ImportCounts) -> None:
+        self.end = 0  # index in its line after the last timestamp read
         self._log = log
-        self._tally = tally
+        self._counts = counts
         self._zone = zone
         self._given_year = year
         self._first_year = 0
@@ -82,9 +81,10 @@ class StampClock:
         self._iso_minute: tuple[bytes, bytes | None] = (b"", None)
 
     def read(self, line: bytes) -> int:
-        """Ms since epoch of the stamp at the beginning of ``line``; UNREADABLE when there is none.
+        """Return ms since epoch of the timestamp at the beginning of `line`, UNREADABLE without one.
 
-        OperatorError when the stamp lacks a year or zone that was not given."""
+        Raise OperatorError if it lacks a year or zone that was not given.
+        """
         if line[:13] == self._minute:
             second = line[13:15]
             if second.isdigit() and second < b"61" and line[15:16] == b" ":
@@ -106,7 +106,7 @@ class StampClock:
         if not match or not second.isdigit() or second > b"60" or line[15:16] != b" " or match[1] not in _MONTHS:
             return UNREADABLE
         if self._zone is None or self._given_year is None:
-            self._ask(year=self._given_year is None, zone=self._zone is None)
+            self._refuse(year=self._given_year is None, zone=self._zone is None)
         month, day = _MONTHS[match[1]], int(match[2])
         local = datetime(self._year_of_day(month, day), month, day, int(match[3]), int(match[4]))  # noqa: DTZ001
         start, plain = self._epoch_ms(local)
@@ -116,8 +116,8 @@ class StampClock:
         return start + int(second) * 1000
 
     def _year_of_day(self, month: int, day: int) -> int:
-        """The year of the next stamp, from the day of the year it has."""
-        at = month * 31 + day  # months of 31 days: exact enough to tell a turn of the year
+        """Return the year of the next timestamp, whose month and day are given."""
+        at = month * 31 + day  # months of 31 days: exact enough to detect a change of the year
         if not self._year:
             self._year = self._first_year = self._year_at_first(month, day)
         elif at < self._latest_day - _HALF_YEAR_DAYS:
@@ -149,7 +149,7 @@ class StampClock:
             if match[8]:
                 self._minute_ms = _utc_ms(local) - _offset_ms(match[8])
             elif self._zone is None:
-                self._ask(year=False, zone=True)
+                self._refuse(year=False, zone=True)
             else:
                 self._minute_ms, plain = self._epoch_ms(local)
             self._iso_minute = (line[:17], match[8]) if plain else (b"", None)
@@ -158,7 +158,7 @@ class StampClock:
         return self._minute_ms + int(match[6]) * 1000 + int((match[7] or b"0").ljust(3, b"0")[:3])
 
     def _epoch_ms(self, local: datetime) -> tuple[int, bool]:
-        """Ms since epoch of a time in the zone, and whether it exists exactly once there."""
+        """Return ms since epoch of a time in the zone, and True if it exists exactly once there."""
         before = _shift_ms(local.replace(tzinfo=self._zone, fold=0))
         after = _shift_ms(local.replace(tzinfo=self._zone, fold=1))
         first = _utc_ms(local) - before
@@ -166,24 +166,24 @@ class StampClock:
             self._second_pass = False
             return first, True
         if before < after:
-            self._tally.skipped_times += 1
+            self._counts.skipped_times += 1
             return first, False
-        self._tally.ambiguous_times += 1
+        self._counts.ambiguous_times += 1
         self._second_pass |= first < self._latest_ms - _BACK_MS
         return (_utc_ms(local) - after if self._second_pass else first), False
 
-    def _ask(self, *, year: bool, zone: bool) -> NoReturn:
+    def _refuse(self, *, year: bool, zone: bool) -> NoReturn:
         lack = " and ".join(["no year"] * year + ["no time zone"] * zone)
-        give = " and ".join([_ASK_YEAR] * year + [_ASK_ZONE] * zone)
-        raise OperatorError(f"{self._log.name}: its time stamps have {lack}: give {give}")
+        give = " and ".join([_GIVE_YEAR] * year + [_GIVE_ZONE] * zone)
+        raise OperatorError(f"{self._log.name}: its timestamps have {lack}: give {give}")
 
 
 def _utc_ms(local: datetime) -> int:
     return int(local.replace(tzinfo=UTC).timestamp()) * 1000
 
 
-def _shift_ms(moment: datetime) -> int:
-    shift = moment.utcoffset()
+def _shift_ms(time: datetime) -> int:
+    shift = time.utcoffset()
     assert shift is not None
     return int(shift.total_seconds() * 1000)
 

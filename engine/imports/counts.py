@@ -1,4 +1,4 @@
-"""What an import met: counts for the summary, and the first lines that it could not read."""
+"""Counts of an import for its summary, and the first lines that could not be read."""
 
 from __future__ import annotations
 
@@ -7,41 +7,32 @@ from dataclasses import dataclass, field
 from topics.events import ConnectionEvent
 
 EXAMPLES = 3
-_SHOWN = 120
+EXAMPLE_BYTES = 120
 
 
 @dataclass(slots=True)
-class Tally:
-    """Counts of one import run, over all its files."""
+class ImportCounts:
+    """Counts of one import over all its files."""
 
     lines: int = 0
-    events: dict[str, int] = field(default_factory=dict)
-    """Events by outcome."""
-    first_ms: int = -1
-    """Earliest event time; -1 if there is no event."""
+    events: dict[str, int] = field(default_factory=dict)  # by outcome
+    first_ms: int = -1  # earliest event time, -1 without events
     last_ms: int = -1
-    late: int = 0
-    """Events whose time is before one that was given out already."""
-    unreadable: int = 0
-    """Lines that are no log line, or lack what their kind of line has."""
-    without_address: int = 0
-    """Connections whose client has no usable address: ``unknown[unknown]``, a local socket, a zone id."""
-    unfinished: int = 0
-    """Connections without an end in the log: their event is made of what was seen."""
-    headless: int = 0
-    """Connections that began before the log: their event has the time of the first line seen."""
-    handed_over: int = 0
-    """Connections that postscreen passed on to smtpd, which has them in its own lines."""
-    ambiguous_times: int = 0
-    """Stamps in the hour that a clock put back runs through twice."""
-    skipped_times: int = 0
-    """Stamps in the hour that a clock put forward never shows."""
-    damaged: list[str] = field(default_factory=list)
-    """One sentence for each file that could not be read to its end."""
-    examples: list[str] = field(default_factory=list)
+    late: int = 0  # events with a time before that of an earlier one
+    unreadable: int = 0  # lines that are no log line, or lack a required part
+    without_address: int = (
+        0  # connections without a usable client address: `unknown[unknown]`, a local socket, a zone id
+    )
+    without_end: int = 0  # connections without an end in the log; their event is made of the lines present
+    without_start: int = 0  # connections that began before the log; their event has the time of their first line
+    handed_over: int = 0  # connections that postscreen passed on to smtpd, whose own lines have them
+    ambiguous_times: int = 0  # timestamps in the hour that a clock set back shows twice
+    skipped_times: int = 0  # timestamps in the hour that a clock set forward never shows
+    damaged: list[str] = field(default_factory=list)  # one sentence per file that could not be read to its end
+    examples: list[str] = field(default_factory=list)  # of unreadable lines, the first ones
 
-    def note(self, event: ConnectionEvent) -> None:
-        """Count an event that is given out."""
+    def add(self, event: ConnectionEvent) -> None:
+        """Count an event that is output."""
         self.events[event.outcome] = self.events.get(event.outcome, 0) + 1
         if event.ts < self.last_ms:
             self.late += 1
@@ -51,10 +42,10 @@ class Tally:
             self.first_ms = event.ts
         self.last_ms = event.ts
 
-    def refuse(self, name: str, line: bytes, reason: str) -> None:
-        """Count a line that could not be read; the first few are kept as examples."""
+    def add_unreadable(self, name: str, line: bytes, reason: str) -> None:
+        """Count a line of file `name` that could not be read, and keep the first few as examples."""
         self.unreadable += 1
         if len(self.examples) < EXAMPLES:
-            text = line[:_SHOWN].decode("utf-8", "replace")
-            shown = "".join(c if c.isprintable() else "·" for c in text)
-            self.examples.append(f"{name}: {reason}: {shown}{'…' if len(line) > _SHOWN else ''}")
+            text = line[:EXAMPLE_BYTES].decode("utf-8", "replace")
+            printable = "".join(c if c.isprintable() else "·" for c in text)
+            self.examples.append(f"{name}: {reason}: {printable}{'…' if len(line) > EXAMPLE_BYTES else ''}")

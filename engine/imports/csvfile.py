@@ -1,8 +1,8 @@
-"""CSV to events: a header line, then an event a line. Columns by name; only ``ts`` and ``ip`` must be there.
+"""Read events from CSV: a header line, then one event per line. Only the columns `ts` and `ip` are required.
 
-``ts`` is ISO 8601, or a number: seconds since epoch, or ms, us or ns from 10^11, 10^14 and 10^17 on. ``outcome`` is
-accepted, deferred or rejected, or an SMTP reply code. Empty fields take their defaults. A row is a line: fields with line
-breaks are not read. Rows are taken as they come: sort them by time first, as the engine reads them in order.
+`ts` is ISO 8601, or a number: seconds since epoch; ms, us or ns from 10^11, 10^14 and 10^17 on. `outcome` is accepted,
+deferred or rejected, or an SMTP reply code. Empty fields take their defaults. A row is one line: fields with line breaks
+aren't supported. Rows keep their order: sort them by time first, as the engine expects events in order.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from engine.imports.clock import UNREADABLE, StampClock
-from engine.imports.counts import Tally
+from engine.imports.clock import UNREADABLE, LogClock
+from engine.imports.connections import address_text
+from engine.imports.counts import ImportCounts
 from engine.imports.lines import LogFile
-from engine.imports.sessions import address_text
 from topics.errors import OperatorError
 from topics.events import ACCEPTED, DEFERRED, LAST_TS_MS, MOST_MESSAGES, OUTCOMES, REJECTED, ConnectionEvent
 
@@ -24,8 +24,8 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
-    """The header names of the fields; a name that was asked for must be there, the others but ts and ip may be missing."""
+class CsvColumns:
+    """The column names of the fields."""
 
     ts: str = "ts"
     ip: str = "ip"
@@ -33,25 +33,25 @@ class Columns:
     messages: str = "messages"
     recipients: str = "recipients"
     outcome: str = "outcome"
-    asked: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()  # fields whose column is required, next to ts and ip
 
 
 class BadRow(ValueError):
-    """A row that is no event; the message says why."""
+    """A row is no event; the message is the reason."""
 
 
 def delimiter_of(header: bytes) -> str:
-    """The delimiter that the header has most often, the comma if it has none."""
+    """Return the delimiter that is most frequent in the header, the comma if it has none."""
     return max(DELIMITERS, key=lambda character: header.count(character.encode()))
 
 
-def _time_ms(text: str, clock: StampClock) -> int:
+def _time_ms(text: str, clock: LogClock) -> int:
     try:
         number = float(text) if "." in text else int(text)
     except ValueError:
-        stamp = text.encode("utf-8", "replace")
-        ts = clock.read(stamp) if stamp[:1].isdigit() else UNREADABLE
-        if ts == UNREADABLE or clock.end != len(stamp):
+        timestamp = text.encode("utf-8", "replace")
+        ts = clock.read(timestamp) if timestamp[:1].isdigit() else UNREADABLE
+        if ts == UNREADABLE or clock.end != len(timestamp):
             raise BadRow("no time") from None
         return ts
     if number >= 10**17:
@@ -84,10 +84,10 @@ def _outcome(text: str) -> str:
     raise BadRow("outcome unknown")
 
 
-class Table:
-    """The rows of one file, by its header. OperatorError when the header lacks a column that must be there."""
+class CsvTable:
+    """The column order of one file. Raise OperatorError if the header lacks a required column."""
 
-    def __init__(self, name: str, header: bytes, columns: Columns, delimiter: str | None) -> None:
+    def __init__(self, name: str, header: bytes, columns: CsvColumns, delimiter: str | None) -> None:
         text = header.removeprefix(_BYTE_ORDER_MARK)
         self._delimiter = delimiter or delimiter_of(text)
         names = [field.strip().lower() for field in self._fields(text)]
@@ -108,8 +108,8 @@ class Table:
         except csv.Error as error:
             raise BadRow(str(error)) from None
 
-    def event(self, line: bytes, clock: StampClock) -> ConnectionEvent:
-        """The event of a row; BadRow when it is none."""
+    def event(self, line: bytes, clock: LogClock) -> ConnectionEvent:
+        """Return the event of a row. Raise BadRow if it is none."""
         fields = self._fields(line)
         ts, ip, mta, messages, recipients, outcome = (
             fields[at].strip() if 0 <= at < len(fields) else "" for at in self._at
@@ -121,23 +121,23 @@ class Table:
 
 
 def csv_events(
-    log: LogFile, clock: StampClock, tally: Tally, columns: Columns, delimiter: str | None
+    log: LogFile, clock: LogClock, counts: ImportCounts, columns: CsvColumns, delimiter: str | None
 ) -> Iterator[ConnectionEvent]:
-    """The events of one file. Rows that are none are counted; an empty file has none."""
+    """Yield the events of one file. Rows that are none are counted. An empty file has no events."""
     lines = log.lines()
     header = next(lines, b"")
     if not header:
         return
-    tally.lines += 1
+    counts.lines += 1
     try:
-        table = Table(log.name, header, columns, delimiter)
+        table = CsvTable(log.name, header, columns, delimiter)
     except BadRow as error:
-        raise OperatorError(f"{log.name} begins with no CSV header: {error}") from None
+        raise OperatorError(f"{log.name} does not begin with a CSV header: {error}") from None
     for line in lines:
-        tally.lines += 1
+        counts.lines += 1
         if not line.strip():
             continue
         try:
             yield table.event(line, clock)
         except BadRow as error:
-            tally.refuse(log.name, line, str(error))
+            counts.add_unreadable(log.name, line, str(error))

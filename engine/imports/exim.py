@@ -1,13 +1,13 @@
-"""Exim main logs to events, from the file itself or as written by syslog.
+"""Read events from Exim main logs, from the file itself or as written by syslog.
 
-If the log tells connections apart (log selectors ``connection_id``, ``incoming_port`` or ``pid``, in this order of trust),
-there is one event a connection, with the time of its first line. It ends with the line that says so (``smtp_connection``,
-``smtp_no_mail``, a lost or dropped connection) or after ten silent minutes. Otherwise there is one event a message:
-each arrival (``<=``) on its own, refused recipients of one client and sender within a minute together, and a lost or
-empty connection only if nothing else was heard of that client in the five minutes before.
+If the log identifies connections (log selectors `connection_id`, `incoming_port` or `pid`, in this order of preference),
+there is one event per connection, with the time of its first line. It ends with the line that reports it (`smtp_connection`,
+`smtp_no_mail`, a lost or dropped connection) or after ten minutes without a line. Otherwise there is one event per message:
+each arrival (`<=`) is one; the recipients refused to one client and sender within a minute are one; a lost or empty connection
+is one only if the client has no other line in the five minutes before.
 
-``recipients`` are those of the ``received_recipients`` selector, if set, and the refused ones. Local submissions (no
-``H=``) are no connections. The main log does not say which host wrote it: `mta` does.
+`recipients` are those of the `received_recipients` selector, if set, plus the refused ones. Local submissions (no `H=`) are
+no connections. The main log doesn't name its host: `mta` does.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from engine.imports.clock import UNREADABLE, StampClock
-from engine.imports.counts import Tally
+from engine.imports.clock import UNREADABLE, LogClock
+from engine.imports.connections import ConnectionTracker, LoggedConnection, address_text
+from engine.imports.counts import ImportCounts
 from engine.imports.lines import LogFile
-from engine.imports.merge import in_time_order
-from engine.imports.sessions import Session, Timeline, address_text
+from engine.imports.streams import in_time_order
 from engine.imports.syslog import plain_form
 from topics.events import ConnectionEvent
 
 IDLE_MS = 600_000
-TOGETHER_MS = 60_000
+SAME_REFUSAL_MS = 60_000
 RECENT_MS = 300_000
-MOST_RECENT = 10_000
+MAX_RECENT = 10_000
 
 _HOST = rb"(?:H=)?(?:[^ \[\]()]+ )?(?:\([^ ]*\) )?\[(?P<ip>[^\] ]*)\](?::(?P<port>\d+))?"
 _CI = rb"(?: I=\S+)?(?: U=\S*)?(?: Ci=(?P<ci>\S+))?"
@@ -59,67 +59,67 @@ _PID = re.compile(rb"\[(\d+)\] ")
 _WORDS = (b" <= ", b"rejected ", b"onnection", b"SMTP call ")
 
 
-class Entry(NamedTuple):
-    """A line of Exim's: ``host`` and ``pid`` as far as the log has them, ``body`` what stands behind stamp and pid."""
+class EximEntry(NamedTuple):
+    """A line of Exim's log."""
 
     ts: int
-    host: bytes
-    pid: bytes
-    body: bytes
+    host: bytes  # empty unless from syslog
+    pid: bytes  # empty if the log has none
+    body: bytes  # the text after timestamp and pid
 
 
-def exim_entries(log: LogFile, clock: StampClock, tally: Tally) -> Iterator[Entry]:
-    """The lines of a log that may matter."""
+def exim_entries(log: LogFile, clock: LogClock, counts: ImportCounts) -> Iterator[EximEntry]:
+    """Yield the lines of a log that may be relevant."""
     for line in log.lines():
-        tally.lines += 1
+        counts.lines += 1
         host, pid, at = b"", b"", 0
         text = plain_form(line) if line[:1] == b"<" else line
         if text[10:11] != b" " or not text[:4].isdigit():
             match = _SYSLOG.match(text)
             if match is None:
                 if line.strip():
-                    tally.refuse(log.name, line, "no line of Exim's main log")
+                    counts.add_unreadable(log.name, line, "no line of Exim's main log")
                 continue
             host, pid, at = match["host"], match["pid"] or b"", match.end()
         if not any(word in text for word in _WORDS):
             continue
         body = _SPLIT.sub(b"", text[at:], count=1) if at else text
-        stamped = body[:4].isdigit() and body[4:5] == b"-"
-        ts = clock.read(body if stamped else text)
+        has_time = body[:4].isdigit() and body[4:5] == b"-"
+        ts = clock.read(body if has_time else text)
         if ts == UNREADABLE:
-            tally.refuse(log.name, line, "no time stamp")
+            counts.add_unreadable(log.name, line, "no timestamp")
             continue
-        body = body[clock.end + 1 :] if stamped else body
+        body = body[clock.end + 1 :] if has_time else body
         match = _PID.match(body)
         if match:
             pid, body = match[1], body[match.end() :]
-        yield Entry(ts, host, pid, body)
+        yield EximEntry(ts, host, pid, body)
 
 
 def _recipients(body: bytes) -> int:
-    """How many recipients the end of an arrival line names; 0 if it names none."""
+    """Return the number of recipients at the end of an arrival line, 0 if it names none."""
     names = body.rpartition(b" for ")[2].split()
     return len(names) if len(names) < len(body.split()) and all(b"@" in name for name in names) else 0
 
 
-class Connections:
-    """Exim's connections, line by line."""
+class EximConnections:
+    """Reads Exim's lines into connections."""
 
-    def __init__(self, tally: Tally, mta: str) -> None:
-        self._tally = tally
+    def __init__(self, counts: ImportCounts, mta: str) -> None:
+        self._counts = counts
         self._mta = mta
-        self._timeline = Timeline(tally, IDLE_MS)
+        self._tracker = ConnectionTracker(counts, IDLE_MS)
         self._recent: dict[bytes, int] = {}
 
-    def events(self, entries: Iterable[Entry]) -> Iterator[ConnectionEvent]:
-        """The events of all entries, which are in time order; those still open at the end come last."""
+    def events(self, entries: Iterable[EximEntry]) -> Iterator[ConnectionEvent]:
+        """Yield the events of all entries, which are in time order; those still open at the end come last."""
         for entry in entries:
             self._read(entry)
-            if self._timeline.stirred:
-                yield from self._timeline.ready(entry.ts)
-        yield from self._timeline.flush()
+            if self._tracker.has_closed:
+                yield from self._tracker.drain_settled(entry.ts)
+        yield from self._tracker.flush()
 
-    def _read(self, entry: Entry) -> None:
+    def _read(self, entry: EximEntry) -> None:
         body = entry.body
         match = _ARRIVAL.match(body)
         if match:
@@ -137,90 +137,90 @@ class Connections:
         match = _OPENED.match(body)
         if match:
             if match["ci"] or match["port"]:
-                self._session(entry, match, match["ci"])
+                self._connection(entry, match, match["ci"])
             return
         match = _ENDED.match(body)
         if match:
             self._ended(entry, match)
 
-    def _key(self, entry: Entry, match: re.Match[bytes], ci: bytes | None) -> bytes:
-        """What tells this connection from others; b"" if the log has nothing that does."""
+    def _key(self, entry: EximEntry, match: re.Match[bytes], ci: bytes | None) -> bytes:
+        """Return the identity of a connection, b"" if the log has none."""
         if ci:
             return b"%s Ci=%s" % (entry.host, ci)
         if match["port"]:
             return b"%s [%s]:%s" % (entry.host, match["ip"], match["port"])
         return b"%s %s" % (entry.host, entry.pid) if entry.pid else b""
 
-    def _begin(self, entry: Entry, ip: bytes, key: bytes) -> Session:
+    def _begin(self, entry: EximEntry, ip: bytes, key: bytes) -> LoggedConnection:
         host = entry.host.decode("utf-8", "replace")
-        return self._timeline.open(Session(entry.ts, address_text(ip), self._mta or host, key))
+        return self._tracker.open(LoggedConnection(entry.ts, address_text(ip), self._mta or host, key))
 
-    def _session(self, entry: Entry, match: re.Match[bytes], ci: bytes | None) -> Session | None:
-        """The session that a line belongs to, begun if need be; None if the log doesn't tell connections apart."""
+    def _connection(self, entry: EximEntry, match: re.Match[bytes], ci: bytes | None) -> LoggedConnection | None:
+        """Return the connection of a line, a new one if needed; None if the log doesn't identify connections."""
         key = self._key(entry, match, ci)
         if not key:
             return None
-        session = self._timeline.live.get(key)
-        if session is None or session.ip != address_text(match["ip"]):
-            session = self._begin(entry, match["ip"], key)
-        session.heard_ms = entry.ts
-        return session
+        connection = self._tracker.live.get(key)
+        if connection is None or connection.ip != address_text(match["ip"]):
+            connection = self._begin(entry, match["ip"], key)
+        connection.last_seen_ms = entry.ts
+        return connection
 
-    def _arrived(self, entry: Entry, match: re.Match[bytes]) -> None:
-        session = self._session(entry, match, match["ci"])
-        alone = session is None
-        if session is None:
-            session = self._begin(entry, match["ip"], b"")
-        session.messages += 1
-        named = _recipients(entry.body)
-        if named:
-            session.recipients += named
-            session.counted += 1
-        if alone:
-            self._timeline.close(session, entry.ts)
-            self._heard(match["ip"], entry.ts)
+    def _arrived(self, entry: EximEntry, match: re.Match[bytes]) -> None:
+        connection = self._connection(entry, match, match["ci"])
+        is_message = connection is None
+        if connection is None:
+            connection = self._begin(entry, match["ip"], b"")
+        connection.messages += 1
+        recipients = _recipients(entry.body)
+        if recipients:
+            connection.recipients += recipients
+            connection.counted += 1
+        if is_message:
+            self._tracker.close(connection, entry.ts)
+            self._mark_recent(match["ip"], entry.ts)
 
-    def _refused(self, entry: Entry, match: re.Match[bytes], *, recipient: bool) -> None:
+    def _refused(self, entry: EximEntry, match: re.Match[bytes], *, recipient: bool) -> None:
         code = b"4" if match["temporary"] or match[0].startswith(b"Connection") else b"5"
-        session = self._session(entry, match, match.groupdict().get("ci"))
-        if session is None:
-            session = self._together(entry, match)
-        session.refuse(code, recipient=recipient)
+        connection = self._connection(entry, match, match.groupdict().get("ci"))
+        if connection is None:
+            connection = self._refusals_of(entry, match)
+        connection.refuse(code, recipient=recipient)
 
-    def _together(self, entry: Entry, match: re.Match[bytes]) -> Session:
-        """The refusals of one client and sender within a minute, in a log that doesn't tell connections apart."""
+    def _refusals_of(self, entry: EximEntry, match: re.Match[bytes]) -> LoggedConnection:
+        """Return the connection that collects the refusals of one client and sender within a minute."""
         sender = match[0].partition(b" F=")[2].partition(b"> ")[0]
         name = b"%s %s %s" % (entry.host, match["ip"], sender)
-        session = self._timeline.awaited.get(name)
-        if session is None or entry.ts - session.opened_ms > TOGETHER_MS:
-            session = self._begin(entry, match["ip"], b"")
-            session.awaited.append(name)
-            self._timeline.awaited[name] = session
-            self._timeline.close(session, entry.ts + TOGETHER_MS)
-        self._heard(match["ip"], entry.ts)
-        return session
+        connection = self._tracker.awaited.get(name)
+        if connection is None or entry.ts - connection.opened_ms > SAME_REFUSAL_MS:
+            connection = self._begin(entry, match["ip"], b"")
+            connection.awaited.append(name)
+            self._tracker.awaited[name] = connection
+            self._tracker.close(connection, entry.ts + SAME_REFUSAL_MS)
+        self._mark_recent(match["ip"], entry.ts)
+        return connection
 
-    def _ended(self, entry: Entry, match: re.Match[bytes]) -> None:
+    def _ended(self, entry: EximEntry, match: re.Match[bytes]) -> None:
         ci = match["id"] or match["ci"]
         key = self._key(entry, match, ci)
-        session = self._timeline.live.get(key) if key else None
-        if session:
-            self._timeline.close(session, entry.ts)
-            self._heard(key, entry.ts)
+        connection = self._tracker.live.get(key) if key else None
+        if connection:
+            self._tracker.close(connection, entry.ts)
+            self._mark_recent(key, entry.ts)
         elif not self._is_recent(key or match["ip"], entry.ts):
-            self._timeline.close(self._begin(entry, match["ip"], key), entry.ts)
-            self._heard(key or match["ip"], entry.ts)
+            self._tracker.close(self._begin(entry, match["ip"], key), entry.ts)
+            self._mark_recent(key or match["ip"], entry.ts)
 
-    def _heard(self, name: bytes, ts: int) -> None:
+    def _mark_recent(self, name: bytes, ts: int) -> None:
         self._recent.pop(name, None)
         self._recent[name] = ts
-        if len(self._recent) > MOST_RECENT:
+        if len(self._recent) > MAX_RECENT:
             del self._recent[next(iter(self._recent))]
 
     def _is_recent(self, name: bytes, ts: int) -> bool:
         return ts - self._recent.get(name, -RECENT_MS) < RECENT_MS
 
 
-def exim_events(entries: list[Iterator[Entry]], tally: Tally, mta: str) -> Iterator[ConnectionEvent]:
-    """The events of several logs together: each one's entries in time order. ``mta``: whose logs, "" if they say it."""
-    return Connections(tally, mta).events(in_time_order(entries))
+def exim_events(entries: list[Iterator[EximEntry]], counts: ImportCounts, mta: str) -> Iterator[ConnectionEvent]:
+    """Yield the events of several logs, each in time order. `mta`: name of the mail server, "" if the logs have it."""
+    return EximConnections(counts, mta).events(in_time_order(entries))

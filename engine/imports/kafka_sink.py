@@ -1,4 +1,4 @@
-"""Imported events into the connections topic of a cluster, keyed and stamped as an edge would send them."""
+"""Publish imported events to the connections topic of a cluster, with keys and timestamps as an edge sets them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from engine.imports.counts import Tally
-from engine.kafka.event_producer import EventProducer, refuse_history
+from engine.imports.counts import ImportCounts
+from engine.kafka.event_producer import EventProducer, refuse_expired
 from topics.contracts import Topic
 from topics.errors import OperatorError
 
@@ -16,25 +16,28 @@ CODEC = "lz4"
 
 
 class KafkaSink:
-    """A connections topic that is there. ``client_options``: aiokafka's keywords, ``bootstrap_servers`` among them."""
+    """Publishes to an existing connections topic. `client_options`: aiokafka's, `bootstrap_servers` among them."""
 
     def __init__(self, topic: Topic, client_options: Mapping[str, Any]) -> None:
         self._topic = topic
         self._options = dict(client_options)
 
-    async def send(self, blocks: Iterable[bytes], tally: Tally) -> None:
-        """Send blocks of NDJSON; ``tally`` counts their events. OperatorError when the cluster fails, or when the events are
-        so old that Kafka, which deletes by event time, would drop them within minutes."""
+    async def send(self, blocks: Iterable[bytes], counts: ImportCounts) -> None:
+        """Publish blocks of NDJSON, whose events `counts` counts.
+
+        Raise OperatorError if the cluster fails, or if events are older than the retention: Kafka deletes by event time, so
+        it would drop them within minutes.
+        """
         producer = EventProducer(self._topic.name, self._topic.partitions, CODEC, self._options)
         try:
             await producer.start()
             try:
                 for block in blocks:
-                    refuse_history(tally.first_ms, self._topic.retention_ms)
+                    refuse_expired(counts.first_ms, self._topic.retention_ms)
                     await producer.send(block)
             finally:
                 await producer.stop()
         except KafkaError as error:
             raise OperatorError(
-                f"Kafka at {self._options['bootstrap_servers']} took no more events: {error}"
+                f"Kafka at {self._options['bootstrap_servers']} accepts no more events: {error}"
             ) from error

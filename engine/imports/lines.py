@@ -1,7 +1,7 @@
-"""A log file's lines as bytes: plain, gzip, bzip2 or xz, told apart by their first bytes, or standard input (``-``).
+"""Read a log file's lines as bytes: plain, gzip, bzip2 or xz, detected by its first bytes, or standard input (`-`).
 
-What the bytes say is the caller's business: nothing is decoded here, and a line longer than 1 MiB comes in pieces. A
-compressed file that is cut off or damaged ends early: what could be read has been given, and `LogFile.damage` says so.
+Nothing is decoded. A line longer than 1 MiB is returned in pieces. A compressed file that is truncated or damaged ends early:
+the readable part is returned and `LogFile.damage` describes the rest.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Protocol
 from topics.errors import OperatorError
 
 STANDARD_STREAM = "-"
-LONGEST_LINE = 1 << 20
+MAX_LINE_BYTES = 1 << 20
 _CHUNK = 1 << 18
 _ZSTD = b"\x28\xb5\x2f\xfd"
 
@@ -42,18 +42,19 @@ def _decompressed(raw: BufferedReader, name: str) -> _Source:
 
 
 class LogFile:
-    """One input. ``advance`` is called with the number of bytes newly read from disk, for a progress display.
+    """One input file. Raise OperatorError if it can't be opened.
 
-    OperatorError when the file can't be opened."""
+    `advance` is called with the number of bytes newly read from disk, for a progress bar.
+    """
 
     def __init__(self, path: str, advance: Callable[[int], None] = lambda _: None) -> None:
         self.path = path
         self.name = "standard input" if path == STANDARD_STREAM else path
-        self.damage = ""
+        self.damage = ""  # one sentence if the file could not be read to its end
         self.size = 0
         self.modified_s: float | None = None
         self._advance = advance
-        self._told = 0
+        self._reported = 0
         if path != STANDARD_STREAM:
             try:
                 with Path(path).open("rb"):
@@ -63,13 +64,13 @@ class LogFile:
             self.size, self.modified_s = status.st_size, status.st_mtime
 
     def lines(self) -> Iterator[bytes]:
-        """Every line without its line feed; the last one need not have had any."""
+        """Yield every line without its line feed, which the last line may lack."""
         tail = b""
         for chunk in self._chunks():
             lines = (tail + chunk).split(b"\n")
             tail = lines.pop()
             yield from lines
-            if len(tail) > LONGEST_LINE:
+            if len(tail) > MAX_LINE_BYTES:
                 yield tail
                 tail = b""
         if tail:
@@ -81,15 +82,15 @@ class LogFile:
             source = _decompressed(raw, self.name)
             try:
                 while chunk := source.read1(_CHUNK):
-                    self._tell(raw)
+                    self._report(raw)
                     yield chunk
             except EOFError:
-                self.damage = f"{self.name} ends in the middle of its compressed data; what is before it was read"
+                self.damage = f"{self.name} ends in the middle of its compressed data; the part before was read"
             except (OSError, zlib.error, lzma.LZMAError) as error:
-                self.damage = f"{self.name} is damaged ({error}); what is before the damage was read"
+                self.damage = f"{self.name} is damaged ({error}); the part before the damage was read"
 
-    def _tell(self, raw: BufferedReader) -> None:
+    def _report(self, raw: BufferedReader) -> None:
         if self.size:
-            told = raw.tell()
-            self._advance(told - self._told)
-            self._told = told
+            position = raw.tell()
+            self._advance(position - self._reported)
+            self._reported = position

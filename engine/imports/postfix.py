@@ -1,13 +1,13 @@
-"""Postfix logs to events: one event an SMTP connection, with the time at which it began.
+"""Read events from Postfix logs: one event per SMTP connection, with the time at which it began.
 
-From smtpd (also as smtps and submission): ``connect from``, ``disconnect from`` with its command counts, ``client=`` (a
-message taken in), refusals, connection limits; from qmgr a message's number of recipients; from cleanup what a filter
-refused after the message had been read; postscreen's connections that smtpd never got (`engine.imports.postscreen`).
+Lines used: of smtpd (also as smtps and submission) `connect from`, `disconnect from` with its command counts, `client=` (an
+accepted message), refusals and connection limits; of qmgr a message's number of recipients; of cleanup a filter's refusal
+after the data; of postscreen connections that never reached smtpd (`engine.imports.postscreen`).
 
-A connection is followed by its process, which serves one client at a time; a message by its queue id. ``messages`` are
-those taken in, or, where the disconnect line counts them, the MAIL commands, refused ones included; without that count a
-connection that only met refusals is one message. A message lost while it was sent counts as taken in: nothing refused it.
-``recipients`` are the RCPT commands counted, else qmgr's numbers (after alias expansion) and the refusals.
+A connection is identified by its process, which serves one client at a time; a message by its queue id. `messages` are the
+accepted ones, or the MAIL commands, refused ones included, if the disconnect line counts them. Without that count a connection
+with refusals alone is one message. A message lost in transmission counts as accepted, as nothing refused it. `recipients` are
+the counted RCPT commands, else qmgr's numbers (after alias expansion) plus the refusals.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from engine.imports.counts import Tally
-from engine.imports.merge import in_time_order
+from engine.imports.connections import ConnectionTracker, LoggedConnection, address_text
+from engine.imports.counts import ImportCounts
 from engine.imports.postscreen import Postscreen
-from engine.imports.sessions import Session, Timeline, address_text
-from engine.imports.syslog import Entry
+from engine.imports.streams import in_time_order
+from engine.imports.syslog import SyslogEntry
 from topics.events import ConnectionEvent
 
 IDLE_MS = 3_600_000
 AWAIT_MS = 60_000
 
-_CONNECT, _DISCONNECT = _EDGES = b"connect from ", b"disconnect from "
+_CONNECT, _DISCONNECT = _BOUNDS = b"connect from ", b"disconnect from "
 _SMTPD = re.compile(
     rb"(?:(?P<queue>\w+): )?(?:client=(?P<client>\S+)"
     rb"|(?:milter-|proxy-)?reject: (?P<where>\S+)(?: from (?P<from>\S+))?: (?P<code>[45])\d\d[ -]"
-    rb"|warning: (?:Connection|Message delivery request|Recipient address|New TLS session|AUTH command)"
+    rb"|warning: (?:Connection|Message delivery request|Recipient address|New TLS connection|AUTH command)"
     rb" (?:rate|concurrency) limit exceeded: \d+ from (?P<limited>\S+))"
 )
 _COMMAND = re.compile(rb" (mail|rcpt)=(?:\d+/)?(\d+)")
@@ -39,32 +39,32 @@ _MESSAGE_END = frozenset((b"DATA", b"BDAT", b"END-OF-MESSAGE"))
 _NO_QUEUE = b"NOQUEUE"
 
 
-def _smtpd_matters(line: bytes, at: int) -> bool:
+def _is_smtpd_relevant(line: bytes, at: int) -> bool:
     return (
-        line.startswith(_EDGES, at)
+        line.startswith(_BOUNDS, at)
         or line.find(b"client=", at) > 0
         or line.find(b"reject: ", at) > 0
         or line.find(b" limit exceeded: ", at) > 0
     )
 
 
-def _qmgr_matters(line: bytes, _: int) -> bool:
+def _is_qmgr_relevant(line: bytes, _: int) -> bool:
     return b", nrcpt=" in line
 
 
-def _cleanup_matters(line: bytes, _: int) -> bool:
+def _is_cleanup_relevant(line: bytes, _: int) -> bool:
     return b"reject: " in line
 
 
-def _postscreen_matters(line: bytes, _: int) -> bool:
+def _is_postscreen_relevant(line: bytes, _: int) -> bool:
     return b" [" in line
 
 
 SERVICES = {
-    b"smtpd": _smtpd_matters,
-    b"qmgr": _qmgr_matters,
-    b"cleanup": _cleanup_matters,
-    b"postscreen": _postscreen_matters,
+    b"smtpd": _is_smtpd_relevant,
+    b"qmgr": _is_qmgr_relevant,
+    b"cleanup": _is_cleanup_relevant,
+    b"postscreen": _is_postscreen_relevant,
 }
 
 
@@ -74,26 +74,26 @@ def _host(process: bytes) -> str:
 
 
 def _address(client: bytes) -> str:
-    """The address in ``name[address]`` or ``name[address]:port``; names have no brackets."""
+    """Return the address of `name[address]` or `name[address]:port`. Names have no brackets."""
     return address_text(client[client.find(b"[") + 1 : client.find(b"]")])
 
 
-def _message(process: bytes, queue_id: bytes) -> bytes:
-    """A queue id together with the Postfix instance whose it is: host and the tag's first name."""
+def _message_name(process: bytes, queue_id: bytes) -> bytes:
+    """Return a queue id prefixed with its Postfix instance: host and the tag's first name."""
     return process[: process.find(b"/") + 1] + queue_id
 
 
-class Connections:
-    """Connections of Postfix's services, line by line."""
+class PostfixConnections:
+    """Reads the lines of Postfix's services into connections."""
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
-        self._timeline = Timeline(tally, IDLE_MS)
-        self._postscreen = Postscreen(self._timeline)
+    def __init__(self, counts: ImportCounts) -> None:
+        self._counts = counts
+        self._tracker = ConnectionTracker(counts, IDLE_MS)
+        self._postscreen = Postscreen(self._tracker)
 
-    def events(self, entries: Iterable[Entry]) -> Iterator[ConnectionEvent]:
-        """The events of all entries, which are in time order; those still open at the end come last."""
-        timeline = self._timeline
+    def events(self, entries: Iterable[SyslogEntry]) -> Iterator[ConnectionEvent]:
+        """Yield the events of all entries, which are in time order; those still open at the end come last."""
+        tracker = self._tracker
         for ts, service, process, body in entries:
             if service == b"smtpd":
                 self._smtpd(ts, process, body)
@@ -103,81 +103,81 @@ class Connections:
                 self._cleanup(process, body)
             else:
                 self._postscreen.read(ts, process, body, _host(process))
-            if timeline.stirred:
-                yield from timeline.ready(ts)
-        yield from timeline.flush()
+            if tracker.has_closed:
+                yield from tracker.drain_settled(ts)
+        yield from tracker.flush()
 
     def _smtpd(self, ts: int, process: bytes, body: bytes) -> None:
         if body.startswith(_CONNECT):
-            self._postscreen.pass_on(self._timeline.open(Session(ts, _address(body), _host(process), process)))
+            self._postscreen.pass_on(self._tracker.open(LoggedConnection(ts, _address(body), _host(process), process)))
             return
-        session = self._timeline.live.get(process)
+        connection = self._tracker.live.get(process)
         if body.startswith(_DISCONNECT):
-            if session:
-                self._disconnect(ts, session, body)
+            if connection:
+                self._disconnect(ts, connection, body)
             return
         match = _SMTPD.match(body)
         if match:
-            self._step(session or self._headless(ts, process, match), ts, match)
+            self._apply(connection or self._without_start(ts, process, match), ts, match)
 
-    def _headless(self, ts: int, process: bytes, match: re.Match[bytes]) -> Session:
-        """A session whose beginning isn't in the log."""
-        self._tally.headless += 1
+    def _without_start(self, ts: int, process: bytes, match: re.Match[bytes]) -> LoggedConnection:
+        """Begin a connection whose start isn't in the log."""
+        self._counts.without_start += 1
         client = match["client"] or match["from"] or match["limited"] or b""
-        return self._timeline.open(Session(ts, _address(client), _host(process), process))
+        return self._tracker.open(LoggedConnection(ts, _address(client), _host(process), process))
 
-    def _step(self, session: Session, ts: int, match: re.Match[bytes]) -> None:
-        session.heard_ms = ts
+    def _apply(self, connection: LoggedConnection, ts: int, match: re.Match[bytes]) -> None:
+        connection.last_seen_ms = ts
         queue, where, code = match["queue"], match["where"], match["code"]
         if match["client"]:
-            session.messages += 1
+            connection.messages += 1
             if queue and queue != _NO_QUEUE:
-                name = _message(session.key, queue)
-                session.awaited.append(name)
-                self._timeline.awaited[name] = session
+                name = _message_name(connection.key, queue)
+                connection.awaited.append(name)
+                self._tracker.awaited[name] = connection
         elif match["limited"]:
-            session.refuse(b"4")
+            connection.refuse(b"4")
         else:
-            session.refuse(code, recipient=where == b"RCPT")
-            session.turned_down += where in _MESSAGE_END and session.turned_down < session.messages
+            connection.refuse(code, recipient=where == b"RCPT")
+            connection.refused_at_end += where in _MESSAGE_END and connection.refused_at_end < connection.messages
 
-    def _disconnect(self, ts: int, session: Session, body: bytes) -> None:
+    def _disconnect(self, ts: int, connection: LoggedConnection, body: bytes) -> None:
         for command, count in _COMMAND.findall(body):
             number = min(int(count[:9]), 1_000_000)
             if command == b"mail":
-                session.offered_messages = number
+                connection.offered_messages = number
             else:
-                session.offered_recipients = number
-        if session.offered_recipients:
-            for name in session.awaited:
-                self._timeline.awaited.pop(name, None)
-            session.awaited.clear()
-        self._timeline.close(session, ts + AWAIT_MS)
+                connection.offered_recipients = number
+        if connection.offered_recipients:
+            for name in connection.awaited:
+                self._tracker.awaited.pop(name, None)
+            connection.awaited.clear()
+        self._tracker.close(connection, ts + AWAIT_MS)
 
-    def _arrived(self, process: bytes, body: bytes) -> Session | None:
-        """The session of a message that reached the queue, or was refused on its way; each message once."""
-        name = _message(process, body[: body.find(b":")])
-        session = self._timeline.awaited.pop(name, None)
-        if session:
-            session.awaited.remove(name)
-            self._timeline.stirred = True
-        return session
+    def _arrived(self, process: bytes, body: bytes) -> LoggedConnection | None:
+        """Return the connection of a message that reached the queue or was refused on the way, once per message."""
+        name = _message_name(process, body[: body.find(b":")])
+        connection = self._tracker.awaited.pop(name, None)
+        if connection:
+            connection.awaited.remove(name)
+            self._tracker.has_closed = True
+        return connection
 
     def _qmgr(self, process: bytes, body: bytes) -> None:
         number = body[body.rfind(b", nrcpt=") + 8 :].partition(b" ")[0]
-        session = self._arrived(process, body) if number.isdigit() else None
-        if session:
-            session.recipients += min(int(number[:9]), 1_000_000)
-            session.counted += 1
+        connection = self._arrived(process, body) if number.isdigit() else None
+        if connection:
+            connection.recipients += min(int(number[:9]), 1_000_000)
+            connection.counted += 1
 
     def _cleanup(self, process: bytes, body: bytes) -> None:
-        session = self._arrived(process, body)
-        if session:
+        connection = self._arrived(process, body)
+        if connection:
             codes = _STATUS.findall(body) or [b"5"]
-            session.refuse(codes[0] if b": milter-reject: " in body[:64] else codes[-1])
-            session.turned_down += 1
+            connection.refuse(codes[0] if b": milter-reject: " in body[:64] else codes[-1])
+            connection.refused_at_end += 1
 
 
-def postfix_events(entries: list[Iterator[Entry]], tally: Tally) -> Iterator[ConnectionEvent]:
-    """The events of several logs together: each one's entries in time order, a connection may go from one into another."""
-    return Connections(tally).events(in_time_order(entries))
+def postfix_events(entries: list[Iterator[SyslogEntry]], counts: ImportCounts) -> Iterator[ConnectionEvent]:
+    """Yield the events of several logs, each in time order. A connection may continue in another log."""
+    return PostfixConnections(counts).events(in_time_order(entries))

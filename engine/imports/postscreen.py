@@ -1,17 +1,18 @@
-"""postscreen's connections: those that it kept from smtpd are events, those that it passed on are smtpd's.
+"""Track postscreen's connections: those that it ended itself are events; those that it passed on are smtpd's.
 
-One process screens many clients, so a connection is known by process, address and port. A pass is logged as ``PASS``,
-``ALLOWLISTED`` or not at all; only a connection that postscreen ended itself has a ``DISCONNECT``, right behind a ``PASS``
-too when the deep protocol tests made the client come again. A pass that wasn't logged shows by smtpd's own connection.
+One process screens many clients, so a connection is identified by process, address and port. A pass is logged as `PASS`,
+`ALLOWLISTED` or not at all. Only a connection that postscreen ended itself has a `DISCONNECT`; it also follows a `PASS`
+immediately when the deep protocol tests required the client to reconnect. A pass that wasn't logged is detected by smtpd's own
+connection.
 """
 
 from __future__ import annotations
 
 import re
 
-from engine.imports.sessions import Session, Timeline, address_text
+from engine.imports.connections import ConnectionTracker, LoggedConnection, address_text
 
-MOST_SCREENED = 10_000
+MAX_SCREENED = 10_000
 _PASS_SETTLES_MS = 2_000
 _PEER = re.compile(
     rb"(CONNECT from|DISCONNECT|PASS OLD|PASS NEW|(?:ALLOW|WHITE)LISTED|(?:NOQUEUE: )?reject: (?P<where>\S+) from) "
@@ -20,59 +21,59 @@ _PEER = re.compile(
 
 
 class Postscreen:
-    """The connections of postscreen processes, on the timeline of all connections."""
+    """Reads the lines of postscreen processes into the tracker of all connections."""
 
-    def __init__(self, timeline: Timeline) -> None:
-        self._timeline = timeline
-        self._screened: dict[tuple[str, str], Session] = {}
+    def __init__(self, tracker: ConnectionTracker) -> None:
+        self._tracker = tracker
+        self._screened: dict[tuple[str, str], LoggedConnection] = {}
 
     def read(self, ts: int, process: bytes, body: bytes, host: str) -> None:
-        """Take in one line."""
+        """Apply one line."""
         match = _PEER.match(body)
         if not match:
             return
         event, ip = match[1], match["ip"]
         key = b"%s [%s]:%s" % (process, ip, match["port"])
         if event == b"CONNECT from":
-            session = self._timeline.open(Session(ts, address_text(ip), host, key))
-            self._screened[host, session.ip] = session
-            if len(self._screened) > MOST_SCREENED:
+            connection = self._tracker.open(LoggedConnection(ts, address_text(ip), host, key))
+            self._screened[host, connection.ip] = connection
+            if len(self._screened) > MAX_SCREENED:
                 del self._screened[next(iter(self._screened))]
             return
         if event == b"DISCONNECT":
             self._end(key, ts)
             return
-        held = self._timeline.live.get(key)
-        if held is None:
+        connection = self._tracker.live.get(key)
+        if connection is None:
             return
-        held.heard_ms = ts
+        connection.last_seen_ms = ts
         if match["where"]:
-            held.refuse(match["code"] or b"4", recipient=match["where"] == b"RCPT")
+            connection.refuse(match["code"] or b"4", recipient=match["where"] == b"RCPT")
         else:
-            self._pass(held, ts)
+            self._pass(connection, ts)
 
-    def pass_on(self, session: Session) -> None:
-        """A new connection of smtpd's: if postscreen still holds one of this client, it is the same."""
-        screened = self._screened.pop((session.mta, session.ip), None) if self._screened else None
+    def pass_on(self, connection: LoggedConnection) -> None:
+        """Close postscreen's open connection of the client of a new smtpd connection: they are the same."""
+        screened = self._screened.pop((connection.mta, connection.ip), None) if self._screened else None
         if screened and not screened.closed:
             screened.handed_over = True
-            self._timeline.close(screened, session.opened_ms)
+            self._tracker.close(screened, connection.opened_ms)
 
-    def _pass(self, session: Session, ts: int) -> None:
-        session.handed_over = True
-        session.awaited.append(session.key)
-        self._timeline.awaited[session.key] = session
-        self._timeline.close(session, ts + _PASS_SETTLES_MS)
+    def _pass(self, connection: LoggedConnection, ts: int) -> None:
+        connection.handed_over = True
+        connection.awaited.append(connection.key)
+        self._tracker.awaited[connection.key] = connection
+        self._tracker.close(connection, ts + _PASS_SETTLES_MS)
 
     def _end(self, key: bytes, ts: int) -> None:
-        session = self._timeline.live.get(key)
-        if session:
-            self._timeline.close(session, ts)
+        connection = self._tracker.live.get(key)
+        if connection:
+            self._tracker.close(connection, ts)
         else:
-            session = self._timeline.awaited.pop(key, None)
-            if session is None:
+            connection = self._tracker.awaited.pop(key, None)
+            if connection is None:
                 return
-            session.handed_over = False
-            session.awaited.clear()
-            self._timeline.stirred = True
-        self._screened.pop((session.mta, session.ip), None)
+            connection.handed_over = False
+            connection.awaited.clear()
+            self._tracker.has_closed = True
+        self._screened.pop((connection.mta, connection.ip), None)

@@ -1,7 +1,7 @@
-"""Syslog lines of Postfix's services: which line is whose, told apart before any stamp is read.
+"""Select the syslog lines of Postfix's services before any timestamp is parsed.
 
-Everything behind the program's tag may be written by a client (HELO names, sender addresses), so a service is only taken
-from a tag in its place: stamp, host, ``name/service[pid]:``. A line that merely contains such text is another program's.
+A client may write everything after the program's tag (HELO names, sender addresses). So a service is only recognised by a
+tag in its position: timestamp, host, `name/service[pid]:`. A line that merely contains such text belongs to another program.
 """
 
 from __future__ import annotations
@@ -10,55 +10,55 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from engine.imports.clock import UNREADABLE, StampClock
-from engine.imports.counts import Tally
+from engine.imports.clock import UNREADABLE, LogClock
+from engine.imports.counts import ImportCounts
 from engine.imports.lines import LogFile
 
 _PRIORITY = re.compile(rb"<\d{1,3}>(?=[A-Z\d])")
 _RFC5424 = re.compile(rb"<\d{1,3}>1 (\S+) (\S+) (\S+) (\S+) \S+ (?:-|\[.*?\]) (?:\xef\xbb\xbf)?")
-_STAMPED = re.compile(rb"[A-Z][a-z][a-z] [ \d]\d \d\d:\d\d:\d\d |\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d")
+_TIMESTAMP = re.compile(rb"[A-Z][a-z][a-z] [ \d]\d \d\d:\d\d:\d\d |\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d")
 _FACILITY = re.compile(rb"<\w+\.\w+> ")
 _MESSAGE_ID = re.compile(rb"\[ID \d+ \S+\] ")
 
 
-class Entry(NamedTuple):
-    """A line of a service: ``process`` is host and tag (``mx postfix/smtpd[26895``), ``body`` what stands behind the tag."""
+class SyslogEntry(NamedTuple):
+    """A line of a service."""
 
     ts: int
     service: bytes
-    process: bytes
-    body: bytes
+    process: bytes  # host and tag: `mx postfix/smtpd[26895`
+    body: bytes  # the text after the tag
 
 
 def plain_form(line: bytes) -> bytes:
-    """A line that begins with a syslog priority, RFC 5424 or older, as the line that a log file has."""
+    """Return a line with a syslog priority (RFC 5424 or older) in the form of a log file."""
     match = _RFC5424.match(line)
     if match:
-        stamp, host, program, pid = match.groups()
-        return b"%s %s %s[%s]: %s" % (stamp, host, program, pid, line[match.end() :])
+        timestamp, host, program, pid = match.groups()
+        return b"%s %s %s[%s]: %s" % (timestamp, host, program, pid, line[match.end() :])
     match = _PRIORITY.match(line)
     return line[match.end() :] if match else line
 
 
 def service_entries(
-    log: LogFile, clock: StampClock, tally: Tally, services: Mapping[bytes, Callable[[bytes, int], bool]]
-) -> Iterator[Entry]:
-    """The lines of ``services``: each maps to a test of (line, where its body begins) that says whether it matters."""
+    log: LogFile, clock: LogClock, counts: ImportCounts, services: Mapping[bytes, Callable[[bytes, int], bool]]
+) -> Iterator[SyslogEntry]:
+    """Yield the relevant lines of `services`, which maps a service to a test of (line, index where its body begins)."""
     for line in log.lines():
-        tally.lines += 1
+        counts.lines += 1
         text = plain_form(line) if line[:1] == b"<" else line
         end = text.find(b"]: ")
         pid = text.rfind(b"[", 0, end) if end > 0 else -1
-        matters = services.get(text[text.rfind(b"/", 0, pid) + 1 : pid]) if pid > 0 else None
-        if matters is None:
-            if not _STAMPED.match(text) and text.strip():
-                tally.refuse(log.name, line, "no syslog line")
+        is_relevant = services.get(text[text.rfind(b"/", 0, pid) + 1 : pid]) if pid > 0 else None
+        if is_relevant is None:
+            if not _TIMESTAMP.match(text) and text.strip():
+                counts.add_unreadable(log.name, line, "no syslog line")
             continue
-        if not matters(text, end + 3):
+        if not is_relevant(text, end + 3):
             continue
         ts = clock.read(text)
         if ts == UNREADABLE:
-            tally.refuse(log.name, line, "no time stamp")
+            counts.add_unreadable(log.name, line, "no timestamp")
             continue
         process = text[clock.end + 1 : end]
         body = text[end + 3 :]
@@ -68,4 +68,4 @@ def service_entries(
             continue
         if body[:1] == b"[":
             body = _MESSAGE_ID.sub(b"", body, count=1)
-        yield Entry(ts, text[text.rfind(b"/", 0, pid) + 1 : pid], process, body)
+        yield SyslogEntry(ts, text[text.rfind(b"/", 0, pid) + 1 : pid], process, body)

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from benchmarks.ports import free_port
+from benchmarks.harness.ports import free_port
 from engine.broker import EmbeddedBroker
 from tests.support.edges import EdgeProcess, Smtpd
 from tests.support.workers import WorkerProcess, environment, tidegate, until
@@ -58,19 +58,19 @@ def test_a_reason_is_watched_enforced_and_put_back_in_shadow(
 
         until(told, "a message that would have been deferred")
         assert heard == {DUNNO}
-        assert "shadow: would be held to" in last_word(env)
+        assert "shadow: would be throttled to" in last_word(env)
         assert worker.status["since_start"]["in_shadow"].keys() == {"probation"}
         assert worker.status["since_start"]["throttles"] == 0
         compared = tidegate("compare", "--shadow", "--json", env=env)
         assert compared.returncode == 0, compared.stderr.decode()
-        everybody = orjson.loads(compared.stdout)["everybody"]
-        assert everybody["old"]["delayed"] == 0 < everybody["new"]["delayed"]
+        all_senders = orjson.loads(compared.stdout)["all"]
+        assert all_senders["old"]["delayed"] == 0 < all_senders["new"]["delayed"]
 
         assert "in shadow" not in reload(file, "", env)
         assert tidegate("produce", "-", env=env, stdin=burst(now_ms - 60_000)).returncode == 0
         worker.wait_for(1, 2 * COUNT)
         until(lambda: smtpd.ask(IP, 1025, str(time.monotonic_ns())).startswith("451 "), "a deferral")
-        assert "held to" in last_word(env)
+        assert "; throttled to" in last_word(env)
         assert "shadow" not in last_word(env)
 
         assert "in shadow: probation; 1 throttles withdrawn" in reload(file, shadow, env)

@@ -1,4 +1,4 @@
-"""`tidegate explain` and `tidegate plot`: the numbers are the engine's own, at the moment that was asked for."""
+"""`tidegate explain` and `tidegate plot` show the engine's own numbers at the given time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from engine.analysis.explanation import explain
-from engine.analysis.timeline import Follower
+from engine.analysis.timeline import TimelineReplay
 from engine.cli import main
 from engine.config.load import load_settings
 from engine.detector.constants import SCALE_NAMES
@@ -24,7 +24,8 @@ from engine.state.partition import Partition
 from tests.support.months import write_month
 from topics.columns.scan import DEFERRED, READY, empty_columns
 from topics.decisions import Decision
-from topics.keys import key_of_network, key_text
+from topics.keys import key_text
+from topics.networks import key_of_network
 from topics.partitioner import partition_of
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -45,7 +46,7 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def decisions(month: Path) -> list[Decision]:
     engine = build.replay(SETTINGS)
-    return [decision for found in engine.run(io.BytesIO(month.read_bytes())) for decision in found]
+    return [decision for block in engine.run(io.BytesIO(month.read_bytes())) for decision in block]
 
 
 @pytest.fixture
@@ -77,58 +78,60 @@ def send(partition: Partition, network: str, ts_ms: int, messages: int, outcome:
     return int((partition.apply(events, 0, 1)["kind"] == 1).sum())
 
 
-def test_when_it_decides_the_numbers_are_those_of_the_decision(run: Run, decisions: list[Decision]) -> None:
+def test_explanation_at_a_decision_has_the_numbers_of_the_decision(run: Run, decisions: list[Decision]) -> None:
     throttles = [decision for decision in decisions if decision.verdict == "throttle"]
     for decision in throttles[:: len(throttles) // 4]:
-        found = run(decision.network, "--at", str(decision.issued))
-        if found["decisions"][-1]["source"]["offset"] != decision.source.offset:
-            continue  # another event in the same millisecond said more
-        assert found["throttled"]
-        assert (found["until"], found["reason"]) == (decision.until, decision.reason)
-        assert found["allowed"] == {
+        answer = run(decision.network, "--at", str(decision.issued))
+        if answer["decisions"][-1]["source"]["offset"] != decision.source.offset:
+            continue  # another event of the same millisecond led to a decision
+        assert answer["throttled"]
+        assert (answer["until"], answer["reason"]) == (decision.until, decision.reason)
+        assert answer["allowed"] == {
             "rate_per_min": pytest.approx(decision.rate_per_min, abs=1e-5), "burst": decision.burst
         }  # fmt: skip
-        assert found["past"]["active_days"] == decision.evidence["active_days"]
-        for count in found["counts"]:
+        assert answer["past"]["active_days"] == decision.evidence["active_days"]
+        for count in answer["counts"]:
             assert count["limit"] == decision.evidence["limits"].get(count["scale"])
             assert count["exceeded"] == (count["scale"] in decision.evidence["scales"])
-        assert decision.evidence["scales"] or decision.reason == "pool"  # a crowd's member may be within its own limits
+        assert (
+            decision.evidence["scales"] or decision.reason == "pool"
+        )  # a member of a pool may be within its own limits
 
 
-def test_to_look_at_a_row_is_to_send_it_nothing(month: Path, decisions: list[Decision]) -> None:
+def test_standing_equals_the_row_after_an_event_of_no_messages(month: Path, decisions: list[Decision]) -> None:
     network, then_ms = decisions[0].network, decisions[0].issued
     for later_ms in (0, HOUR_MS, DAY_MS, 9 * DAY_MS):
         partition = owner(replayed(month, then_ms), network)
         number = row_of(partition, key_of_network(network))
         before = partition.state.rows[number].copy()
-        looked = standing(partition, number, then_ms + later_ms)[0]
+        projected = standing(partition, number, then_ms + later_ms)[0]
         assert partition.state.rows[number] == before
         send(partition, network, then_ms + later_ms, 0, DEFERRED)
         row = partition.state.rows[number]
-        assert np.array_equal(looked["counter"], row["counter"].astype(float))
-        assert np.array_equal(looked["memory"], row["memory"].astype(float))
-        assert looked["active_days"] == row["active_days"]
+        assert np.array_equal(projected["counter"], row["counter"].astype(float))
+        assert np.array_equal(projected["memory"], row["memory"].astype(float))
+        assert projected["active_days"] == row["active_days"]
 
 
 @pytest.mark.parametrize("extra", [0, 1])
-def test_the_room_is_what_may_come_before_it_is_throttled(month: Path, decisions: list[Decision], extra: int) -> None:
+def test_headroom_is_passed_by_two_more_messages(month: Path, decisions: list[Decision], extra: int) -> None:
     engine = replayed(month, decisions[len(decisions) // 2].issued)
     tried = 0
     for partition in engine.partitions:
         for number in range(0, partition.keys, max(1, partition.keys // 5)):
             row = partition.state.rows[number]
             network_key = int(row["key"])
-            found = explain(partition, network_key, int(partition.state.site["clock_ms"][0]), [], "")
-            room = found.room()
-            assert room is not None
-            if found.throttle is None and not any(count.exceeded for count in found.weighed):
-                throttles = send(partition, found.network, found.at_ms, room + 2 * extra, 0)
+            explanation = explain(partition, network_key, int(partition.state.site["clock_ms"][0]), [], "")
+            headroom = explanation.headroom()
+            assert headroom is not None
+            if explanation.throttle is None and not any(count.exceeded for count in explanation.counts):
+                throttles = send(partition, explanation.network, explanation.at_ms, headroom + 2 * extra, 0)
                 assert throttles == extra
                 tried += 1
     assert tried > 10
 
 
-def test_as_of_a_time_the_rest_of_the_file_is_not_there(month: Path, tmp_path: Path, decisions: list[Decision]) -> None:
+def test_explanation_at_a_time_ignores_later_events(month: Path, tmp_path: Path, decisions: list[Decision]) -> None:
     decision = decisions[len(decisions) // 2]
     at_ms = decision.issued + HOUR_MS
     key = key_of_network(decision.network)
@@ -138,18 +141,18 @@ def test_as_of_a_time_the_rest_of_the_file_is_not_there(month: Path, tmp_path: P
     answers = []
     for text, last_ms in ((month.read_bytes(), at_ms), (cut, 1 << 60)):
         engine = build.replay(SETTINGS, EventReader(min(last_ms, 253_402_300_799_999)))
-        made = [d for found in engine.run(io.BytesIO(text)) for d in found if d.network == decision.network]
+        made = [d for block in engine.run(io.BytesIO(text)) for d in block if d.network == decision.network]
         answers.append(explain(owner(engine, decision.network), key, at_ms, made, "").as_json())
     assert answers[0] == answers[1]
 
 
-def test_in_words_it_says_why_how_long_and_how_much(
+def test_explain_prints_reason_end_and_rate(
     month: Path, decisions: list[Decision], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    decision = next(found for found in decisions if found.verdict == "throttle")
+    decision = next(made for made in decisions if made.verdict == "throttle")
     assert main(["explain", decision.network.partition("/")[0], str(month), "--at", str(decision.issued + 1000)]) == 0
-    said = capsys.readouterr().out
-    assert f"{decision.network} at " in said
+    printed = capsys.readouterr().out
+    assert f"{decision.network} at " in printed
     for part in (
         "throttled until",
         "Decision: ",
@@ -159,22 +162,22 @@ def test_in_words_it_says_why_how_long_and_how_much(
         "Counts: ",
         "Release: ",
     ):
-        assert part in said
+        assert part in printed
     for scale in SCALE_NAMES:
-        assert f"\n         {scale} " in said
+        assert f"\n         {scale} " in printed
 
 
-def test_a_sender_that_nobody_knows_is_told_as_such(run: Run) -> None:
-    found = run("100.64.0.9")
-    assert (found["throttled"], found["past"], found["counts"], found["decisions"]) == (False, None, [], [])
+def test_explain_of_an_unknown_sender_has_no_history(run: Run) -> None:
+    answer = run("100.64.0.9")
+    assert (answer["throttled"], answer["past"], answer["counts"], answer["decisions"]) == (False, None, [], [])
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["explain", "nobody"], "give an IPv4 or IPv6 address"),
         (["explain", "192.0.2.0/24"], "neither an IPv4 /32 nor an IPv6 /64"),
-        (["explain", "192.0.2.7"], "explain from what?"),
+        (["explain", "192.0.2.7"], "no events given"),
         (["explain", "192.0.2.7", "EVENTS", "--at", "yesterday"], "no time 'yesterday'"),
         (["explain", "192.0.2.7", "EVENTS", "--at", "1970-01-02"], "no event up to then"),
         (["plot", "192.0.2.7", "--from", "EVENTS", "--scale", "3h"], "no count named '3h'"),
@@ -182,32 +185,32 @@ def test_a_sender_that_nobody_knows_is_told_as_such(run: Run) -> None:
         (["plot", "192.0.2.7", "--from", "topic"], "no Kafka given"),
     ],
 )
-def test_what_cannot_be_answered_is_one_line(
-    month: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+def test_unanswerable_command_is_a_one_line_error(
+    month: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(month) if word == "EVENTS" else word for word in arguments]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert said in error
+    assert message in error
 
 
-def test_a_picture_shows_every_spell_and_the_messages_it_counts(
+def test_plot_shows_every_throttle_period_and_all_messages(
     month: Path, decisions: list[Decision], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    network = [found for found in decisions if found.verdict == "throttle"][-1].network
+    network = [made for made in decisions if made.verdict == "throttle"][-1].network
     out = tmp_path / "picture.svg"
     assert main(["plot", network, "--from", str(month), "--out", str(out)]) == 0
     root = ElementTree.fromstring(out.read_text())
     texts = [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text")]
-    follower = Follower(SETTINGS, key_of_network(network))
+    replay = TimelineReplay(SETTINGS, key_of_network(network))
     for events in EventReader().read(month.read_bytes()):
-        follower.take(events)
-    timeline = follower.timeline()
-    assert [found.source for found in timeline.decisions] == [d.source for d in decisions if d.network == network]
+        replay.apply_site(events)
+    timeline = replay.timeline()
+    assert [made.source for made in timeline.decisions] == [d.source for d in decisions if d.network == network]
     assert texts[0] == network
-    assert f"{timeline.samples.messages.sum():,} messages, {len(timeline.spells)} throttled spell" in texts[1]
+    assert f"{timeline.samples.messages.sum():,} messages, {len(timeline.throttle_periods)} throttle period" in texts[1]
     shaded = [e for e in root.iter("{http://www.w3.org/2000/svg}rect") if e.get("fill") == "#f4d6cf"]
-    assert len(shaded) == 2 * len(timeline.spells) + 1
+    assert len(shaded) == 2 * len(timeline.throttle_periods) + 1
     lines = [e.get("points", "") for e in root.iter("{http://www.w3.org/2000/svg}polyline")]
     assert len(lines) == 3
     for x, y in (point.split(",") for line in lines for point in line.split()):
@@ -215,11 +218,11 @@ def test_a_picture_shows_every_spell_and_the_messages_it_counts(
         assert 262 <= float(y) <= 480
 
 
-def test_a_site_that_only_watches_says_so(
+def test_explain_on_a_watching_site_reports_it(
     run: Run, month: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run("192.0.2.1")["decides"]
     monkeypatch.setenv("TIDEGATE_MODEL_SENSITIVITY", "off")
     assert not run("192.0.2.1")["decides"]
     assert main(["explain", "192.0.2.1", str(month)]) == 0
-    assert "Site: it learns, or is told to watch only" in capsys.readouterr().out
+    assert "Site: it learns or only watches" in capsys.readouterr().out

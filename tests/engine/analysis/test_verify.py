@@ -1,4 +1,4 @@
-"""Decisions computed again are equal byte for byte; a changed, missing or displaced input event is named."""
+"""Recomputed decisions are equal byte for byte; a difference names the changed input and the offsets it lies in."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 import pytest
 
-from engine.analysis.findings import OTHERS, OWN, Answer, finding
-from engine.analysis.recomputing import OwnEvents
-from engine.analysis.verify import turns, verify
+from engine.analysis.verify import offset_shifts, verify
 from engine.cli import main
-from engine.cli.verify import decisions_of, from_files
+from engine.cli.verify import decisions_of
 from engine.config.load import load_settings
 from tests.support.months import write_month
 from topics.decisions import Decision, decode_decision
-from topics.keys import key_of
+from topics.keys import key_of, key_text
+from topics.partitioner import partition_of
 
-SETTINGS = load_settings(None, {}, {"model.learning_days": 0})
+PARTITIONS = load_settings(None, {}, {}).topics.partitions
 
 
 @pytest.fixture(scope="module")
@@ -39,74 +37,70 @@ def decided(month: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _decides_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_learning_days(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEGATE_MODEL_LEARNING_DAYS", "0")
 
 
-def test_a_thousand_decisions_of_a_replay_are_equal(
+def test_verify_of_a_replay_finds_all_decisions_equal(
     month: Path, decided: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = decided.read_bytes().splitlines(keepends=True)
     chosen = random.Random(1).sample(lines, 1000)
     (tmp_path / "chosen.ndjson").write_bytes(b"".join(chosen))
     capsys.readouterr()
-    assert main(["explain", "all", str(month), "--verify", "--decisions", str(tmp_path / "chosen.ndjson")]) == 0
-    said = capsys.readouterr().out
-    assert said == "1,000 of 1,000 decisions are what the events lead to, byte for byte\n"
+
+    status = main(["explain", "all", str(month), "--verify", "--decisions", str(tmp_path / "chosen.ndjson")])
+
+    assert status == 0
+    assert capsys.readouterr().out == "1,000 of 1,000 decisions are equal byte for byte\n"
 
 
 @dataclass(frozen=True)
 class Case:
-    """A decision, its sender's events, and where in the file they are."""
+    """A decision, and its sender's events before it as (line of the file, offset in the partition)."""
 
     ip: str
     decision: Decision
-    own: OwnEvents
     lines: list[bytes]
-    places: list[int]
-
-    @property
-    def before(self) -> int:
-        """How many of the sender's events led to it."""
-        return int(np.searchsorted(self.own.offset, self.decision.source.offset))
+    before: list[tuple[int, int]]
 
 
 @pytest.fixture(scope="module")
 def case(month: Path, decided: Path) -> Case:
-    """The first throttle of a sender that sends for an hour and more before, an accepted message at least each time."""
-    decisions, lines = decisions_of(str(decided)), month.read_bytes().splitlines(keepends=True)
-    for decision in decisions:
-        if decision.reason != "volume" or not decision.network.endswith("/32"):
+    """The first decision on a sender that had eight events, none deferred, over at least two minutes before it."""
+    lines = month.read_bytes().splitlines(keepends=True)
+    sent, dealt = dict[str, list[tuple[int, int]]](), [0] * PARTITIONS
+    for number, line in enumerate(lines):
+        ip = str(orjson.loads(line)["ip"])
+        partition = partition_of(key_text(key_of(ip)).encode(), PARTITIONS)
+        sent.setdefault(ip, []).append((number, dealt[partition]))
+        dealt[partition] += 1
+    seen = set[str]()
+    for decision in decisions_of(str(decided)):
+        ip, is_first = decision.network.removesuffix("/32"), decision.network not in seen
+        seen.add(decision.network)
+        if decision.reason != "volume" or not is_first or ip not in sent:
             continue
-        ip = decision.network.removesuffix("/32")
-        answer = from_files(SETTINGS, key_of(ip), [str(month)], decisions)
-        assert all(one.equal for one in answer.found)
-        assert answer.own is not None
-        places = [i for i, line in enumerate(lines) if f'"{ip}"'.encode() in line]
-        assert len(places) == len(answer.own.offset)
-        found = Case(ip, decision, answer.own, lines, places)
-        recent = answer.own.at_ms[max(0, found.before - 8) : found.before]
-        if answer.found[0].decision is not decision or len(recent) < 8 or recent[0] > decision.issued - 120_000:
-            continue
-        if not answer.own.outcome[found.before - 8 : found.before].any():
-            return found
+        before = [(number, offset) for number, offset in sent[ip] if offset < decision.source.offset]
+        recent = [orjson.loads(lines[number]) for number, _ in before[-8:]]
+        is_accepted = all(event.get("outcome", "accepted") == "accepted" for event in recent)
+        if len(recent) == 8 and is_accepted and recent[0]["ts"] <= decision.issued - 120_000:
+            return Case(ip, decision, lines, before)
     pytest.fail("no such sender in the month")
 
 
-def told(
-    case: Case, lines: list[bytes], decided: Path, capsys: pytest.CaptureFixture[str], folder: Path
-) -> dict[str, Any]:
-    """What is said of the case's decision when the lines are these; the whole answer's other fields beside it."""
+def verified(case: Case, lines: list[bytes], decided: Path, capsys: pytest.CaptureFixture[str], folder: Path) -> Any:
+    """Verify the case's network against other lines; the JSON result with the case's decision under `one`."""
     (folder / "changed.ndjson").write_bytes(b"".join(lines))
-    capsys.readouterr()
     command = ["explain", case.ip, str(folder / "changed.ndjson"), "--verify", "--decisions", str(decided)]
+    capsys.readouterr()
     assert main(command) == 1
     assert "byte for byte" in capsys.readouterr().out
     assert main([*command, "--json"]) == 1
-    said = orjson.loads(capsys.readouterr().out)
-    assert said["network"] == case.ip
-    (one,) = (one for one in said["differ"] if one["offset"] == case.decision.source.offset)
-    return {**said, **one}
+    result = orjson.loads(capsys.readouterr().out)
+    assert result["network"] == case.ip
+    (one,) = (found for found in result["differ"] if found["offset"] == case.decision.source.offset)
+    return {**result, "one": one}
 
 
 def with_more(line: bytes, messages: int) -> bytes:
@@ -115,108 +109,126 @@ def with_more(line: bytes, messages: int) -> bytes:
 
 
 @pytest.mark.parametrize("back", [1, 6])
-def test_a_changed_event_is_named(
+def test_verify_after_a_changed_event_names_events_and_offsets(
     back: int, case: Case, decided: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    number, lines = case.before - back, case.lines.copy()
-    lines[case.places[number]] = with_more(lines[case.places[number]], 7)
-    said = told(case, lines, decided, capsys, tmp_path)
-    assert (said["changed"], said["change"]["messages"]) == (["own events"], 7)
-    offset, messages = int(case.own.offset[number]), int(case.own.messages[number])
-    assert (offset, messages + 7) in [(event["offset"], event["messages"]) for event in said["suspects"]]
-    assert said["offsets"] == [said["suspects"][0]["offset"], said["suspects"][-1]["offset"]]
-    assert said["suspects"][-1]["at"] - said["suspects"][0]["at"] <= 2 * said["change"]["give_ms"]
-    assert said["came_or_went"] == []
+    (number, offset), lines = case.before[-back], case.lines.copy()
+    lines[number] = with_more(lines[number], 7)
+
+    result = verified(case, lines, decided, capsys, tmp_path)
+
+    assert result["one"]["changed"] == ["events"]
+    assert result["one"]["offsets"][0] <= offset <= result["one"]["offsets"][1] == case.decision.source.offset
+    assert any(line.startswith("evidence.counters.24h: published ") for line in result["one"]["differences"])
+    assert result["shifts"] == []
 
 
-def test_a_missing_event_is_missed_where_it_was(
+def test_verify_after_a_missing_event_bounds_it_by_offset_shifts(
     case: Case, decided: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    number, lines = case.before - 2, case.lines.copy()
-    lines[case.places[number]] = b""
-    said = told(case, lines, decided, capsys, tmp_path)
-    assert (said["changed"], said["change"]["messages"]) == (["own events"], -int(case.own.messages[number]))
-    offset = int(case.own.offset[number])
-    assert said["offsets"][0] <= offset <= said["offsets"][1]
-    assert said["offsets"][1] - said["offsets"][0] <= case.own.offset[number + 1] - case.own.offset[number - 1]
-    (turn,) = said["came_or_went"]
-    assert turn["events"] == -1
-    assert turn["offsets"][0] <= offset <= turn["offsets"][1]
+    (number, offset), lines = case.before[-2], case.lines.copy()
+    lines[number] = b""
+
+    result = verified(case, lines, decided, capsys, tmp_path)
+
+    assert result["one"]["changed"] == ["events"]
+    assert result["one"]["offsets"][0] <= offset <= result["one"]["offsets"][1]
+    (shift,) = result["shifts"]
+    assert shift["events"] == -1
+    assert shift["offsets"][0] <= offset <= shift["offsets"][1]
 
 
-def test_events_in_another_order_are_told_from_changed_ones(
+def test_verify_after_two_events_swapped_names_events_without_a_shift(
     case: Case, decided: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    first, second, lines = case.places[case.before - 8], case.places[case.before - 1], case.lines.copy()
+    (first, early), (second, late), lines = case.before[-8], case.before[-1], case.lines.copy()
     lines[first], lines[second] = lines[second], lines[first]
-    said = told(case, lines, decided, capsys, tmp_path)
-    assert (said["changed"], said["change"]) == (["own events"], None)
-    swapped = [int(case.own.offset[case.before - 8]), int(case.own.offset[case.before - 1])]
-    assert said["offsets"][0] <= swapped[0] < swapped[1] <= said["offsets"][1] == case.decision.source.offset
-    assert {event["offset"] for event in said["events"]} >= set(swapped)
-    assert said["came_or_went"] == []
+
+    result = verified(case, lines, decided, capsys, tmp_path)
+
+    assert result["one"]["changed"] == ["events"]
+    assert result["one"]["offsets"][0] <= early < late <= result["one"]["offsets"][1] == case.decision.source.offset
+    assert result["shifts"] == []
 
 
-def test_another_configuration_is_named(
+def test_verify_under_another_configuration_names_the_configuration(
     case: Case, decided: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIDEGATE_MODEL_SENSITIVITY", "high")
-    said = told(case, case.lines, decided, capsys, tmp_path)
-    assert said["changed"] == ["configuration"]
-    assert said["config"] != case.decision.config
-    assert (said["suspects"], said["change"]) == (None, None)
+
+    result = verified(case, case.lines, decided, capsys, tmp_path)
+
+    assert result["one"]["changed"] == ["configuration"]
+    assert result["config"] != case.decision.config
 
 
-def fields(network: str, offset: int, **more: Any) -> dict[str, Any]:
-    return {
-        "network": network, "verdict": "release", "issued": offset, "until": 5, "model": "peak-memory/2", "config": "c", "v": 1,
-        "source": {"topic": "connections", "partition": 0, "offset": offset}, **more,
-    }  # fmt: skip
+def test_verify_of_another_models_decisions_names_the_model(
+    case: Case, decided: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    older = tmp_path / "older.ndjson"
+    older.write_bytes(decided.read_bytes().replace(case.decision.model.encode(), b"peak-memory/1"))
+
+    result = verified(case, case.lines, older, capsys, tmp_path)
+
+    assert result["one"]["changed"] == ["model"]
 
 
 def decision(network: str, offset: int, **more: Any) -> Decision:
-    return decode_decision(orjson.dumps(fields(network, offset, **more)))
+    return decode_decision(orjson.dumps({
+        "network": network, "verdict": "release", "issued": offset, "until": 5, "model": "peak-memory/2", "config": "c", "v": 1,
+        "source": {"topic": "connections", "partition": 0, "offset": offset}, **more,
+    }))  # fmt: skip
 
 
-def test_the_last_equal_one_bounds_what_differs() -> None:
+def test_different_decision_is_bounded_by_the_last_equal_one_of_its_network() -> None:
     first, second = decision("192.0.2.7/32", 5), decision("192.0.2.7/32", 9)
     changed = decision("192.0.2.7/32", 9, until=8)
-    found = verify([second, first], [first, changed])
-    assert [(one.equal, one.since) for one in found] == [(True, -1), (False, 5)]
-    assert [one.equal for one in verify([first], [])] == [False]
+
+    results = verify([second, first], [first, changed])
+
+    assert [(result.is_equal, result.after_offset) for result in results] == [(True, -1), (False, 5)]
 
 
-def test_events_that_came_or_went_lie_where_decisions_begin_to_move() -> None:
-    given = [decision(f"192.0.2.{offset}/32", offset) for offset in (10, 20, 30, 40)]
-    moved = {10: 10, 20: 20, 30: 29, 40: 41}
-    again = [decision(f"192.0.2.{at}/32", now, issued=at) for at, now in moved.items()]
-    found = verify(given, again)
-    assert [(turn.since, turn.until, turn.events) for turn in turns(found)] == [(20, 30, -1), (30, 40, 2)]
-    assert [one.only_moved for one in found] == [False, False, True, True]
+def test_decision_without_a_recomputed_one_is_different() -> None:
+    (result,) = verify([decision("192.0.2.7/32", 5)], [])
+
+    assert result.is_different
+    assert not result.is_equal
 
 
-@pytest.mark.parametrize(("counter", "limit", "changed"), [(301.0, 290.0, OWN), (300.0, 280.0, OTHERS)])
-def test_limits_alone_are_other_senders_doing(counter: float, limit: float, changed: str) -> None:
-    def made(counter: float, limit: float) -> Decision:
-        evidence = {"counters": {"6h": counter, "24h": counter}, "limits": {"6h": limit}}
-        return decision("192.0.2.7/32", 5, verdict="throttle", reason="volume", reply={}, evidence=evidence)
-
-    (one,) = verify([made(300.0, 290.0)], [made(counter, limit)])
-    assert finding(one, Answer([one], [], None, 0, "c")).changed == (changed,)
+def test_override_is_not_verified() -> None:
+    assert verify([decision("192.0.2.7/32", 5, reason="override")], []) == []
 
 
-def test_nothing_to_verify_is_said(month: Path, decided: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_added_and_missing_events_lie_where_offsets_begin_to_shift() -> None:
+    published = [decision(f"192.0.2.{offset}/32", offset) for offset in (10, 20, 30, 40)]
+    shifted = {10: 10, 20: 20, 30: 29, 40: 41}
+    recomputed = [decision(f"192.0.2.{was}/32", now, issued=was) for was, now in shifted.items()]
+
+    results = verify(published, recomputed)
+
+    assert [(shift.after, shift.until, shift.events) for shift in offset_shifts(results)] == [(20, 30, -1), (30, 40, 2)]
+    assert [result.is_only_shifted for result in results] == [False, False, True, True]
+
+
+def test_verify_of_a_network_without_decisions_is_an_error(
+    month: Path, decided: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["explain", "203.0.113.250", str(month), "--verify", "--decisions", str(decided)]) == 2
     assert "no decision on 203.0.113.250 to verify" in capsys.readouterr().err
+
+
+def test_verify_of_events_without_decisions_is_an_error(month: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "203.0.113.250", str(month), "--verify"]) == 2
     assert "--decisions FILE" in capsys.readouterr().err
 
 
-def test_another_count_of_partitions_is_refused(
+def test_verify_with_another_number_of_partitions_is_an_error(
     month: Path, decided: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIDEGATE_TOPICS_PARTITIONS", "2")
+
     assert main(["explain", "all", str(month), "--verify", "--decisions", str(decided)]) == 2
     assert (
-        "where it can't be from with topics.partitions = 2: give the configuration of then" in capsys.readouterr().err
+        "which is impossible with topics.partitions = 2: give the configuration of that time" in capsys.readouterr().err
     )

@@ -11,17 +11,17 @@ from typing import Any
 import orjson
 import pytest
 
-from engine.analysis.backtest import Contender, contest, newer
+from engine.analysis.backtest import ConfigurationCandidate, backtest, newer
 from engine.analysis.comparison import compare
 from engine.analysis.explanation import explain, in_lines
 from engine.cli import main
 from engine.cli.decisions import line_of
 from engine.config.load import load_settings
-from engine.decisions.shadow import Shadow, shadow_of
+from engine.decisions.shadow import ShadowRules, shadow_rules
 from engine.metrics.exposition import Histogram
 from engine.pipeline import build
-from engine.web.decision_log import Board
-from engine.web.health_checks import complaints_of
+from engine.web.decision_log import DecisionLog
+from engine.web.health_checks import find_problems
 from engine.worker.metrics import samples
 from engine.worker.status import status_of
 from tests.engine.web.test_page import A, B, C, decision, networks, said
@@ -31,10 +31,10 @@ from tests.support.sequences import START_MS, Event, far_apart
 from topics.columns.scan import ACCEPTED
 from topics.decisions import OVERRIDE, RELEASE, SHADOW, THROTTLE, Decision, decode_decision, encode_decision
 from topics.errors import OperatorError
-from topics.keys import network_text
-from topics.words import in_words
+from topics.networks import network_text
+from topics.words import decision_text
 
-EVERYTHING = Shadow(everything=True)
+EVERYTHING = ShadowRules(everything=True)
 
 
 def shaded(network: str, offset: int) -> Decision:
@@ -80,19 +80,19 @@ def test_a_shadow_names_a_configuration_and_none_leaves_the_name_as_it_was() -> 
     ],
 )
 def test_a_decision_falls_in_a_networks_shadow_if_the_two_share_an_address(network: str, verdict: str) -> None:
-    shadow = shadow_of(everything=False, reasons=[], networks=["192.0.2.0/24", "2001:db8:1:2::7/128"])
+    shadow = shadow_rules(everything=False, reasons=[], networks=["192.0.2.0/24", "2001:db8:1:2::7/128"])
     assert shadow.verdict(network, "volume") == verdict
 
 
 def test_it_reads_back_and_says_what_would_be() -> None:
     made = shaded("192.0.2.7/32", 4)
     assert decode_decision(encode_decision(made)) == made
-    assert "; shadow: would be held to 30 an hour until" in in_words(made)
+    assert "; shadow: would be throttled to 30 per hour until" in decision_text(made)
     assert "shadow 4.7.501 AS20000001" in line_of(made)
 
 
 def test_the_board_shows_it_beside_the_others_and_watches_only_what_defers() -> None:
-    board = Board("", {}, ["192.0.2.0/24"])
+    board = DecisionLog("", {}, ["192.0.2.0/24"])
     board.take([said(decision(A, 1)), said(shaded(B, 2)), said(shaded(C, 3))])
     assert networks(board) == [C, B, A]
     assert networks(board, wanted="shadow") == [C, B]
@@ -124,8 +124,8 @@ async def test_a_budget_that_a_shadow_would_have_used_is_called_so() -> None:
     await bench.take(batch_of(EVENTS[:100]))
     status = status_of(bench.engine, lambda number: 100)
     status["partitions"]["2"]["established"] |= {"share": 0.5}
-    assert "has deferred 50.00% of" in complaints_of(status)[0]
-    assert "has deferred, or would have but for its shadow, 50.00% of" in complaints_of({**status, "shadow": "pool"})[0]
+    assert "has deferred 50.00% of" in find_problems(status)[0]
+    assert "has deferred, or would have but for its shadow, 50.00% of" in find_problems({**status, "shadow": "pool"})[0]
 
 
 def burst(first: int, at_ms: int, key: int = far_apart(1)) -> list[Event]:
@@ -141,7 +141,7 @@ async def test_a_reload_withdraws_what_is_in_force_and_turning_it_off_speaks_wit
     assert await bench.engine.say(bench.engine.compose_with(replace(COMPOSER, shadow=EVERYTHING))) == 1
     withdrawn = bench.publisher.decisions[-1]
     assert (withdrawn.network, withdrawn.verdict, withdrawn.reason) == (network, RELEASE, OVERRIDE)
-    assert "was put in shadow by the configuration: everything" in in_words(withdrawn)
+    assert "was put in shadow by the configuration: everything" in decision_text(withdrawn)
 
     term_ms = first.until - first.issued
     await bench.take(batch_of(burst(4, START_MS + term_ms // 2 + 60_000)), 4)
@@ -224,9 +224,9 @@ def test_a_replay_writes_and_counts_them_apart(
 def test_a_shadow_compared_with_its_end_is_what_a_site_without_one_defers(run: Run) -> None:
     status, answer = run("compare", "--old", "shadow.toml", "--new", "live.toml")
     assert status == 0
-    assert (answer["everybody"]["old"]["delayed"], answer["decisions"]["old"]) == (0, 0)
-    assert answer["everybody"]["new"]["delayed"] > 0
-    assert (answer["spells"]["lost"], answer["spells"]["kept"]) == (0, 0)
+    assert (answer["all"]["old"]["delayed"], answer["decisions"]["old"]) == (0, 0)
+    assert answer["all"]["new"]["delayed"] > 0
+    assert (answer["throttle_periods"]["lost"], answer["throttle_periods"]["kept"]) == (0, 0)
 
 
 def test_a_record_compared_is_what_its_replay_would_have_done(run: Run, month: Path, tmp_path: Path) -> None:
@@ -234,11 +234,11 @@ def test_a_record_compared_is_what_its_replay_would_have_done(run: Run, month: P
     status, answer = run("compare", "--shadow", "--decisions", "partly.ndjson")
     assert (status, answer["compared"]) == (0, ["live", "with shadow"])
     chosen = [load_settings(tmp_path / f"{name}.toml", {}, {}) for name in ("partly", "live")]
-    partly, live = contenders = [Contender(settings, 0) for settings in chosen]
-    contest(contenders, [io.BytesIO(month.read_bytes())])
-    wanted = compare(partly.ledger, live.ledger).as_json()
-    assert answer["everybody"]["old"]["delayed"] > 0
-    assert answer["spells"]["gained"] > 0
+    partly, live = candidates = [ConfigurationCandidate(settings, 0) for settings in chosen]
+    backtest(candidates, [io.BytesIO(month.read_bytes())])
+    wanted = compare(partly.collateral, live.collateral).as_json()
+    assert answer["all"]["old"]["delayed"] > 0
+    assert answer["throttle_periods"]["gained"] > 0
     assert {name: answer[name] for name in wanted} == orjson.loads(orjson.dumps(wanted))
 
 

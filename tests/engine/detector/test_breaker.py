@@ -10,24 +10,24 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from engine.analysis.collateral import Ledger, Spell
+from engine.analysis.collateral import Collateral, ThrottlePeriod
 from engine.analysis.explanation import explain, in_lines
-from engine.analysis.simulated_edge import Edge
-from engine.cli.replay import report_guard
+from engine.analysis.simulated_edge import SimulatedEdge
+from engine.cli.replay import report_breaker
 from engine.config.load import load_settings
 from engine.demo.events import NEWSLETTER, REGULAR
 from engine.demo.simulate import simulate
-from engine.detector.breaker import cap_of
-from engine.detector.constants import GUARD_FREE_MS, GUARD_QUIET_MS, PROBATION_DAYS
-from engine.detector.layout import WAITING
+from engine.detector.breaker import allowed_share
+from engine.detector.constants import BREAKER_WINDOW_MS, BREAKER_REARM_MS, PROBATION_DAYS
+from engine.detector.layout import THROTTLED
 from engine.detector.throttle import Policy
 from engine.detector.verdict import RELEASE, THROTTLE
 from engine.pipeline import build
 from engine.state.partition import Partition
-from engine.worker.apply import tell_guard
+from engine.worker.apply import log_breaker
 from tests.support.sequences import DAY_MS, HOUR_MS, WINDOW_MS, Event, columns_of, far_apart
 from topics.columns.scan import ACCEPTED, READY, EventColumns, empty_columns
-from topics.keys import network_text
+from topics.networks import network_text
 
 SETTINGS = load_settings(None, {}, {"topics.partitions": 1})
 END_MS = 1_764_547_200_000
@@ -56,7 +56,7 @@ def divide_limits(partition: Partition) -> None:
     known = rows["active_days"] > PROBATION_DAYS
     rows["memory"][known] *= np.float32(100**-0.75)
     rows["memory"][~known] /= 100
-    partition.policy = partition.policy._replace(threshold=partition.policy.threshold / 100)
+    partition.reconfigure(partition.policy._replace(threshold=partition.policy.threshold / 100))
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +73,9 @@ def replayed() -> Replayed:
     partition = build.partition(SETTINGS, 0)
     before = partition.apply(columns, 0, first)
     rows = partition.state.rows[: partition.keys].copy()
-    listed = rows["key"][rows["flags"] & WAITING > 0]
+    listed = rows["key"][rows["flags"] & THROTTLED > 0]
     known = rows["key"][rows["active_days"] > PROBATION_DAYS]
-    assert partition.trips == 0
+    assert partition.breaker_trips == 0
     divide_limits(partition)
     since = partition.apply(columns, first, last)
     events = EventColumns._make(column[first:last] for column in columns)
@@ -84,16 +84,16 @@ def replayed() -> Replayed:
 
 
 def test_a_hundredth_of_all_limits_trips_the_guard_within_ten_seconds(replayed: Replayed) -> None:
-    assert replayed.fault_ms <= replayed.partition.state.site["tripped_ms"][0] <= replayed.fault_ms + 10_000
-    assert replayed.partition.tripped_ms is not None
+    assert replayed.fault_ms <= replayed.partition.state.site["breaker_tripped_ms"][0] <= replayed.fault_ms + 10_000
+    assert replayed.partition.breaker_tripped_ms is not None
 
 
 def test_what_is_deferred_of_known_senders_is_back_within_budget_within_thirty(replayed: Replayed) -> None:
     composer = build.composer(SETTINGS)
     verdicts = np.concatenate([replayed.before[replayed.before["until_ms"] > replayed.fault_ms], replayed.since])
-    edge = Edge()
-    edge.learn(composer.decision(verdict, 0) for verdict in verdicts)
-    deferred = edge.offer(replayed.events)
+    edge = SimulatedEdge()
+    edge.add(composer.decision(verdict, 0) for verdict in verdicts)
+    deferred = edge.deferred(replayed.events)
     later = replayed.regular & (replayed.events.ts_ms >= replayed.fault_ms + 30_000)
     assert replayed.events.messages[later].sum() > 5_000
     assert deferred[later].sum() <= 0.005 * replayed.events.messages[later].sum()
@@ -109,13 +109,13 @@ def test_attackers_that_were_listed_before_stay_listed_until_their_decisions_lap
     own = releases[np.isin(releases["key"], replayed.listed)]
     assert (own["until_ms"] <= own["issued_ms"]).all()
     early = releases[releases["until_ms"] > releases["issued_ms"]]
-    assert len(early) == replayed.partition.withdrawn >= 6
+    assert len(early) == replayed.partition.breaker_withdrawn >= 6
 
 
 def test_nobody_is_throttled_while_the_guard_is_open(replayed: Replayed) -> None:
     throttles = replayed.since[replayed.since["kind"] == THROTTLE]
-    assert throttles["issued_ms"].max() <= replayed.partition.state.site["tripped_ms"][0]
-    assert replayed.partition.state.site["shadows"][0] > 200
+    assert throttles["issued_ms"].max() <= replayed.partition.state.site["breaker_tripped_ms"][0]
+    assert replayed.partition.state.site["suppressed"][0] > 200
 
 
 def everyday(senders: int) -> list[Mail]:
@@ -129,7 +129,7 @@ def everyday(senders: int) -> list[Mail]:
 
 
 def site(guard: float = CAP) -> Partition:
-    return Partition(Policy(1.0, WINDOW_MS, 0, 1, guard=guard), 1 << 14)
+    return Partition(Policy(1.0, WINDOW_MS, 0, 1, breaker_share=guard), 1 << 14)
 
 
 def burst(senders: Iterable[int], at_ms: int = NOON_MS, gap_ms: int = 0) -> list[Mail]:
@@ -172,7 +172,7 @@ def test_six_known_hosts_at_least_must_be_compromised_on_a_site_that_is_asleep(h
 @pytest.mark.parametrize(("hosts", "found"), [(15, 0), (16, 1)])
 def test_and_a_tenth_of_the_known_senders_that_are_awake(hosts: int, found: int) -> None:
     """A hundred others have sent in the half minute before, all attackers come in one instant."""
-    awake = [(NOON_MS - GUARD_FREE_MS + 100 * i, far_apart(100 + i), 1) for i in range(100)]
+    awake = [(NOON_MS - BREAKER_WINDOW_MS + 100 * i, far_apart(100 + i), 1) for i in range(100)]
     assert trips(everyday(200) + awake + burst(range(hosts))) == found
 
 
@@ -191,10 +191,10 @@ def test_without_a_guard_nothing_trips_and_one_that_is_switched_off_lets_go_at_o
     mails = everyday(10) + burst(range(6))
     assert after(mails, 0.0).trips == 0
     partition = after(mails)
-    assert partition.tripped_ms == NOON_MS
-    partition.policy = partition.policy._replace(guard=0.0)
+    assert partition.breaker_tripped_ms == NOON_MS
+    partition.reconfigure(partition.policy._replace(breaker_share=0.0))
     verdicts = run(partition, burst([7], NOON_MS + 1000))
-    assert [partition.tripped_ms, THROTTLE in verdicts["kind"]] == [None, True]
+    assert [partition.breaker_tripped_ms, THROTTLE in verdicts["kind"]] == [None, True]
 
 
 def test_an_open_guard_takes_back_what_it_took_for_an_error_and_is_armed_again_after_ten_minutes() -> None:
@@ -202,10 +202,10 @@ def test_an_open_guard_takes_back_what_it_took_for_an_error_and_is_armed_again_a
     taken_back = run(partition, [(NOON_MS + 1000, far_apart(8), 1)])
     assert taken_back["key"].tolist() == [far_apart(sender) for sender in reversed(range(5))]
     assert (taken_back["kind"] == RELEASE).all()
-    assert not len(run(partition, burst([7], NOON_MS + GUARD_QUIET_MS - 1)))
-    assert partition.tripped_ms == NOON_MS
-    again = run(partition, burst([9], NOON_MS + GUARD_QUIET_MS))
-    assert [partition.tripped_ms, again["kind"].tolist()] == [None, [THROTTLE]]
+    assert not len(run(partition, burst([7], NOON_MS + BREAKER_REARM_MS - 1)))
+    assert partition.breaker_tripped_ms == NOON_MS
+    again = run(partition, burst([9], NOON_MS + BREAKER_REARM_MS))
+    assert [partition.breaker_tripped_ms, again["kind"].tolist()] == [None, [THROTTLE]]
 
 
 def test_it_stays_open_as_long_as_seven_would_be_throttled_and_trips_again_when_they_come_back() -> None:
@@ -213,12 +213,12 @@ def test_it_stays_open_as_long_as_seven_would_be_throttled_and_trips_again_when_
     partition = after(everyday(10) + burst(range(6), NOON_MS - 5, 1))
     for minutes in range(5, 45, 10):
         assert not (run(partition, burst(range(8), NOON_MS + minutes * 60_000))["kind"] == THROTTLE).any()
-        assert partition.tripped_ms == NOON_MS
+        assert partition.breaker_tripped_ms == NOON_MS
     later_ms = NOON_MS + 2 * HOUR_MS
     run(partition, [(later_ms, far_apart(8), 1)])
-    assert partition.tripped_ms is None
+    assert partition.breaker_tripped_ms is None
     assert (run(partition, burst(range(6), later_ms + 1000))["kind"] == THROTTLE).sum() == 5
-    assert [partition.trips, partition.tripped_ms] == [2, later_ms + 1000]
+    assert [partition.breaker_trips, partition.breaker_tripped_ms] == [2, later_ms + 1000]
 
 
 def test_a_decision_in_force_is_not_extended_while_the_guard_is_open_and_made_anew_afterwards() -> None:
@@ -230,15 +230,15 @@ def test_a_decision_in_force_is_not_extended_while_the_guard_is_open_and_made_an
     assert listed not in since["key"].tolist()
     lapsed = run(partition, [(until_ms, far_apart(8), 1)])
     assert (listed, RELEASE) in zip(lapsed["key"].tolist(), lapsed["kind"].tolist(), strict=True)
-    again = run(partition, [(until_ms + GUARD_QUIET_MS, listed, 3000)])
+    again = run(partition, [(until_ms + BREAKER_REARM_MS, listed, 3000)])
     assert (again["key"].tolist(), again["kind"].tolist()) == ([listed], [THROTTLE])
 
 
 @pytest.mark.parametrize(("percent", "share"), [(0.1, 0.02), (0.5, 0.1), (1.0, 0.2), (10.0, 0.5)])
 def test_the_share_follows_the_budget_up_to_a_half(percent: float, share: float) -> None:
-    assert cap_of(percent) == pytest.approx(share)
+    assert allowed_share(percent) == pytest.approx(share)
     chosen = load_settings(None, {}, {"model.sensitivity": f"{percent:g}"})
-    assert build.policy(chosen, 0).guard == cap_of(percent)
+    assert build.policy(chosen, 0).guard == allowed_share(percent)
     assert build.policy(load_settings(None, {}, {"model.guard": "off"}), 0).guard == 0
     assert chosen.config_hash() != load_settings(None, {}, {"model.guard": "off"}).config_hash()
 
@@ -246,23 +246,23 @@ def test_the_share_follows_the_budget_up_to_a_half(percent: float, share: float)
 def test_whoever_asks_is_told(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
     partition = after([*everyday(10), *burst(range(6)), (NOON_MS + 1000, far_apart(8), 1)])
     with caplog.at_level(logging.WARNING):
-        tell_guard(partition, 0, None)
+        log_breaker(partition, 0, None)
     assert ["the guard tripped" in record.getMessage() for record in caplog.records] == [True]
-    report_guard([partition])
+    report_breaker([partition])
     assert "tripped 1 times" in capsys.readouterr().err
     lines = "\n".join(in_lines(explain(partition, far_apart(8), NOON_MS + 1000, [], "sha256:0")))
-    assert "Guard: tripped at 2026-01-11 12:00:00 UTC" in lines
-    run(partition, [(NOON_MS + GUARD_QUIET_MS, far_apart(8), 1)])
+    assert "Circuit breaker: open since 2026-01-11 12:00:00 UTC" in lines
+    run(partition, [(NOON_MS + BREAKER_REARM_MS, far_apart(8), 1)])
     with caplog.at_level(logging.WARNING):
-        tell_guard(partition, 1, NOON_MS)
+        log_breaker(partition, 1, NOON_MS)
     assert "armed again" in caplog.messages[-1]
-    assert "Guard" not in "\n".join(
-        in_lines(explain(partition, far_apart(8), NOON_MS + GUARD_QUIET_MS, [], "sha256:0"))
+    assert "Circuit breaker" not in "\n".join(
+        in_lines(explain(partition, far_apart(8), NOON_MS + BREAKER_REARM_MS, [], "sha256:0"))
     )
 
 
 def test_a_spell_ends_where_it_was_taken_back() -> None:
-    partition, ledger, composer = site(), Ledger(), build.composer(SETTINGS)
+    partition, collateral, composer = site(), Collateral(), build.composer(SETTINGS)
     mails = [*everyday(10), *burst(range(6)), (NOON_MS + 1000, far_apart(8), 1)]
-    ledger.note([composer.decision(verdict, 0) for verdict in run(partition, mails)])
-    assert ledger.spells[network_text(far_apart(0))] == [Spell(NOON_MS, NOON_MS + 1000)]
+    collateral.add_decisions([composer.decision(verdict, 0) for verdict in run(partition, mails)])
+    assert collateral.throttle_periods[network_text(far_apart(0))] == [ThrottlePeriod(NOON_MS, NOON_MS + 1000)]

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.analysis.simulated_edge import Edge
+from engine.analysis.simulated_edge import SimulatedEdge
 from engine.config.load import load_settings
 from engine.pipeline import build
 from engine.pipeline.replay import EventReader
@@ -59,10 +59,10 @@ def columns(found: list[Mail]) -> EventColumns:
 def test_what_is_deferred_is_what_token_buckets_defer(
     found: list[Mail], decisions: list[Decision], delay_ms: int, block: int
 ) -> None:
-    edge, ours = Edge(delay_ms), []
-    edge.learn(decisions)
+    edge, ours = SimulatedEdge(delay_ms), []
+    edge.add(decisions)
     for first in range(0, len(found), block):
-        ours += edge.offer(columns(found[first : first + block])).tolist()
+        ours += edge.deferred(columns(found[first : first + block])).tolist()
     wanted = [
         orjson.loads(encode_decision(decision)) | {"rate_per_min": decision.rate_per_min, "burst": decision.burst}
         for decision in decisions
@@ -71,22 +71,22 @@ def test_what_is_deferred_is_what_token_buckets_defer(
 
 
 def test_nothing_is_deferred_without_a_decision() -> None:
-    assert Edge().offer(columns([(0, "192.0.2.7", 10_000)])).tolist() == [0]
+    assert SimulatedEdge().deferred(columns([(0, "192.0.2.7", 10_000)])).tolist() == [0]
 
 
 @pytest.mark.parametrize("delay_ms", [0, 2000])
 def test_the_edge_defers_what_the_scorer_defers_on_a_real_log(shared: Path, delay_ms: int) -> None:
     trace = shared / "evaluation" / "traces" / "dev-kdent.events.ndjson.gz"
     scorer = _scorer(shared / "evaluation" / "score.py")
-    engine, edge, reader = build.replay(load_settings(None, {}, {})), Edge(delay_ms), EventReader()
+    engine, edge, reader = build.replay(load_settings(None, {}, {})), SimulatedEdge(delay_ms), EventReader()
     decisions: list[Decision] = []
     ours: list[int] = []
     with gzip.open(trace) as source:
         for events in reader.blocks(cast(BinaryIO, source)):
             found = engine.decide(events)
             decisions += found
-            edge.learn(found)
-            ours += edge.offer(events).tolist()
+            edge.add(found)
+            ours += edge.deferred(events).tolist()
     rows = []
     for decision in decisions:
         version, address = scorer.address(decision.network.partition("/")[0])

@@ -1,3 +1,5 @@
+"""Timestamps of log lines, with years, zones and clock changes."""
+
 from __future__ import annotations
 
 import os
@@ -8,26 +10,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.imports.clock import UNREADABLE, StampClock, year_of, zone_of
-from engine.imports.counts import Tally
+from engine.imports.clock import UNREADABLE, LogClock, year_of, zone_of
+from engine.imports.counts import ImportCounts
 from engine.imports.lines import LogFile
 from topics.errors import OperatorError
 
 
-def ms(*moment: int) -> int:
-    return int(datetime(*moment, tzinfo=UTC).timestamp() * 1000)  # type: ignore[misc,arg-type]
+def ms(*fields: int) -> int:
+    return int(datetime(*fields, tzinfo=UTC).timestamp() * 1000)  # type: ignore[misc,arg-type]
 
 
-def clock(year: int | str | None = 2024, zone: str | None = "UTC", log: LogFile | None = None) -> StampClock:
-    return StampClock(log or LogFile("-"), year, zone_of(zone) if zone else None, Tally())
+def clock(
+    year: int | str | None = 2024,
+    zone: str | None = "UTC",
+    log: LogFile | None = None,
+    counts: ImportCounts | None = None,
+) -> LogClock:
+    return LogClock(log or LogFile("-"), year, zone_of(zone) if zone else None, counts or ImportCounts())
 
 
-def read(stamps: list[str], year: int | str | None = 2024, zone: str | None = "UTC") -> list[int]:
+def read(timestamps: list[str], year: int | str | None = 2024, zone: str | None = "UTC") -> list[int]:
     reader = clock(year, zone)
-    return [reader.read(f"{stamp} mx postfix".encode()) for stamp in stamps]
+    return [reader.read(f"{timestamp} mx postfix".encode()) for timestamp in timestamps]
 
 
-def test_a_traditional_stamp_takes_year_and_zone_from_outside() -> None:
+def test_traditional_timestamp_takes_given_year_and_zone() -> None:
     assert read(["Oct  2 02:12:45", "Oct 02 02:12:46", "Oct 22 02:12:45"], 2015, "America/Los_Angeles") == [
         ms(2015, 10, 2, 9, 12, 45), ms(2015, 10, 2, 9, 12, 46), ms(2015, 10, 22, 9, 12, 45)]  # fmt: skip
     assert read(["Oct 22 02:12:45"], 2015, "-07:00") == read(["Oct 22 02:12:45"], 2015, "America/Los_Angeles")
@@ -35,7 +42,7 @@ def test_a_traditional_stamp_takes_year_and_zone_from_outside() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stamp", "expected"),
+    ("timestamp", "expected"),
     [
         ("2015-10-22T02:12:45Z", ms(2015, 10, 22, 2, 12, 45)),
         ("2015-10-22T02:12:45-07:00", ms(2015, 10, 22, 9, 12, 45)),
@@ -45,19 +52,19 @@ def test_a_traditional_stamp_takes_year_and_zone_from_outside() -> None:
         ("2015-10-22 02:12:45,007 +00:00", ms(2015, 10, 22, 2, 12, 45) + 7),
     ],
 )
-def test_an_iso_stamp_with_a_zone_needs_nothing_else(stamp: str, expected: int) -> None:
+def test_iso_timestamp_with_zone_needs_nothing_else(timestamp: str, expected: int) -> None:
     reader = clock(None, None)
-    assert reader.read(f"{stamp} mx".encode()) == expected
-    assert reader.end == len(stamp)
-    assert clock(None, None).read(stamp.encode()) == expected
+    assert reader.read(f"{timestamp} mx".encode()) == expected
+    assert reader.end == len(timestamp)
+    assert clock(None, None).read(timestamp.encode()) == expected
 
 
-def test_an_iso_stamp_without_a_zone_takes_the_given_one() -> None:
+def test_iso_timestamp_without_zone_takes_the_given_one() -> None:
     assert read(["2015-10-22 02:12:45", "2015-10-22 02:12:45.250"], None, "Europe/Berlin") == [
         ms(2015, 10, 22, 0, 12, 45), ms(2015, 10, 22, 0, 12, 45) + 250]  # fmt: skip
 
 
-def test_what_a_stamp_lacks_must_be_given_and_the_error_says_what() -> None:
+def test_timestamp_with_a_missing_part_is_an_error_that_names_it() -> None:
     with pytest.raises(OperatorError, match=r"no year and no time zone: give --year .* and --time-zone"):
         read(["Oct 22 02:12:45"], None, None)
     with pytest.raises(OperatorError, match=r"no time zone: give --time-zone"):
@@ -77,14 +84,14 @@ def test_what_a_stamp_lacks_must_be_given_and_the_error_says_what() -> None:
      "Oct  0 02:12:45 mx", "Oct 22 2:12:45 mx", "2015-13-22T02:12:45Z mx", "2015-10-22T02:12:45Zmx",
      "2015-10-22X02:12:45Z mx", "0000-10-22T02:12:45Z mx", "2015-10-22T02:12:45+07:00x mx", "Oct 22 02:12:\uff14\uff15 mx"],
 )  # fmt: skip
-def test_what_is_no_stamp_is_unreadable(line: str) -> None:
+def test_text_without_timestamp_is_unreadable(line: str) -> None:
     reader = clock()
     assert reader.read(b"Oct 22 02:12:44 mx") > 0
     assert reader.read(line.encode()) == UNREADABLE
 
 
-def test_the_year_turns_where_december_goes_over_into_january() -> None:
-    stamps = [
+def test_year_changes_from_december_to_january() -> None:
+    timestamps = [
         "Dec 31 23:59:59",
         "Jan  1 00:00:01",
         "Dec 31 23:59:58",
@@ -92,24 +99,25 @@ def test_the_year_turns_where_december_goes_over_into_january() -> None:
         "Feb 29 10:00:00",
         "Dec 31 10:00:00",
     ]
-    assert read(stamps, 2023) == [
+    assert read(timestamps, 2023) == [
         ms(2023, 12, 31, 23, 59, 59), ms(2024, 1, 1, 0, 0, 1), ms(2023, 12, 31, 23, 59, 58), ms(2024, 1, 1, 0, 0, 2),
         ms(2024, 2, 29, 10), ms(2023, 12, 31, 10)]  # fmt: skip
 
 
-def test_a_late_line_of_december_in_a_file_of_january_is_of_the_year_before() -> None:
-    stamps = ["Jan  1 00:00:00", "Dec 31 23:59:59", "Jan  1 00:00:01"]
-    assert read(stamps, 2024) == [ms(2024, 1, 1), ms(2023, 12, 31, 23, 59, 59), ms(2024, 1, 1, 0, 0, 1)]
+def test_late_december_line_in_a_january_file_is_of_the_year_before() -> None:
+    timestamps = ["Jan  1 00:00:00", "Dec 31 23:59:59", "Jan  1 00:00:01"]
+    assert read(timestamps, 2024) == [ms(2024, 1, 1), ms(2023, 12, 31, 23, 59, 59), ms(2024, 1, 1, 0, 0, 1)]
 
 
-def test_steps_back_and_long_silence_within_a_year_keep_the_year() -> None:
-    stamps = ["Mar  1 10:00:00", "Feb  1 10:00:00", "Nov  1 10:00:00", "Aug  1 10:00:00"]
-    assert [datetime.fromtimestamp(ts / 1000, UTC).year for ts in read(stamps)] == [2024] * 4
+def test_steps_back_and_long_gaps_within_a_year_keep_the_year() -> None:
+    timestamps = ["Mar  1 10:00:00", "Feb  1 10:00:00", "Nov  1 10:00:00", "Aug  1 10:00:00"]
+    assert [datetime.fromtimestamp(ts / 1000, UTC).year for ts in read(timestamps)] == [2024] * 4
 
 
-def test_the_second_pass_of_a_repeated_hour_follows_the_order_of_the_lines() -> None:
-    reader = clock(2015, "America/Los_Angeles")
-    stamps = [
+def test_second_pass_of_a_repeated_hour_follows_line_order() -> None:
+    counts = ImportCounts()
+    reader = clock(2015, "America/Los_Angeles", counts=counts)
+    timestamps = [
         "Nov  1 00:59:00",
         "Nov  1 01:10:00",
         "Nov  1 01:55:00",
@@ -117,24 +125,25 @@ def test_the_second_pass_of_a_repeated_hour_follows_the_order_of_the_lines() -> 
         "Nov  1 01:05:00",
         "Nov  1 01:58:00",
     ]
-    hours = [(reader.read(f"{stamp} mx".encode()) - ms(2015, 11, 1)) / 3_600_000 for stamp in stamps]
+    hours = [(reader.read(f"{timestamp} mx".encode()) - ms(2015, 11, 1)) / 3_600_000 for timestamp in timestamps]
     assert [round(hour, 2) for hour in hours] == [7.98, 8.17, 8.92, 8.92, 9.08, 9.97]
-    assert reader._tally.ambiguous_times == 5
+    assert counts.ambiguous_times == 5
     assert reader.read(b"Nov  1 02:00:00 mx") == ms(2015, 11, 1, 10)
 
 
-def test_a_time_that_the_clock_skipped_is_read_with_the_offset_before() -> None:
-    reader = clock(2015, "America/Los_Angeles")
+def test_skipped_time_is_read_with_the_offset_before() -> None:
+    counts = ImportCounts()
+    reader = clock(2015, "America/Los_Angeles", counts=counts)
     assert reader.read(b"Mar  8 02:30:00 mx") == ms(2015, 3, 8, 10, 30)
     assert reader.read(b"Mar  8 03:30:00 mx") == ms(2015, 3, 8, 10, 30)
-    assert reader._tally.skipped_times == 1
+    assert counts.skipped_times == 1
 
 
 @pytest.mark.parametrize(("modified", "first", "year"), [
     ((2016, 1, 3), "Dec 28 10:00:00", 2015), ((2016, 1, 3), "Jan  3 00:00:00", 2016), ((2015, 12, 31), "Jan  1 00:00:00", 2015),
     ((2016, 1, 3), "Jan  3 23:00:00", 2016), ((2016, 1, 3), "Jan  4 10:00:00", 2015), ((2016, 3, 1), "Feb 29 10:00:00", 2016),
 ])  # fmt: skip
-def test_the_modification_time_gives_the_year_of_the_first_line(
+def test_mtime_gives_the_year_of_the_first_line(
     tmp_path: Path, modified: tuple[int, int, int], first: str, year: int
 ) -> None:
     path = tmp_path / "mail.log"
@@ -145,7 +154,7 @@ def test_the_modification_time_gives_the_year_of_the_first_line(
     assert datetime.fromtimestamp(ts / 1000, UTC).year == year
 
 
-def test_years_and_zones_are_checked() -> None:
+def test_invalid_year_or_zone_is_an_error() -> None:
     assert (year_of("2015"), year_of("mtime")) == (2015, "mtime")
     for text in ("15", "1969", "next", "20155", "-2015", ""):
         with pytest.raises(OperatorError, match="no year"):
@@ -172,13 +181,13 @@ LOCAL_TIMES = st.datetimes(datetime(2001, 1, 1), datetime(2099, 12, 30))  # noqa
 
 
 @given(LOCAL_TIMES, st.sampled_from(["Europe/Berlin", "Asia/Kolkata", "UTC"]))
-def test_a_time_that_exists_once_reads_back_from_either_form(local: datetime, zone: str) -> None:
+def test_unambiguous_time_reads_back_from_either_form(local: datetime, zone: str) -> None:
     local = local.replace(microsecond=0)
-    moment = local.replace(tzinfo=zone_of(zone))
-    expected = int(moment.timestamp() * 1000)
-    if moment.replace(fold=1).utcoffset() != moment.utcoffset():
+    zoned = local.replace(tzinfo=zone_of(zone))
+    expected = int(zoned.timestamp() * 1000)
+    if zoned.replace(fold=1).utcoffset() != zoned.utcoffset():
         return
     month = MONTHS[local.month - 1]
     assert read([f"{month} {local.day:>2} {local:%H:%M:%S}"], local.year, zone) == [expected]
     assert read([f"{local:%Y-%m-%d %H:%M:%S}"], None, zone) == [expected]
-    assert read([moment.isoformat()], None, None) == [expected]
+    assert read([zoned.isoformat()], None, None) == [expected]

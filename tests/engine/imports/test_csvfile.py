@@ -1,3 +1,5 @@
+"""The CSV importer."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -6,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from engine.imports.csvfile import Columns, delimiter_of
+from engine.imports.csvfile import CsvColumns, delimiter_of
 from tests.support.logs import Import, file_of
 from topics.errors import OperatorError
 from topics.events import ConnectionEvent, encode_event, parse_event
@@ -14,12 +16,12 @@ from topics.events import ConnectionEvent, encode_event, parse_event
 TS = 1_714_557_600_000
 
 
-def read(folder: Path, text: str | bytes, columns: Columns | None = None, delimiter: str | None = None) -> Import:
+def read(folder: Path, text: str | bytes, columns: CsvColumns | None = None, delimiter: str | None = None) -> Import:
     content = text if isinstance(text, bytes) else text.encode()
     return Import(None, None).csv(file_of(folder, content, "events.csv"), columns, delimiter)
 
 
-def test_a_row_is_an_event_and_empty_fields_take_their_defaults(tmp_path: Path) -> None:
+def test_row_is_an_event_with_defaults_for_empty_fields(tmp_path: Path) -> None:
     text = (
         "ts,ip,mta,messages,recipients,outcome\n"
         "1714557600000,192.0.2.7,mx1,2,5,deferred\r\n"
@@ -27,14 +29,14 @@ def test_a_row_is_an_event_and_empty_fields_take_their_defaults(tmp_path: Path) 
         "1714557600002,192.0.2.8,,3,,REJECTED\n"
         "1714557600003,192.0.2.9\n"
     )
-    found = read(tmp_path, text)
-    assert found.events == [
+    imported = read(tmp_path, text)
+    assert imported.events == [
         ConnectionEvent(TS, "192.0.2.7", "mx1", 2, 5, "deferred"),
         ConnectionEvent(TS + 1, "2001:db8::7", "mx,2", 1, 1, "accepted"),
         ConnectionEvent(TS + 2, "192.0.2.8", "", 3, 3, "rejected"),
         ConnectionEvent(TS + 3, "192.0.2.9", "", 1, 1, "accepted"),
     ]
-    assert (found.tally.lines, found.tally.unreadable) == (5, 0)
+    assert (imported.counts.lines, imported.counts.unreadable) == (5, 0)
 
 
 @pytest.mark.parametrize(
@@ -45,11 +47,11 @@ def test_a_row_is_an_event_and_empty_fields_take_their_defaults(tmp_path: Path) 
         ("2024-05-01T10:00:00.123456+00:00", TS + 123), ("0", 0),
     ],
 )  # fmt: skip
-def test_times_are_epoch_numbers_of_any_unit_or_iso(tmp_path: Path, text: str, expected: int) -> None:
+def test_time_is_an_epoch_number_of_any_unit_or_iso(tmp_path: Path, text: str, expected: int) -> None:
     assert [event.ts for event in read(tmp_path, f"ts,ip\n{text},192.0.2.7\n").events] == [expected]
 
 
-def test_a_time_without_zone_needs_the_option(tmp_path: Path) -> None:
+def test_time_without_zone_needs_the_option(tmp_path: Path) -> None:
     path = file_of(tmp_path, b"ts,ip\n2024-05-01 12:00:00,192.0.2.7\n")
     assert Import(None, "Europe/Berlin").csv(path).events[0].ts == TS
     with pytest.raises(OperatorError, match="no time zone: give --time-zone"):
@@ -57,29 +59,29 @@ def test_a_time_without_zone_needs_the_option(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("code", "outcome"), [("250", "accepted"), ("451", "deferred"), ("554", "rejected")])
-def test_a_reply_code_is_an_outcome(tmp_path: Path, code: str, outcome: str) -> None:
+def test_reply_code_is_an_outcome(tmp_path: Path, code: str, outcome: str) -> None:
     assert read(tmp_path, f"ts,ip,outcome\n1,192.0.2.7,{code}\n").events[0].outcome == outcome
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
-def test_the_delimiter_is_found_in_the_header_or_given(tmp_path: Path, delimiter: str) -> None:
+def test_delimiter_is_detected_in_the_header_or_given(tmp_path: Path, delimiter: str) -> None:
     text = f"ip{delimiter}ts\n192.0.2.7{delimiter}1714557600\n"
     assert read(tmp_path, text).events == read(tmp_path, text, None, delimiter).events != []
     assert delimiter_of(text.encode()) == delimiter
 
 
-def test_columns_go_by_name_in_any_case_and_a_byte_order_mark_is_no_part_of_it(tmp_path: Path) -> None:
-    columns = Columns(ts="When", ip="Client IP", asked=frozenset(("ts", "ip")))
-    found = read(tmp_path, b"\xef\xbb\xbfWHEN,x,client ip\n1,2,192.0.2.7\n", columns)
-    assert found.brief() == [("192.0.2.7", 1, 1, "accepted")]
+def test_column_names_ignore_case_and_byte_order_mark(tmp_path: Path) -> None:
+    columns = CsvColumns(ts="When", ip="Client IP", asked=frozenset(("ts", "ip")))
+    imported = read(tmp_path, b"\xef\xbb\xbfWHEN,x,client ip\n1,2,192.0.2.7\n", columns)
+    assert imported.brief() == [("192.0.2.7", 1, 1, "accepted")]
 
 
-def test_a_missing_column_is_the_operators_error_and_names_what_is_there(tmp_path: Path) -> None:
+def test_missing_column_is_an_error_that_names_the_others(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match=r"has no column 'ts' \(it has time, ip\): give --ts-column NAME"):
         read(tmp_path, "time,ip\n1,192.0.2.7\n")
     with pytest.raises(OperatorError, match=r"no column 'host'.*--mta-column"):
-        read(tmp_path, "ts,ip\n1,192.0.2.7\n", Columns(mta="host", asked=frozenset(("mta",))))
-    with pytest.raises(OperatorError, match="begins with no CSV header"):
+        read(tmp_path, "ts,ip\n1,192.0.2.7\n", CsvColumns(mta="host", asked=frozenset(("mta",))))
+    with pytest.raises(OperatorError, match="does not begin with a CSV header"):
         read(tmp_path, "x" * 200_000 + "\n")
 
 
@@ -95,14 +97,14 @@ def test_a_missing_column_is_the_operators_error_and_names_what_is_there(tmp_pat
         ("1,192.0.2.7,1,1,354", "outcome unknown"),
     ],
 )  # fmt: skip
-def test_a_bad_row_is_counted_with_its_reason_and_the_others_go_on(tmp_path: Path, row: str, reason: str) -> None:
-    found = read(tmp_path, f"ts,ip,messages,recipients,outcome\n1,192.0.2.1\n{row}\n\n2,192.0.2.2\n")
-    assert [event.ip for event in found.events] == ["192.0.2.1", "192.0.2.2"]
-    assert found.tally.unreadable == 1
-    assert reason in found.tally.examples[0]
+def test_bad_row_is_counted_with_its_reason(tmp_path: Path, row: str, reason: str) -> None:
+    imported = read(tmp_path, f"ts,ip,messages,recipients,outcome\n1,192.0.2.1\n{row}\n\n2,192.0.2.2\n")
+    assert [event.ip for event in imported.events] == ["192.0.2.1", "192.0.2.2"]
+    assert imported.counts.unreadable == 1
+    assert reason in imported.counts.examples[0]
 
 
-def test_an_empty_file_has_no_events(tmp_path: Path) -> None:
+def test_empty_file_has_no_events(tmp_path: Path) -> None:
     assert read(tmp_path, "").events == read(tmp_path, "ts,ip\n").events == []
 
 

@@ -1,4 +1,4 @@
-"""Every form of line that the Exim importer knows, invented here."""
+"""Every form of line that the Exim importer reads; the lines are invented."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.imports.counts import Tally
-from engine.imports.exim import Connections, Entry
+from engine.imports.counts import ImportCounts
+from engine.imports.exim import EximConnections, EximEntry
 from tests.support.logs import Import, file_of
 
 HOST = "mail.sender.example (helo.example) [192.0.2.7]"
 
 
-def read(folder: Path, *bodies: str, stamp: str = "2024-05-01 10:{:02}:{:02} ", mta: str = "mx1") -> Import:
-    """Import main log lines of one second each; a number among the bodies is so many seconds of silence."""
+def read(folder: Path, *bodies: str, time_format: str = "2024-05-01 10:{:02}:{:02} ", mta: str = "mx1") -> Import:
+    """Import main log lines one second apart; a number among the bodies is a pause in seconds."""
     lines, second = [], 0
     for body in bodies:
         if body.isdigit():
             second += int(body)
             continue
-        lines.append(stamp.format(second // 60, second % 60) + body)
+        lines.append(time_format.format(second // 60, second % 60) + body)
         second += 1
     return Import().exim(file_of(folder, "\n".join(lines).encode()), mta=mta)
 
@@ -53,13 +53,13 @@ def read(folder: Path, *bodies: str, stamp: str = "2024-05-01 10:{:02}:{:02} ", 
         (f"SMTP call from {HOST} dropped: too many syntax or protocol errors", ("192.0.2.7", 1, 1, "rejected")),
     ],
 )  # fmt: skip
-def test_without_connection_ids_every_message_or_refusal_is_an_event(
+def test_line_without_connection_id_is_one_event(
     tmp_path: Path, line: str, expected: tuple[str, int, int, str]
 ) -> None:
-    found = read(tmp_path, line)
-    assert found.brief() == [expected]
-    assert (found.events[0].ts, found.events[0].mta) == (1_714_557_600_000, "mx1")
-    assert (found.tally.unreadable, found.tally.unfinished) == (0, 0)
+    imported = read(tmp_path, line)
+    assert imported.brief() == [expected]
+    assert (imported.events[0].ts, imported.events[0].mta) == (1_714_557_600_000, "mx1")
+    assert (imported.counts.unreadable, imported.counts.without_end) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -78,26 +78,26 @@ def test_without_connection_ids_every_message_or_refusal_is_an_event(
         "SMTP connection from root",
         "exim 4.97 daemon started: pid=1, listening for SMTP on port 25",
         f"H={HOST} sender verify fail for <a@b.example>: response to RCPT",
-        f"H={HOST} Warning: a connection worth a note",
+        f"H={HOST} Warning: a remarkable connection",
     ],
 )  # fmt: skip
-def test_what_is_no_smtp_connection_is_no_event(tmp_path: Path, line: str) -> None:
-    found = read(tmp_path, line)
-    assert (found.events, found.tally.unreadable) == ([], 0)
+def test_line_of_no_smtp_connection_is_no_event(tmp_path: Path, line: str) -> None:
+    imported = read(tmp_path, line)
+    assert (imported.events, imported.counts.unreadable) == ([], 0)
 
 
 def test_refused_recipients_of_one_client_and_sender_within_a_minute_are_one_event(tmp_path: Path) -> None:
     def refused(ip: str, sender: str) -> str:
         return f"H=(x) [{ip}] F=<{sender}> rejected RCPT <c@d.example>: no"
 
-    one, other = refused("192.0.2.7", "a@b.example"), refused("192.0.2.7", "z@b.example")
-    found = read(tmp_path, one, one, one, other, refused("192.0.2.8", "a@b.example"), "100", one)
-    assert found.brief() == [
+    first, second = refused("192.0.2.7", "a@b.example"), refused("192.0.2.7", "z@b.example")
+    imported = read(tmp_path, first, first, first, second, refused("192.0.2.8", "a@b.example"), "100", first)
+    assert imported.brief() == [
         ("192.0.2.7", 1, 3, "rejected"), ("192.0.2.7", 1, 1, "rejected"), ("192.0.2.8", 1, 1, "rejected"),
         ("192.0.2.7", 1, 1, "rejected")]  # fmt: skip
 
 
-def test_a_lost_connection_is_no_second_event_of_what_was_heard_before(tmp_path: Path) -> None:
+def test_lost_connection_after_an_earlier_line_is_no_second_event(tmp_path: Path) -> None:
     arrival = f"1s2abc-0001AB-1C <= a@b.example H={HOST} P=smtp S=1"
     closed = f"SMTP connection from {HOST} D=1s closed by QUIT"
     nothing = f"no MAIL in SMTP connection from {HOST} D=1s"
@@ -127,68 +127,70 @@ CONNECTION = [
 
 
 @pytest.mark.parametrize("marked", [with_ci, with_port, with_pid])
-def test_with_connection_ids_a_connection_is_one_event(tmp_path: Path, marked: object) -> None:
+def test_connection_with_an_id_is_one_event(tmp_path: Path, marked: object) -> None:
     assert callable(marked)
-    one, other = ([marked(body, name) for body in CONNECTION] for name in ("1", "2"))
-    woven = [line for pair in zip(one, other, strict=True) for line in pair]
-    found = read(tmp_path, *woven)
-    assert found.brief() == [("192.0.2.7", 2, 4, "accepted")] * 2
-    assert [event.ts for event in found.events] == [1_714_557_600_000, 1_714_557_601_000]
-    assert found.tally.unfinished == 0
+    first, second = ([marked(body, name) for body in CONNECTION] for name in ("1", "2"))
+    interleaved = [line for pair in zip(first, second, strict=True) for line in pair]
+    imported = read(tmp_path, *interleaved)
+    assert imported.brief() == [("192.0.2.7", 2, 4, "accepted")] * 2
+    assert [event.ts for event in imported.events] == [1_714_557_600_000, 1_714_557_601_000]
+    assert imported.counts.without_end == 0
 
 
-def test_an_opened_connection_begins_with_its_own_line(tmp_path: Path) -> None:
+def test_connection_with_an_opening_line_begins_there(tmp_path: Path) -> None:
     opened = "SMTP connection from [192.0.2.7]:4711 (TCP/IP connection count = 1)"
-    found = read(tmp_path, opened, "5", *map(with_port, CONNECTION))
-    assert [(event.ts, event.messages) for event in found.events] == [(1_714_557_600_000, 2)]
-    alone = read(tmp_path, opened, with_port(CONNECTION[-1]))
-    assert alone.brief() == [("192.0.2.7", 1, 1, "rejected")]
+    imported = read(tmp_path, opened, "5", *map(with_port, CONNECTION))
+    assert [(event.ts, event.messages) for event in imported.events] == [(1_714_557_600_000, 2)]
+    unused = read(tmp_path, opened, with_port(CONNECTION[-1]))
+    assert unused.brief() == [("192.0.2.7", 1, 1, "rejected")]
 
 
-def test_a_connection_without_an_end_is_an_event_after_ten_silent_minutes(tmp_path: Path) -> None:
+def test_connection_without_an_end_is_an_event_after_ten_minutes(tmp_path: Path) -> None:
     first, later = with_port(CONNECTION[0], "1"), with_port(CONNECTION[1], "1")
     assert read(tmp_path, first, "500", later).brief() == [("192.0.2.7", 2, 3, "accepted")]
-    found = read(tmp_path, first, "700", *(with_port(body, "2") for body in CONNECTION), later)
-    assert found.brief() == [
+    imported = read(tmp_path, first, "700", *(with_port(body, "2") for body in CONNECTION), later)
+    assert imported.brief() == [
         ("192.0.2.7", 1, 2, "accepted"),
         ("192.0.2.7", 2, 4, "accepted"),
         ("192.0.2.7", 1, 1, "accepted"),
     ]
-    assert found.tally.unfinished == 2
+    assert imported.counts.without_end == 2
 
 
-def test_a_process_id_used_again_by_another_client_is_another_connection(tmp_path: Path) -> None:
+def test_process_id_with_another_client_is_another_connection(tmp_path: Path) -> None:
     other = CONNECTION[1].replace("192.0.2.7", "192.0.2.8")
     assert read(tmp_path, with_pid(CONNECTION[0]), with_pid(other)).brief() == [
         ("192.0.2.7", 1, 2, "accepted"), ("192.0.2.8", 1, 1, "accepted")]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "stamp",
+    "time_format",
     ["2024-05-01 10:{:02}:{:02} ", "2024-05-01 12:{:02}:{:02} +0200 ", "2024-05-01 10:{:02}:{:02}.000 ",
      "2024-05-01 06:{:02}:{:02}.000 -0400 [12] ", "May  1 10:{0:02}:{1:02} mx1 exim[12]: 2024-05-01 10:{0:02}:{1:02} ",
      "May  1 10:{:02}:{:02} mx1 exim[12]: ", "2024-05-01T10:{:02}:{:02}+00:00 mx1 exim[12]: ",
      "<22>May  1 10:{:02}:{:02} mx1 exim4[12]: [1/2] "],
 )  # fmt: skip
-def test_every_form_of_stamp_is_read(tmp_path: Path, stamp: str) -> None:
-    found = read(tmp_path, CONNECTION[1], stamp=stamp, mta="" if "mx1" in stamp else "mx1")
-    assert [(event.ts, event.ip, event.mta) for event in found.events] == [(1_714_557_600_000, "192.0.2.7", "mx1")]
+def test_every_form_of_timestamp_is_read(tmp_path: Path, time_format: str) -> None:
+    imported = read(tmp_path, CONNECTION[1], time_format=time_format, mta="" if "mx1" in time_format else "mx1")
+    assert [(event.ts, event.ip, event.mta) for event in imported.events] == [(1_714_557_600_000, "192.0.2.7", "mx1")]
 
 
-def test_a_senders_quoted_address_cannot_name_another_host(tmp_path: Path) -> None:
+def test_quoted_sender_address_names_no_other_host(tmp_path: Path) -> None:
     line = f'1s2abc-0001AB-1C <= "x\\" H=evil [203.0.113.9] P="@b.example H={HOST} P=smtp S=1'
     assert read(tmp_path, line).brief() == [("192.0.2.7", 1, 1, "accepted")]
 
 
-def test_other_lines_are_counted_and_clients_without_address_too(tmp_path: Path) -> None:
-    found = read(tmp_path, "1s2abc-0001AB-1C <= a@b.example H=x [] P=smtp S=1", "H=[fe80::1%2] rejected RCPT <x>: no")
-    assert (found.events, found.tally.without_address) == ([], 2)
-    found = Import().exim(file_of(tmp_path, b"\xff\xfe\nnoise\n2024-13-01 10:00:00 x <= y H=[192.0.2.7]\n\n"))
-    assert (found.events, found.tally.unreadable) == ([], 3)
+def test_unreadable_lines_and_clients_without_address_are_counted(tmp_path: Path) -> None:
+    imported = read(
+        tmp_path, "1s2abc-0001AB-1C <= a@b.example H=x [] P=smtp S=1", "H=[fe80::1%2] rejected RCPT <x>: no"
+    )
+    assert (imported.events, imported.counts.without_address) == ([], 2)
+    imported = Import().exim(file_of(tmp_path, b"\xff\xfe\nnoise\n2024-13-01 10:00:00 x <= y H=[192.0.2.7]\n\n"))
+    assert (imported.events, imported.counts.unreadable) == ([], 3)
 
 
 ENTRIES = st.builds(
-    Entry,
+    EximEntry,
     st.integers(0, 10_000_000),
     st.sampled_from([b"", b"mx"]),
     st.sampled_from([b"", b"1", b"2"]),
@@ -198,13 +200,13 @@ ENTRIES = st.builds(
 
 
 @given(st.lists(ENTRIES, max_size=60))
-def test_any_lines_in_any_order_make_events(entries: list[Entry]) -> None:
-    for event in Connections(Tally(), "mx").events(entries):
+def test_any_lines_in_any_order_make_events(entries: list[EximEntry]) -> None:
+    for event in EximConnections(ImportCounts(), "mx").events(entries):
         assert 1 <= event.messages <= event.recipients
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(max_size=120)), st.booleans())
-def test_arbitrary_bytes_never_raise(tmp_path: Path, lines: list[bytes], stamped: bool) -> None:
-    prefix = b"2024-05-01 10:00:00 " if stamped else b""
+def test_arbitrary_bytes_never_raise(tmp_path: Path, lines: list[bytes], has_time: bool) -> None:
+    prefix = b"2024-05-01 10:00:00 " if has_time else b""
     Import().exim(file_of(tmp_path, b"\n".join(prefix + line for line in lines)))

@@ -1,3 +1,5 @@
+"""`tidegate import` with files."""
+
 from __future__ import annotations
 
 import gzip
@@ -9,15 +11,17 @@ import orjson
 import pytest
 
 from engine.cli import main
-from tests.support.logs import file_of, shared_folder, stamped
+from tests.support.logs import file_of, shared_folder, syslog_lines
 
 TAG = "postfix/smtpd[71]: "
-LINES = stamped(["connect from a[192.0.2.7]", "4F: client=a[192.0.2.7]", "disconnect from a[192.0.2.7]"], program=TAG)
+LINES = syslog_lines(
+    ["connect from a[192.0.2.7]", "4F: client=a[192.0.2.7]", "disconnect from a[192.0.2.7]"], program=TAG
+)
 EVENT = b'{"ts":1714557600000,"ip":"192.0.2.7","mta":"mx"}\n'
 GIVEN = ("--year", "2024", "--time-zone", "UTC")
 
 
-def test_a_log_becomes_ndjson_on_standard_output_and_a_summary_on_standard_error(
+def test_import_writes_ndjson_to_stdout_and_a_summary_to_stderr(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     assert main(["import", "postfix", str(file_of(tmp_path, LINES)), *GIVEN]) == 0
@@ -28,7 +32,7 @@ def test_a_log_becomes_ndjson_on_standard_output_and_a_summary_on_standard_error
 
 
 @pytest.mark.parametrize("name", ["events.ndjson", "events.ndjson.gz"])
-def test_out_is_a_file_compressed_by_its_name(tmp_path: Path, name: str) -> None:
+def test_out_ending_in_gz_is_compressed(tmp_path: Path, name: str) -> None:
     out = tmp_path / name
     assert main(["import", "postfix", str(file_of(tmp_path, LINES)), *GIVEN, "--out", str(out)]) == 0
     content = out.read_bytes()
@@ -42,7 +46,7 @@ def test_standard_input_is_an_input(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert out.read_bytes() == EVENT
 
 
-def test_exim_and_csv_are_imported_the_same_way(tmp_path: Path) -> None:
+def test_exim_and_csv_give_the_same_event(tmp_path: Path) -> None:
     exim = file_of(
         tmp_path, b"2024-05-01 10:00:00 1s2abc-0001AB-1C <= a@b.example H=x [192.0.2.7] P=smtp S=1\n", "mainlog"
     )
@@ -55,7 +59,9 @@ def test_exim_and_csv_are_imported_the_same_way(tmp_path: Path) -> None:
     assert out.read_bytes() == EVENT.replace(b',"mta":"mx"', b"")
 
 
-def test_a_cut_file_gives_what_was_read_and_exit_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_truncated_file_gives_the_part_before_and_exit_status_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = file_of(tmp_path, gzip.compress(LINES + LINES)[:-9], "mail.log.gz")
     out = tmp_path / "events.ndjson"
     assert main(["import", "postfix", str(path), *GIVEN, "--out", str(out)]) == 1
@@ -63,19 +69,17 @@ def test_a_cut_file_gives_what_was_read_and_exit_status_1(tmp_path: Path, capsys
     assert "ends in the middle of its compressed data" in capsys.readouterr().err
 
 
-def test_a_file_that_is_no_log_is_exit_status_1_and_says_what_was_met(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_file_that_is_no_log_reports_its_lines_and_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = file_of(tmp_path, b"# notes\nnothing here\n")
     assert main(["import", "postfix", str(path), *GIVEN, "--out", str(tmp_path / "out")]) == 1
-    said = capsys.readouterr().err
-    assert "no event found: is it this kind of log?" in said
-    assert "2 lines could not be read, such as:" in said
-    assert "no syslog line: # notes" in said
+    report = capsys.readouterr().err
+    assert "no event found: is it this kind of log?" in report
+    assert "2 lines could not be read, such as:" in report
+    assert "no syslog line: # notes" in report
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["postfix", "{log}"], "no year and no time zone: give --year"),
         (["postfix", "{log}", "--year", "2024"], "no time zone: give --time-zone"),
@@ -83,21 +87,24 @@ def test_a_file_that_is_no_log_is_exit_status_1_and_says_what_was_met(
         (["postfix", "{log}", "--time-zone", "Nowhere"], "no time zone 'Nowhere'"),
         (["postfix", "{log}.missing", *GIVEN], "can't read"),
         (["postfix", "{log}", *GIVEN, "--out", "{log}"], "is an input and would be overwritten"),
-        (["postfix", "-", "-", *GIVEN], "standard input (-) is named twice"),
-        (["postfix", "{log}", *GIVEN, "--out", "x", "--bootstrap", "127.0.0.1:1"], "choose where the events go"),
+        (["postfix", "-", "-", *GIVEN], "standard input (-) is given twice"),
+        (
+            ["postfix", "{log}", *GIVEN, "--out", "x", "--bootstrap", "127.0.0.1:1"],
+            "--out and --bootstrap exclude each other",
+        ),
         (["csv", "{log}"], "has no column 'ts'"),
         (["csv", "{log}", "--delimiter", "ab"], "give one character"),
         (["exim", "{log}", "--colour"], "No such option"),
         (["postfix"], "Missing argument"),
     ],
 )
-def test_misuse_is_one_clear_line_and_exit_status_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+def test_misuse_is_a_one_line_error_and_exit_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     log = file_of(tmp_path, LINES)
     assert main(["import", *(argument.format(log=log) for argument in arguments)]) == 2
     captured = capsys.readouterr()
-    assert said in captured.err.splitlines()[-1]
+    assert message in captured.err.splitlines()[-1]
     assert "Traceback" not in captured.err
     assert log.read_bytes() == LINES
 
@@ -108,7 +115,7 @@ def test_help_has_an_example(capsys: pytest.CaptureFixture[str], command: list[s
     assert "Example:" in capsys.readouterr().out
 
 
-def test_the_real_logs_are_imported_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_real_logs_are_imported_completely(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     logs = sorted(str(path) for path in shared_folder("logs").glob("*.gz"))
     out = tmp_path / "events.ndjson"
     arguments = ["import", "postfix", *logs, "--year", "2015", "--time-zone", "America/Los_Angeles", "--out", str(out)]

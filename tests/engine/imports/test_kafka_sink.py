@@ -1,3 +1,5 @@
+"""Imported events published to a topic, with a recorded producer."""
+
 from __future__ import annotations
 
 import time
@@ -8,9 +10,9 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 
 from engine.imports import kafka_sink
-from engine.imports.counts import Tally
+from engine.imports.counts import ImportCounts
 from engine.imports.kafka_sink import KafkaSink
-from engine.imports.ndjson import BLOCK_EVENTS, text_blocks
+from engine.imports.streams import BLOCK_EVENTS, ndjson_blocks
 from topics.contracts import CONNECTIONS, UNLIMITED
 from topics.errors import OperatorError
 from topics.events import ConnectionEvent
@@ -19,7 +21,7 @@ OPTIONS = {"bootstrap_servers": "127.0.0.1:9"}
 
 
 class Recorder:
-    """Stands where the producer is: keeps what it is given."""
+    """Replaces the producer and records the text."""
 
     made: list[Recorder]
     failure: Exception | None = None
@@ -52,31 +54,31 @@ def events(first_ms: int, count: int) -> list[ConnectionEvent]:
     return [ConnectionEvent(first_ms + i, "192.0.2.7", "", 1, 1, "accepted") for i in range(count)]
 
 
-async def test_every_event_is_sent_as_a_line_and_counted(producers: list[Recorder]) -> None:
-    tally, now_ms = Tally(), int(time.time() * 1000)
+async def test_every_event_is_published_as_a_line_and_counted(producers: list[Recorder]) -> None:
+    counts, now_ms = ImportCounts(), int(time.time() * 1000)
     count = 2 * BLOCK_EVENTS + 5
-    await KafkaSink(CONNECTIONS, OPTIONS).send(text_blocks(events(now_ms, count), tally), tally)
+    await KafkaSink(CONNECTIONS, OPTIONS).send(ndjson_blocks(events(now_ms, count), counts), counts)
     (producer,) = producers
     assert producer.arguments == ("connections", CONNECTIONS.partitions, "lz4", OPTIONS)
-    assert producer.text.count(b"\n") == tally.events["accepted"] == count
+    assert producer.text.count(b"\n") == counts.events["accepted"] == count
     assert producer.stopped
 
 
-async def test_history_that_kafka_would_drop_is_refused_before_it_is_sent(producers: list[Recorder]) -> None:
-    tally = Tally()
+async def test_history_older_than_retention_is_refused_before_publishing(producers: list[Recorder]) -> None:
+    counts = ImportCounts()
     with pytest.raises(OperatorError, match=r"begin on 2015-10-22, but topics.retention_ms keeps 7 days"):
-        await KafkaSink(CONNECTIONS, OPTIONS).send(text_blocks(events(1_445_505_221_000, 3), tally), tally)
+        await KafkaSink(CONNECTIONS, OPTIONS).send(ndjson_blocks(events(1_445_505_221_000, 3), counts), counts)
     assert producers[0].stopped
     assert not producers[0].text
 
 
-async def test_history_is_sent_where_records_are_kept_for_ever(producers: list[Recorder]) -> None:
-    tally, topic = Tally(), replace(CONNECTIONS, retention_ms=UNLIMITED)
-    await KafkaSink(topic, OPTIONS).send(text_blocks(events(1_445_505_221_000, 3), tally), tally)
+async def test_history_is_published_under_unlimited_retention(producers: list[Recorder]) -> None:
+    counts, topic = ImportCounts(), replace(CONNECTIONS, retention_ms=UNLIMITED)
+    await KafkaSink(topic, OPTIONS).send(ndjson_blocks(events(1_445_505_221_000, 3), counts), counts)
     assert producers[0].text.count(b"\n") == 3
 
 
-async def test_a_cluster_that_fails_is_the_operators_error(producers: list[Recorder]) -> None:
+async def test_failing_cluster_is_an_operator_error(producers: list[Recorder]) -> None:
     Recorder.failure = KafkaConnectionError("no broker")
-    with pytest.raises(OperatorError, match=r"Kafka at 127.0.0.1:9 took no more events: .*no broker"):
-        await KafkaSink(CONNECTIONS, OPTIONS).send([], Tally())
+    with pytest.raises(OperatorError, match=r"Kafka at 127.0.0.1:9 accepts no more events: .*no broker"):
+        await KafkaSink(CONNECTIONS, OPTIONS).send([], ImportCounts())

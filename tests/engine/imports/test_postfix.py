@@ -1,9 +1,9 @@
-"""The real Postfix logs: our events against a plain reading, against Postfix's own anvil, and against the labelled trace.
+"""The real Postfix logs: our events compared with a plain reading, with Postfix's own anvil, and with the labelled trace.
 
-anvil counts a client's connections in windows: the first connection opens one, each one later than 60 s after that opens
-the next. Every ten minutes, and when it ends, it logs the largest count since its last report, whose it was, and when. It
-counts in whole seconds and forgets a client that has been gone for a minute, so a window of exactly 60 s may be one window or
-two, and what falls into the second of a report may be in it or in the next.
+anvil counts a client's connections in windows: the first connection opens one, and each one later than 60 s after that opens
+the next. Every ten minutes, and when it ends, anvil logs the largest count since its last report with client and time. It
+counts in whole seconds and forgets a client after a minute without connections. So a window of exactly 60 s may be one window
+or two, and events of the second of a report may be in it or in the next.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from engine.imports.clock import StampClock, zone_of
-from engine.imports.counts import Tally
+from engine.imports.clock import LogClock, zone_of
+from engine.imports.counts import ImportCounts
 from engine.imports.lines import LogFile
 from tests.support.logs import Import, shared_folder
 from topics.events import ConnectionEvent
@@ -37,8 +37,8 @@ def imported(logs: list[Path]) -> Import:
     return Import("2015", ZONE).postfix(*logs)
 
 
-def plain_reading(path: Path, clock: StampClock) -> Iterator[list[object]]:
-    """The connections of a log by nothing but process ids: ts, ip, messages taken in, outcome."""
+def plain_reading(path: Path, clock: LogClock) -> Iterator[list[object]]:
+    """Yield the connections of a log by process ids alone: ts, ip, accepted messages, outcome."""
     live: dict[bytes, list[object]] = {}
     for line in LogFile(str(path)).lines():
         match = re.search(rb"postfix/smtpd\[(\d+)\]: (.*)", line)
@@ -57,49 +57,49 @@ def plain_reading(path: Path, clock: StampClock) -> Iterator[list[object]]:
             live[pid][3] = "deferred" if code == b"4" else "rejected"
 
 
-def test_every_connection_is_an_event_with_what_a_plain_reading_finds(logs: list[Path], imported: Import) -> None:
+def test_events_equal_a_plain_reading(logs: list[Path], imported: Import) -> None:
     plain: list[list[object]] = []
     for path in logs:
         log = LogFile(str(path))
-        plain += plain_reading(path, StampClock(log, 2015, zone_of(ZONE), Tally()))
+        plain += plain_reading(path, LogClock(log, 2015, zone_of(ZONE), ImportCounts()))
     ours = [[event.ts, event.ip, event.messages, event.outcome] for event in imported.events]
     assert len(plain) == 4064
-    assert ours == [[ts, ip, taken or 1, outcome or "rejected"] for ts, ip, taken, outcome in plain]
-    assert imported.tally.lines == 22_929
-    assert imported.tally.unreadable == imported.tally.unfinished == imported.tally.headless == 0
-    assert imported.tally.without_address == 0
+    assert ours == [[ts, ip, accepted or 1, outcome or "rejected"] for ts, ip, accepted, outcome in plain]
+    assert imported.counts.lines == 22_929
+    assert imported.counts.unreadable == imported.counts.without_end == imported.counts.without_start == 0
+    assert imported.counts.without_address == 0
 
 
 def rates(events: list[ConnectionEvent], window_s: int) -> dict[str, list[tuple[int, int]]]:
-    """Of each client: (second, count in its window) of each connection, as anvil counts with that length of window."""
-    found: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    """Return, by client, (second, count in its window) of each connection, as anvil counts with that length of window."""
+    counts: dict[str, list[tuple[int, int]]] = defaultdict(list)
     started: dict[str, int] = {}
     for event in events:
-        second, seen = event.ts // 1000, found[event.ip]
+        second, seen = event.ts // 1000, counts[event.ip]
         if event.ip not in started or started[event.ip] + window_s < second:
             started[event.ip] = second
             seen.append((second, 1))
         else:
             seen.append((second, seen[-1][1] + 1))
-    return found
+    return counts
 
 
 def reports(path: Path) -> Iterator[tuple[int, int, str, int]]:
-    """Anvil's own: (second of the report, largest count, client, second in which it was reached), all within the log."""
+    """Yield anvil's reports of counts within the log: (second of the report, largest count, client, second of the count)."""
     log = LogFile(str(path))
-    clock = StampClock(log, 2015, zone_of(ZONE), Tally())
-    began = None
+    clock = LogClock(log, 2015, zone_of(ZONE), ImportCounts())
+    first = None
     for line in log.lines():
         logged = clock.read(line) // 1000
-        began = began or logged
+        first = first or logged
         match = RATE.search(line)
         if match:
             reached = clock.read(match[3] + b" ") // 1000
-            if reached >= began:
+            if reached >= first:
                 yield logged, int(match[1]), match[2].decode(), reached
 
 
-def test_every_anvil_figure_is_the_count_of_our_events(logs: list[Path], imported: Import) -> None:
+def test_anvil_figures_equal_counts_of_events(logs: list[Path], imported: Import) -> None:
     counts = {(ip, second, count) for ip, seen in rates(imported.events, 60).items() for second, count in seen}
     figures = [report for path in logs for report in reports(path)]
     agreeing = [(ip, reached, largest) in counts for _, largest, ip, reached in figures]
@@ -107,7 +107,7 @@ def test_every_anvil_figure_is_the_count_of_our_events(logs: list[Path], importe
     assert max(largest for _, largest, _, _ in figures) == 223
 
 
-def test_no_client_was_faster_than_the_one_anvil_names(logs: list[Path], imported: Import) -> None:
+def test_no_client_exceeds_the_one_that_anvil_names(logs: list[Path], imported: Import) -> None:
     most = [(second, count) for seen in rates(imported.events, 60).values() for second, count in seen]
     least = [(second, count) for seen in rates(imported.events, 59).values() for second, count in seen]
     for path in logs:
@@ -119,17 +119,17 @@ def test_no_client_was_faster_than_the_one_anvil_names(logs: list[Path], importe
             before = logged
 
 
-def test_the_labelled_trace_has_the_same_connections_and_messages(logs: list[Path]) -> None:
-    """The trace has the stamps as if they were UTC, a pseudonym of its own for each address, random milliseconds, and
-    gives a message to a connection by its client's address: so connections of one client side by side trade messages."""
+def test_labelled_trace_has_the_same_connections_and_messages(logs: list[Path]) -> None:
+    # The trace has timestamps as if they were UTC, random milliseconds and a pseudonym for each address. It assigns messages to
+    # connections by the client's address, so concurrent connections of one client exchange messages.
     trace = shared_folder("evaluation") / "traces" / "dev-kdent.events.ndjson.gz"
     theirs = [orjson.loads(line) for line in LogFile(str(trace)).lines()]
     ours = Import("2015", "UTC").postfix(*logs).events
     assert Counter((e.ts // 1000, e.ip.rpartition(".")[2]) for e in ours) == Counter(
         (e["ts"] // 1000, e["ip"].rpartition(".")[2]) for e in theirs
     )
-    taken = sum(e.messages for e in ours if e.outcome == "accepted")
-    assert taken == sum(e.get("messages", 1) for e in theirs if e["outcome"] == "accepted") == 1708
+    accepted = sum(e.messages for e in ours if e.outcome == "accepted")
+    assert accepted == sum(e.get("messages", 1) for e in theirs if e["outcome"] == "accepted") == 1708
     assert per_client([(e.ip, e.messages, e.outcome == "accepted") for e in ours]) == per_client(
         [(e["ip"], e.get("messages", 1), e["outcome"] == "accepted") for e in theirs]
     )
@@ -139,10 +139,10 @@ def test_the_labelled_trace_has_the_same_connections_and_messages(logs: list[Pat
 
 
 def per_client(events: list[tuple[str, int, bool]]) -> Counter[tuple[int, int]]:
-    """How many clients have so many connections and messages taken in."""
+    """Return the number of clients by (connections, accepted messages)."""
     connections: Counter[str] = Counter()
-    taken: Counter[str] = Counter()
-    for ip, messages, accepted in events:
+    accepted_messages: Counter[str] = Counter()
+    for ip, messages, is_accepted in events:
         connections[ip] += 1
-        taken[ip] += messages * accepted
-    return Counter((connections[ip], taken[ip]) for ip in connections)
+        accepted_messages[ip] += messages * is_accepted
+    return Counter((connections[ip], accepted_messages[ip]) for ip in connections)
