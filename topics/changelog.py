@@ -18,9 +18,9 @@ from __future__ import annotations
 import struct
 
 HEAD = struct.Struct("<HHIII")
-ROW_KIND, SITE_KIND, DOOR_KIND, POOL_KIND, FLOOD_KIND = 1, 2, 3, 4, 5
-KINDS = 1 + max(ROW_KIND, SITE_KIND, DOOR_KIND, POOL_KIND, FLOOD_KIND)
-SITE_KEY, DOOR_KEY, FLOOD_KEY = b"site", b"door", b"flood"
+ROW_KIND, SITE_KIND, FILTER_KIND, POOL_KIND, PREFIX_KIND = 1, 2, 3, 4, 5
+KINDS = 1 + max(ROW_KIND, SITE_KIND, FILTER_KIND, POOL_KIND, PREFIX_KIND)
+SITE_KEY, FILTER_KEY, PREFIX_KEY = b"site", b"door", b"flood"
 
 
 class BadState(ValueError):

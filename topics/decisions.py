@@ -1,40 +1,55 @@
-"""A throttle decision, as it stands on the `decisions` topic and in NDJSON: one JSON object, version 1.
+"""Throttle decisions as they are on the `decisions` topic and in NDJSON: one JSON object, version 1.
 
-On the topic a release is a tombstone (key: the network, value: null); its header ``release`` carries the same JSON that
-NDJSON has as a line. Readers let a decision end at ``until`` by their own clock, and ignore a value whose source offset is
-lower than the one they hold for that network and partition. One event may end a throttle and begin the next: at the same
-offset a throttle stands and a release is ignored. A release whose reason is "override" ends whatever came from that event or
-before: it counts as if its offset were one more. Unknown fields are for later versions: ignore them.
+On the topic a release is a tombstone (key: the network, value: null); its header ``release`` has the JSON that is the value
+in NDJSON. Readers let a decision expire at ``until`` by their own clock, and ignore one that doesn't `supersede` the last one
+of the same network and source partition. They ignore unknown fields too, which later versions may add.
 
-A decision in the engine's shadow has the verdict "shadow" where it would have "throttle", and is the same but for that: it
-takes the place of what was held for its network, nobody is deferred by it, and its release is a release. It is a verdict and no
-field beside "throttle" because readers ignore fields that they don't know, and would defer; no reader makes a reply of a
-verdict that it doesn't know.
+A decision in the engine's shadow mode has the verdict "shadow" instead of "throttle". It replaces the network's last decision
+like any other, defers no mail, and is released like any other. It is a verdict, not a field next to "throttle", because
+readers ignore unknown fields and would defer; no reader makes a reply of an unknown verdict.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 DECISION_VERSION = 1
 RELEASE_HEADER = "release"
 THROTTLE, SHADOW, RELEASE = "throttle", "shadow", "release"
-HOLDING = (THROTTLE, SHADOW)
+THROTTLING = (THROTTLE, SHADOW)  # verdicts with a rate, applied or only logged
 VOLUME, PROBATION, POOL = "volume", "probation", "pool"
-OVERRIDE = "override"  # the reason of what an operator has said
-REASON_DIGITS = {VOLUME: 1, PROBATION: 2, POOL: 3, OVERRIDE: 4}  # the first digit behind AS of a reply's tag
+OVERRIDE = "override"  # reason of a decision that an operator's override or a change of shadow rules led to
+REASON_DIGITS = {VOLUME: 1, PROBATION: 2, POOL: 3, OVERRIDE: 4}  # the first digit after AS of a reply's tag
 
 
 class BadDecision(ValueError):
-    """A record on the decisions topic that isn't a decision; the message says what is wrong."""
+    """A record on the decisions topic that isn't a decision; the message says why."""
+
+
+class Precedence(NamedTuple):
+    """The rank of a decision among those of one network and source partition, see `supersedes`."""
+
+    offset: int  # source offset, one more for a release with reason "override"
+    is_throttle: bool  # the verdict is throttle or shadow
+
+
+def supersedes(held: Precedence, new: Precedence) -> bool:
+    """Return True if a reader that holds one decision applies another of the same network and source partition.
+
+    A lower source offset is ignored, because a worker that replays after a crash publishes old decisions again. One event may
+    end a throttle and begin the next: at an equal offset a throttle is applied and a release is ignored. A release with reason
+    "override" ends decisions of its own event too, so it counts from one offset later. Readers remember a release until its
+    decision's ``until``, or a replayed throttle would come back.
+    """
+    return new >= held
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The event that led to a decision."""
+    """The event that led to a decision; of a manual throttle, its override."""
 
     topic: str
     partition: int
@@ -43,39 +58,42 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``verdict`` "throttle", "shadow" or "release"; ``issued``, ``until``: ms since epoch, event time; ``burst``: messages;
-    ``reason``: "volume", "probation", "pool" or "override"; ``reply``, ``evidence``: as documented in the README; a release
-    has none of the three, unless its reason is "override": then ``evidence`` says whose. ``config``: "sha256:..." of the
-    options that change decisions."""
+    """A throttle of a network, or the release that ends it. A plain release has no reason, reply or evidence."""
 
-    network: str
-    verdict: str
-    issued: int
-    until: int
+    network: str  # CIDR text
+    verdict: str  # "throttle", "shadow" or "release"
+    issued: int  # ms since epoch, event time
+    until: int  # ms since epoch, event time
     rate_per_min: float
-    burst: float
-    reason: str
-    reply: dict[str, Any]
-    evidence: dict[str, Any]
+    burst: float  # messages
+    reason: str  # "volume", "probation", "pool" or "override"
+    reply: dict[str, Any]  # fields as the README documents
+    evidence: dict[str, Any]  # fields as the README documents; of reason "override", the override
     source: Source
     model: str
-    config: str
+    config: str  # "sha256:..." of the options that change decisions
 
     @property
-    def holds(self) -> bool:
-        """Whether it holds its network to a rate, be it in shadow alone."""
-        return self.verdict in HOLDING
+    def is_throttle(self) -> bool:
+        """True if the verdict is throttle or shadow."""
+        return self.verdict in THROTTLING
+
+    @property
+    def precedence(self) -> Precedence:
+        """Its rank for `supersedes`."""
+        later = self.verdict == RELEASE and self.reason == OVERRIDE
+        return Precedence(self.source.offset + later, self.is_throttle)
 
 
 def encode_decision(decision: Decision) -> bytes:
-    """The decision's JSON, in the order of its fields; a release says only what a release needs."""
+    """Return the decision's JSON with its fields in order; a release has only the fields that it needs."""
     fields: dict[str, Any] = {
         "network": decision.network,
         "verdict": decision.verdict,
         "issued": decision.issued,
         "until": decision.until,
     }
-    if decision.holds:
+    if decision.is_throttle:
         fields |= {
             "rate_per_min": decision.rate_per_min,
             "burst": decision.burst,
@@ -99,7 +117,7 @@ def encode_decision(decision: Decision) -> bytes:
 
 
 def decode_decision(value: bytes) -> Decision:
-    """Read a decision's JSON; `BadDecision` when a required field is missing or of another type."""
+    """Read a decision's JSON. Raise `BadDecision` if a required field is missing or has another type."""
     try:
         fields = orjson.loads(value)
         source = fields["source"]

@@ -1,25 +1,25 @@
-"""Verdicts of the detector to decisions for the topic: names, evidence, and the reply that an MTA gives.
+"""Compose the decisions of a topic from the detector's verdicts and from overrides: names, evidence, and the MTA's reply.
 
-The reply's tag is AS, one digit for the reason and seven digits of a CRC-32 over network and time of issue: the same
-wherever and whenever the decision is computed again.
+The reply's tag is AS, one digit for the reason, and seven digits of a CRC-32 over network and time of issue. Computing the
+decision again gives the same tag.
 """
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.decisions.shadow import NO_SHADOW, Shadow
+from engine.decisions.shadow import NO_SHADOW, ShadowRules
 from engine.detector.constants import HOUR, PROBATION_DAYS, SCALE_MS, SCALE_NAMES, SCALES
 from engine.detector.pools import pool_text
 from engine.detector.verdict import RELEASE
 from topics import decisions
 from topics.decisions import OVERRIDE, POOL, PROBATION, REASON_DIGITS, VOLUME, Decision, Source
-from topics.keys import network_text
+from topics.networks import network_text
 from topics.overrides import EXEMPT, Override
 
 MODEL = "peak-memory/2"
@@ -27,14 +27,14 @@ BY_LENGTH = sorted(range(SCALES), key=SCALE_MS.__getitem__)
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What the operator lets an MTA say: ``status`` by reason, ``text`` with the fields {ip}, {network}, {retry_s}."""
+class ReplyTexts:
+    """The operator's texts for the reply to a throttled sender."""
 
-    status: dict[str, str]
-    text: str
+    status: dict[str, str]  # enhanced status code by reason
+    text: str  # may have the fields {ip}, {network} and {retry_s}
 
     def compose(self, network: str, reason: str, issued_ms: int, rate_per_min: float) -> dict[str, Any]:
-        """The reply's code, enhanced status, tag and text for a network."""
+        """Return the reply's code, enhanced status, tag and text for a network."""
         digest = zlib.crc32(f"{network} {issued_ms}".encode()) % 10_000_000
         address = network if ":" in network else network.removesuffix("/32")
         text = self.text.format(
@@ -49,28 +49,34 @@ class Reply:
 
 
 def _by_scale(values: npt.NDArray[np.float64]) -> dict[str, float]:
-    """What is finite, shortest scale first: one that doesn't speak has no limit."""
+    """Return the finite values, shortest scale first; a scale without a limit has none."""
     return {SCALE_NAMES[s]: round(float(values[s]), 3) for s in BY_LENGTH if np.isfinite(values[s])}
+
+
+class Term(NamedTuple):
+    """When a withdrawal is issued, and when the throttle would have expired: event times in ms."""
+
+    issued_ms: int
+    until_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Composer:
-    """Makes decisions of one source topic under one configuration (``config``: the hash that names it). What falls in
-    ``shadow`` says so; it is the same but for that. What operators say by hand never does."""
+    """Composes the decisions of one source topic under one configuration. Manual throttles are never in shadow."""
 
-    topic: str
-    config: str
-    reply: Reply
-    shadow: Shadow = NO_SHADOW
+    topic: str  # of the events
+    config: str  # hash of the options that change decisions
+    reply: ReplyTexts
+    shadow: ShadowRules = NO_SHADOW
 
     def decision(self, verdict: Any, partition: int) -> Decision:
-        """The decision for one row of VERDICT."""
+        """Return the decision for one row of VERDICT."""
         network = network_text(int(verdict["key"]), int(verdict["prefix"]))
         issued_ms, release, reason = int(verdict["issued_ms"]), verdict["kind"] == RELEASE, _reason(verdict)
         rate_per_min = round(float(verdict["rate_per_h"]) / 60, 6)
         return Decision(
             network=network,
-            verdict=decisions.RELEASE if release else self.shadow.verdict(_judged(verdict), reason),
+            verdict=decisions.RELEASE if release else self.shadow.verdict(_network_in_excess(verdict), reason),
             issued=issued_ms,
             until=int(verdict["until_ms"]),
             rate_per_min=0.0 if release else rate_per_min,
@@ -83,23 +89,31 @@ class Composer:
             config=self.config,
         )
 
-    def withdrawal(self, network: str, term_ms: tuple[int, int], source: Source, override: Override) -> Decision:
-        """The end of a network's throttle because of an override; ``term_ms``: now, and when it would have ended."""
-        said = {"override": _override_evidence(override)}
-        issued_ms, until_ms = term_ms
+    def withdrawal(self, network: str, term: Term, source: Source, override: Override) -> Decision:
+        """Return the end of a network's throttle because of an override."""
         return Decision(
-            network, decisions.RELEASE, issued_ms, until_ms, 0.0, 0.0, OVERRIDE, {}, said, source, MODEL, self.config
+            network=network,
+            verdict=decisions.RELEASE,
+            issued=term.issued_ms,
+            until=term.until_ms,
+            rate_per_min=0.0,
+            burst=0.0,
+            reason=OVERRIDE,
+            reply={},
+            evidence={"override": _override_evidence(override)},
+            source=source,
+            model=MODEL,
+            config=self.config,
         )
 
-    def put_in_shadow(self, network: str, term_ms: tuple[int, int], source: Source) -> Decision:
-        """The end of a network's throttle because it falls in the shadow; as an order's, since readers know that."""
-        by = Override(
-            network, EXEMPT, decisions.SHADOW, term_ms[0], None, reason=str(self.shadow), by="the configuration"
-        )
-        return self.withdrawal(network, term_ms, source, by)
+    def shadow_withdrawal(self, network: str, term: Term, source: Source) -> Decision:
+        """Return the end of a network's throttle because of shadow mode; readers treat it as an override's."""
+        reason, by = str(self.shadow), "the configuration"
+        override = Override(network, EXEMPT, decisions.SHADOW, term.issued_ms, None, reason=reason, by=by)
+        return self.withdrawal(network, term, source, override)
 
-    def by_hand(self, override: Override, source: Source) -> Decision:
-        """The throttle that an operator wants."""
+    def manual_throttle(self, override: Override, source: Source) -> Decision:
+        """Return the decision of an override of kind throttle."""
         network, issued_ms, rate_per_min = override.network, override.created, round(override.rate_per_min, 6)
         return Decision(
             network=network,
@@ -118,7 +132,6 @@ class Composer:
 
 
 def _override_evidence(override: Override) -> dict[str, Any]:
-    """Who wanted it, and why."""
     names = ("network", "action", "created", "owner", "reason", "by")
     return {name: getattr(override, name) for name in names if getattr(override, name) != ""}
 
@@ -129,8 +142,8 @@ def _reason(verdict: Any) -> str:
     return VOLUME if verdict["active_days"] > PROBATION_DAYS else PROBATION
 
 
-def _judged(verdict: Any) -> str:
-    """The network that was in excess: a pass stands and falls with the throttled prefix that it is for."""
+def _network_in_excess(verdict: Any) -> str:
+    """Return the network that exceeded its limit; for a known sender's pass that is the throttled prefix around it."""
     return network_text(int(verdict["key"]), int(verdict["within"] or verdict["prefix"]))
 
 

@@ -1,165 +1,169 @@
-"""The operators' overrides by network, each with the event times in which it is in force. Pure: no Kafka, no clock.
+"""Index of the operators' overrides by network, each with the times in which it applies.
 
-An override is in force for a partition while the partition's clock (its greatest event time) is in [created, until). That is
-a function of the events, so whoever goes through them again, after a crash or in a replay, finds it in force at the same
-ones. A later override of a network, or a removal, ends an earlier one at its own time; what has ended is kept for those who
-read again.
+An override applies while the asked clock is in [created, until). The engine asks by a partition's event-time clock, so
+replays and restarts apply it at the same offset; commands and page ask by the wall clock. A later override of the same
+network, or a removal, ends an earlier one at its own `created`. Ended overrides stay for ``kept_ms``, for readers that
+start at an earlier event.
 
-Only networks of whole keys (IPv4, IPv6 up to /64) count here: within a key the edges alone can tell addresses apart.
+The engine applies overrides of whole keys only (IPv4, and IPv6 up to /64). It ignores names and smaller networks, which
+edges apply to single addresses.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
-from ipaddress import ip_network
-from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from topics.keys import IPV4_TAG
-from topics.overrides import CLIENT, HELO, Override, Said
+from topics.networks import Network, network_of
+from topics.overrides import THROTTLE, Override, OverrideRecord, is_name
 
 KEPT_MS = 7 * 86_400_000
 NEVER_MS = (1 << 63) - 1
 
 
-class Span(NamedTuple):
-    """A network as keys: those whose first ``length`` bits, of ``bits`` (32: IPv4, 64: IPv6), are ``number``."""
+class OverrideIndex:
+    """The overrides of ``records``, which are in topic order. Memory: one entry per network, and its last ``kept_ms``."""
 
-    bits: int
-    number: int
-    length: int
-
-
-@lru_cache(maxsize=65536)
-def span_of(network: str) -> Span | None:
-    """The keys of a network in CIDR text; None if it is smaller than a key."""
-    found = ip_network(network)
-    if found.version == 4:
-        return Span(32, int(found[0]) >> 32 - found.prefixlen, found.prefixlen)
-    return None if found.prefixlen > 64 else Span(64, int(found[0]) >> 128 - found.prefixlen, found.prefixlen)
-
-
-def _address(key: int) -> tuple[int, int]:
-    return (32, key - IPV4_TAG) if key >= IPV4_TAG else (64, key)
-
-
-class Book:
-    """What has been said so far; ``said``: all of it, if nothing more comes. What was over for ``kept_ms`` when its network's
-    next override was given is forgotten."""
-
-    def __init__(self, said: Sequence[Said] = (), kept_ms: int = NEVER_MS) -> None:
+    def __init__(self, records: Iterable[OverrideRecord] = (), kept_ms: int = NEVER_MS) -> None:
         self._kept_ms = kept_ms
-        self._by_network: dict[str, list[Override]] = {}
-        self._by_length: dict[tuple[int, int], dict[int, str]] = {}
-        self._moments: list[int] = []  # of event time, at which something begins or ends, in order
-        for one in said:
-            self.take(one)
+        self._overrides: dict[str, list[Override]] = {}  # by network or name, in topic order
+        self._texts: dict[Network, str] = {}  # networks of `_overrides`, without names
+        self._lengths: dict[tuple[int, int], int] = {}  # networks of `_texts`, by width and prefix length
+        self._change_times_ms: list[int] = []  # sorted: when an override of whole keys begins or ends
+        for record in records:
+            self.add(record)
 
     def __bool__(self) -> bool:
-        return bool(self._by_network)
+        return bool(self._overrides)
 
-    def take(self, said: Said) -> str | None:
-        """Take in what was said next; the network if it concerns keys."""
-        span = None if said.network.startswith((CLIENT, HELO)) else span_of(said.network)
-        if span is None:
-            return None
-        held = self._by_network.get(said.network, [])
-        until_ms = said.created
-        kept = [_ended(one, until_ms) for one in held if one.until is None or one.until > until_ms - self._kept_ms]
-        kept = [one for one in kept if one.until is None or one.until > one.created]
-        self._note(until_ms)
-        if isinstance(said, Override):
-            kept.append(said)
-            if said.until is not None:
-                self._note(said.until)
+    def add(self, record: OverrideRecord) -> str | None:
+        """Add the next record of the topic and return its network, None if the engine doesn't apply it."""
+        network = None if is_name(record.network) else network_of(record.network)
+        earlier = self._overrides.get(record.network, [])
+        at_ms = record.created
+        kept = [_ended(override, at_ms) for override in earlier if override.lasts(at_ms - self._kept_ms)]
+        kept = [override for override in kept if override.lasts(override.created)]
+        if isinstance(record, Override):
+            kept.append(record)
         if kept:
-            self._by_network[said.network] = kept
-            self._by_length.setdefault((span.bits, span.length), {})[span.number] = said.network
-        elif held:
-            del self._by_network[said.network]
-            del self._by_length[span.bits, span.length][span.number]
-        return said.network
+            self._overrides[record.network] = kept
+        elif earlier:
+            del self._overrides[record.network]
+        if network is not None:
+            self._index_network(network, record.network)
+        if network is None or not network.has_whole_keys:
+            return None
+        self._add_change_time(at_ms)
+        if isinstance(record, Override) and record.until is not None:
+            self._add_change_time(record.until)
+        return record.network
 
     def networks(self) -> list[str]:
-        """All networks with an override that is in force, to come, or not long over."""
-        return list(self._by_network)
+        """Return all networks of whole keys with an override that applies, will apply, or ended within ``kept_ms``."""
+        return [text for network, text in self._texts.items() if network.has_whole_keys]
 
-    def of(self, network: str, at_ms: int) -> Override | None:
-        """The override of exactly this network that is in force."""
-        for override in self._by_network.get(network, ()):
+    def active(self, network: str, at_ms: int) -> Override | None:
+        """Return the override of exactly this network that applies at a time."""
+        for override in self._overrides.get(network, ()):
             if override.created <= at_ms and override.lasts(at_ms):
                 return override
         return None
 
-    def newest(self, network: str) -> Override | None:
-        """What was said of exactly this network last, None if that was long ago."""
-        held = self._by_network.get(network)
-        return held[-1] if held else None
+    def latest(self, network: str) -> Override | None:
+        """Return the last override of exactly this network or name, None if it ended more than ``kept_ms`` ago."""
+        overrides = self._overrides.get(network)
+        return overrides[-1] if overrides else None
 
-    def replaced(self, overrides: Sequence[Override]) -> Iterator[Override]:
-        """What ended because these began."""
-        for override in overrides:
-            held = self._by_network[override.network]
-            yield from (one for one in held if one is not override and one.until == override.created)
-
-    def covering(self, key: int, prefix: int, at_ms: int) -> Override | None:
-        """The override of the smallest network around a key, or around its prefix of a length (0: the key's own network), that
-        is in force."""
-        bits, address = _address(key)
-        for length in range(prefix or bits, -1, -1):
-            networks = self._by_length.get((bits, length))
-            if networks:
-                network = networks.get(address >> bits - length)
-                override = None if network is None else self.of(network, at_ms)
-                if override is not None:
-                    return override
+    def covering(self, network: Network, at_ms: int) -> Override | None:
+        """Return the override that applies to a network at a time: that of the smallest network around it, or its own."""
+        for text in self._around(network):
+            override = self.active(text, at_ms)
+            if override is not None:
+                return override
         return None
 
-    def next_moment(self, after_ms: int) -> int:
-        """The first moment after a time at which something begins or ends."""
-        place = bisect_right(self._moments, after_ms)
-        return self._moments[place] if place < len(self._moments) else NEVER_MS
+    def replaced_by(self, overrides: Iterable[Override]) -> list[Override]:
+        """Return the overrides that ended because these began."""
+        return [
+            earlier
+            for override in overrides
+            for earlier in self._overrides[override.network]
+            if earlier is not override and earlier.until == override.created
+        ]
+
+    def next_change_ms(self, after_ms: int) -> int:
+        """Return the first time after `after_ms` at which an override of whole keys begins or ends, else `NEVER_MS`."""
+        slot = bisect_right(self._change_times_ms, after_ms)
+        return self._change_times_ms[slot] if slot < len(self._change_times_ms) else NEVER_MS
 
     def changed(self, after_ms: int, up_to_ms: int) -> list[Override]:
-        """The overrides that begin, or end, in a span of time that holds its end and not its beginning; by network."""
+        """Return the overrides of whole keys that begin or end in (after_ms, up_to_ms], by network text."""
         return [
             override
-            for network in sorted(self._by_network)
-            for override in self._by_network[network]
+            for network in sorted(self.networks())
+            for override in self._overrides[network]
             if after_ms < override.created <= up_to_ms
             or (override.until is not None and after_ms < override.until <= up_to_ms)
         ]
 
-    def _note(self, moment_ms: int) -> None:
-        place = bisect_right(self._moments, moment_ms)
-        if not place or self._moments[place - 1] != moment_ms:
-            insort(self._moments, moment_ms)
+    def unexpired(self, network: str, now_ms: int) -> Override | None:
+        """Return the last override of exactly this network or name, unless it has expired.
+
+        Unlike `active` it includes one whose `created` is ahead of the clock, as another machine's may be.
+        """
+        override = self.latest(network)
+        return override if override is not None and override.lasts(now_ms) else None
+
+    def all_unexpired(self, now_ms: int) -> list[Override]:
+        """Return every override that hasn't expired: networks in address order, then names."""
+        networks = [self._texts[network] for network in sorted(self._texts)]
+        names = sorted(text for text in self._overrides if is_name(text))
+        return [override for text in (*networks, *names) if (override := self.unexpired(text, now_ms)) is not None]
+
+    def unexpired_around(self, network: str, now_ms: int) -> list[Override]:
+        """Return the unexpired overrides of a network and of larger ones around it, the smallest first; of a name, its own."""
+        texts = [network] if is_name(network) else self._around(network_of(network))
+        return [override for text in texts if (override := self.unexpired(text, now_ms)) is not None]
+
+    def throttles_within(self, network: str, now_ms: int) -> list[Override]:
+        """Return the unexpired manual throttles of smaller networks in one, in address order."""
+        if is_name(network):
+            return []
+        outer = network_of(network)
+        inner = sorted(inner for inner in self._texts if outer.covers(inner) and inner != outer)
+        found = [self.unexpired(self._texts[network], now_ms) for network in inner]
+        return [override for override in found if override is not None and override.kind == THROTTLE]
+
+    def _around(self, network: Network) -> Iterator[str]:
+        """Yield the networks of the index that hold a network, the smallest first."""
+        for length in range(network.length, -1, -1):
+            if (network.bits, length) in self._lengths:
+                text = self._texts.get(network.supernet(length))
+                if text is not None:
+                    yield text
+
+    def _index_network(self, network: Network, text: str) -> None:
+        width_and_length = network.bits, network.length
+        if text in self._overrides:
+            if network not in self._texts:
+                self._texts[network] = text
+                self._lengths[width_and_length] = self._lengths.get(width_and_length, 0) + 1
+        elif self._texts.pop(network, None) is not None:
+            self._lengths[width_and_length] -= 1
+            if not self._lengths[width_and_length]:
+                del self._lengths[width_and_length]
+
+    def _add_change_time(self, at_ms: int) -> None:
+        slot = bisect_right(self._change_times_ms, at_ms)
+        if not slot or self._change_times_ms[slot - 1] != at_ms:
+            insort(self._change_times_ms, at_ms)
 
 
 def _ended(override: Override, at_ms: int) -> Override:
-    return override if override.until is not None and override.until <= at_ms else replace(override, until=at_ms)
+    return replace(override, until=at_ms) if override.lasts(at_ms) else override
 
 
-def held_by(
-    networks: Sequence[str], keys: npt.NDArray[np.uint64], lengths: npt.NDArray[np.int64]
-) -> npt.NDArray[np.bool_]:
-    """Which of the networks ``keys[i]`` with ``lengths[i]`` (0: the key's own) lie in any of ``networks``. One pass over
-    the keys for each length among the networks."""
-    inside = np.zeros(len(keys), np.bool_)
-    four = keys >= np.uint64(IPV4_TAG)
-    own = np.where(four, 32, 64)
-    lengths = np.where(lengths == 0, own, lengths)
-    by_length: dict[tuple[int, int], list[int]] = {}
-    for span in map(span_of, networks):
-        if span is not None:
-            by_length.setdefault((span.bits, span.length), []).append(span.number)
-    for (bits, length), numbers in by_length.items():
-        addresses = keys & np.uint64(0xFFFFFFFF) if bits == 32 else keys
-        heads = addresses >> np.uint64(bits - length) if length else np.zeros(len(keys), np.uint64)
-        inside |= (own == bits) & (lengths >= length) & np.isin(heads, np.array(numbers, np.uint64))
-    return inside
+def always_active(overrides: Sequence[Override]) -> OverrideIndex:
+    """Return an index in which these overrides apply at any time."""
+    return OverrideIndex([replace(override, created=0, until=None) for override in overrides])

@@ -1,100 +1,128 @@
-"""What operators have said, between a partition's verdicts and its decisions. Pure: no Kafka, no clock.
+"""Apply operator overrides and shadow mode to a partition's verdicts before they are published.
 
-The model knows nothing of overrides: it counts, learns and judges as if there were none. Here, while an override covers a
-verdict's network, the throttle isn't published but withdrawn (a release whose reason is "override"); when one begins, whatever
-is in force under it is withdrawn; a throttle by hand is a decision of its own, said by the partition that its first address
-belongs to.
+The detector knows nothing of overrides: it counts, learns and decides as if there were none. Here:
 
-An override begins and ends between two events, by the partition's clock, so a block is cut there: what is published is a
-function of the events and of the book. Only `at_once` is not: what an operator wants now doesn't wait for an event. It says
-nothing that wouldn't be said at the next one as well.
+- while an override covers a verdict's network, its throttle is withdrawn (a release with reason "override"), not published;
+- when an override begins, the active throttles under it are withdrawn;
+- a manual throttle is a decision of its own, published by the partition that its first address belongs to.
 
-A shadow is the composer's matter. Here, when another one holds than decisions in force were made under, what now falls in it
-is withdrawn, once. What doesn't any more is spoken of when the model speaks next: at the latest when half of its term is gone.
+Overrides begin and end between two events, by the partition's clock, so blocks are cut there and the decisions depend on
+events and overrides alone. Only `apply_now` doesn't wait for the next event. It publishes nothing that the next event
+wouldn't lead to.
+
+When the shadow rules change, active throttles that are now in shadow are withdrawn, once. A throttle that is no longer in
+shadow is published with its next decision: at the latest when half of its term has passed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.decisions.active import IN_FORCE, in_force, in_shadow
-from engine.decisions.compose import Composer
-from engine.decisions.override_index import NEVER_MS, Book, held_by, span_of
-from engine.detector.constants import PREFIX_BITS_V4
+from engine.decisions.active import ACTIVE, active_in_shadow, active_throttles, sort_throttles
+from engine.decisions.compose import Composer, Term
+from engine.decisions.override_index import NEVER_MS, OverrideIndex, always_active
 from engine.detector.verdict import RELEASE
 from engine.state.partition import Partition
-from topics.columns.scan import READY, EventColumns
+from topics.columns.keys import keys_inside
+from topics.columns.scan import READY, EventColumns, event_times
 from topics.decisions import Decision, Source
-from topics.keys import IPV4_TAG, key_text, network_text
+from topics.keys import key_text
+from topics.networks import network_of, network_of_key, network_text
 from topics.overrides import THROTTLE, Override
 from topics.partitioner import partition_of
 
-Said = tuple[int, Decision]
+EventDecision = tuple[int, Decision]  # an event's number in its block, and a decision that it led to
 
 
-class Gate:
-    """One partition's way from verdicts to decisions. ``topic``: the exemptions topic's name, source of throttles by hand."""
+class GateCounts(NamedTuple):
+    """Throttles that a gate has not published or withdrawn."""
 
-    def __init__(self, book: Book, partition: Partition, composer: Composer, topic: str) -> None:
-        self.book, self.partition = book, partition
-        self.withheld = self.withdrawn = 0
-        self.composer, self._topic = composer, topic
-        self._told = np.zeros(0, IN_FORCE)  # said at once, of overrides that haven't begun by the partition's clock
+    withheld: int  # verdicts under an override
+    withdrawn: int  # active throttles, when an override or shadow rules came
 
-    def apply(self, columns: EventColumns, first: int, last: int) -> Iterator[Said]:
-        """Apply events ``first`` to ``last``; what is to be published, each with the number of its event in the block. All of
-        it must be taken, or not all events are applied."""
-        clock_ms = self._clock_ms
-        if self.book.next_moment(clock_ms) == NEVER_MS:
-            yield from self._said(columns, first, last, clock_ms)
-            return
-        times_ms = self._times_ms(columns, first, last)
+
+class PublishGate:
+    """Makes the decisions of one partition. ``topic``: name of the topic of overrides, source of manual throttles.
+
+    State changes when a method is called. `apply_now`, `reconcile` and `apply_shadow_change` return iterators, because a
+    list of a million withdrawals would need a gigabyte. Iterating composes decisions from what was found at the call. Only
+    a change of shadow rules is marked as applied after the last decision, so that a crash before it repeats the rest.
+    """
+
+    def __init__(self, index: OverrideIndex, partition: Partition, composer: Composer, topic: str) -> None:
+        self.partition = partition
+        self._index, self._composer, self._topic = index, composer, topic
+        self._withheld = self._withdrawn = 0
+        self._already_published = np.zeros(0, ACTIVE)  # withdrawn by `apply_now`, under overrides that begin later
+
+    def drain_counts(self) -> GateCounts:
+        """Return the counts since the last call."""
+        counts = GateCounts(self._withheld, self._withdrawn)
+        self._withheld = self._withdrawn = 0
+        return counts
+
+    def reconfigure(self, composer: Composer) -> None:
+        """Make later decisions with another configuration; `apply_shadow_change` publishes what its shadow rules withdraw."""
+        self._composer = composer
+
+    def apply(self, columns: EventColumns, first: int, last: int) -> list[EventDecision]:
+        """Apply events ``first`` to ``last`` and return their decisions in order of publication."""
+        start, clock_ms = first, self._clock_ms
+        if self._index.next_change_ms(clock_ms) == NEVER_MS:
+            return self._decisions(columns, first, last, clock_ms)
+        made: list[EventDecision] = []
+        times_ms = self._applied_times(columns, first, last)
         while first < last:
-            later = np.flatnonzero(times_ms[first:last] >= self.book.next_moment(clock_ms))
+            later = np.flatnonzero(times_ms[first - start :] >= self._index.next_change_ms(clock_ms))
             cut = first + int(later[0]) if len(later) else last
-            yield from self._said(columns, first, cut, clock_ms)
+            made += self._decisions(columns, first, cut, clock_ms)
             if cut < last:
-                before_ms, clock_ms = clock_ms, int(times_ms[cut])
+                before_ms, clock_ms = clock_ms, int(times_ms[cut - start])
                 source = self._source(int(columns.offset[cut]))
-                yield from ((cut, decision) for decision in self._turn(before_ms, clock_ms, source))
+                made += [(cut, decision) for decision in self._apply_changes(before_ms, clock_ms, source)]
             first = cut
+        return made
 
-    def at_once(self, networks: Sequence[str]) -> Iterator[Decision]:
-        """What is to be said of networks that were given overrides just now: by the partition's clock as it stands, and also
-        for what begins later by that clock, as the operator's has got there. The state is looked at before the first
-        decision."""
+    def apply_now(self, networks: Sequence[str]) -> Iterator[Decision]:
+        """Return the decisions on networks that have just been given overrides, without waiting for an event.
+
+        An override that begins later by the partition's clock counts too: the operator's clock has passed its beginning.
+        """
         clock_ms, source = self._clock_ms, self._source(self.partition.applied_offset)
-        newest = [override for override in map(self.book.newest, networks) if override is not None]
-        lasting = [override for override in newest if override.lasts(clock_ms)]
-        found = self._covered_by(lasting, clock_ms)
+        latest = [override for override in map(self._index.latest, networks) if override is not None]
+        lasting = [override for override in latest if override.lasts(clock_ms)]
+        covered = self._covered_by(lasting, clock_ms)
         if any(override.created > clock_ms for override in lasting):
-            self._told = np.concatenate([self._told, found])
-        return chain(
-            (self._taken_back(one, clock_ms) for one in self.book.replaced(lasting) if self._is_ours(one)),
-            self._effects(lasting, found, clock_ms, source),
-        )
+            self._already_published = np.concatenate([self._already_published, covered])
+        replaced = [override for override in self._index.replaced_by(lasting) if self._publishes(override)]
+        ends = [self._end_of_manual_throttle(override, clock_ms) for override in replaced]
+        return chain(ends, self._effects(lasting, covered, clock_ms, source))
 
-    def anew(self) -> Iterator[Decision]:
-        """As `at_once` for all that lasts, and `turned`: what a new owner says of what another may have left unsaid."""
-        newest = map(self.book.newest, self.book.networks())
+    def reconcile(self) -> Iterator[Decision]:
+        """Return the decisions that a new owner publishes, because the last one may not have: `apply_now` for every override
+        that hasn't expired, then `apply_shadow_change`."""
         clock_ms = self._clock_ms
-        lasting = [one.network for one in newest if one is not None and one.lasts(clock_ms)]
-        return chain(self.at_once(lasting), self.turned())
+        latest = map(self._index.latest, self._index.networks())
+        lasting = [override.network for override in latest if override is not None and override.lasts(clock_ms)]
+        return chain(self.apply_now(lasting), self.apply_shadow_change())
 
-    def turned(self) -> Iterator[Decision]:
-        """What is to be said when another shadow may hold than before. The state is looked at before the first decision, and
-        notes behind the last that all is said."""
-        site, shadow, clock_ms = self.partition.state.site, self.composer.shadow, self._clock_ms
-        if int(site["shadow"][0]) == shadow.digest:
+    def apply_shadow_change(self) -> Iterator[Decision]:
+        """Return the withdrawals of active throttles that are in shadow, if the rules aren't those of the last call.
+
+        The rules count as applied once the iterator is exhausted.
+        """
+        composer, clock_ms = self._composer, self._clock_ms
+        if int(self.partition.state.site["shadow_digest"][0]) == composer.shadow.digest:
             return iter(())
+        in_shadow = active_in_shadow(self.partition, clock_ms, composer.shadow)
+        self._withdrawn += len(in_shadow)
         source = self._source(self.partition.applied_offset)
-        return self._shaded(in_shadow(self.partition, clock_ms, shadow), clock_ms, source, self.composer)
+        return self._compose_each_then_mark_shadow_applied(composer, in_shadow, clock_ms, source)
 
     @property
     def _clock_ms(self) -> int:
@@ -102,96 +130,102 @@ class Gate:
         return int(site["clock_ms"]) if site["first_ms"] >= 0 else -1
 
     def _source(self, offset: int) -> Source:
-        return Source(self.composer.topic, self.partition.number, offset)
+        return Source(self._composer.topic, self.partition.number, offset)
 
-    def _times_ms(self, columns: EventColumns, first: int, last: int) -> npt.NDArray[np.int64]:
-        """Each event's time, as the detector takes it; -1 for what it passes over."""
-        times_ms = np.full(last, -1, np.int64)
-        stamps, records = columns.ts_ms[first:last], columns.record_ms[first:last]
-        far = (records >= 0) & (np.abs(stamps - records) > self.partition.policy.window_ms)
-        counts = (columns.status[first:last] == READY) & (columns.offset[first:last] > self.partition.applied_offset)
-        times_ms[first:last] = np.where(counts, np.where(far, records, stamps), -1)
-        return times_ms
+    def _applied_times(self, columns: EventColumns, first: int, last: int) -> npt.NDArray[np.int64]:
+        """Return the times of events ``first`` to ``last``, -1 for those that the detector skips."""
+        times_ms = event_times(columns, first, last, self.partition.policy.window_ms)
+        is_new = columns.offset[first:last] > self.partition.applied_offset
+        return np.where((columns.status[first:last] == READY) & is_new, times_ms, -1)
 
-    def _said(self, columns: EventColumns, first: int, last: int, clock_ms: int) -> Iterator[Said]:
-        for verdict in self.partition.apply(columns, first, last):
-            decision = self._decision(verdict, clock_ms)
-            if decision is not None:
-                yield int(verdict["event"]), decision
+    def _decisions(self, columns: EventColumns, first: int, last: int, clock_ms: int) -> list[EventDecision]:
+        verdicts = self.partition.apply(columns, first, last)
+        made = [(int(verdict["event"]), self._decision(verdict, clock_ms)) for verdict in verdicts]
+        return [(event, decision) for event, decision in made if decision is not None]
 
     def _decision(self, verdict: Any, clock_ms: int) -> Decision | None:
-        number = self.partition.number
-        covering = self.book.covering(int(verdict["key"]), int(verdict["prefix"]), clock_ms) if self.book else None
+        number, key, prefix = self.partition.number, int(verdict["key"]), int(verdict["prefix"])
+        covering = self._index.covering(network_of_key(key, prefix), clock_ms) if self._index else None
         if covering is None:
-            return self.composer.decision(verdict, number)
-        network = network_text(int(verdict["key"]), int(verdict["prefix"]))
-        released = verdict["kind"] == RELEASE
-        self.withheld += not released
+            return self._composer.decision(verdict, number)
+        network = network_text(key, prefix)
+        is_release = verdict["kind"] == RELEASE
+        self._withheld += not is_release
         if covering.kind == THROTTLE and covering.network == network:
             return None
-        if released:
-            return self.composer.decision(verdict, number)
-        source = self._source(int(verdict["offset"]))
-        term_ms = int(verdict["issued_ms"]), int(verdict["until_ms"])
-        return self.composer.withdrawal(network, term_ms, source, covering)
+        if is_release:
+            return self._composer.decision(verdict, number)
+        term = Term(int(verdict["issued_ms"]), int(verdict["until_ms"]))
+        return self._composer.withdrawal(network, term, self._source(int(verdict["offset"])), covering)
 
-    def _turn(self, before_ms: int, clock_ms: int, source: Source) -> Iterator[Decision]:
-        """What is to be said when the clock passes moments of the book, but for what was said at once and still stands."""
-        changed = self.book.changed(before_ms, clock_ms)
-        for override in changed:
-            if not override.lasts(clock_ms) and self._is_ours(override):
-                yield self._taken_back(override, clock_ms)
+    def _apply_changes(self, before_ms: int, clock_ms: int, source: Source) -> list[Decision]:
+        """Return the decisions due to overrides that begin or end as the clock advances, without those of `apply_now`."""
+        changed = self._index.changed(before_ms, clock_ms)
+        expired = [override for override in changed if not override.lasts(clock_ms) and self._publishes(override)]
         begun = [override for override in changed if override.created > before_ms and override.lasts(clock_ms)]
-        found = without(self._covered_by(begun, clock_ms), self._told)
-        self._told = np.zeros(0, IN_FORCE)
-        yield from self._effects(begun, found, clock_ms, source)
+        covered = _difference(self._covered_by(begun, clock_ms), self._already_published)
+        self._already_published = np.zeros(0, ACTIVE)
+        ends = [self._end_of_manual_throttle(override, clock_ms) for override in expired]
+        return [*ends, *self._effects(begun, covered, clock_ms, source)]
 
     def _covered_by(self, overrides: Sequence[Override], clock_ms: int) -> npt.NDArray[Any]:
-        """What is in force under these overrides: IN_FORCE[], by key and prefix."""
-        held = in_force(self.partition, clock_ms)
-        inside = held_by([override.network for override in overrides], held["key"], held["prefix"])
-        found = held[inside]
-        return found[np.lexsort((found["prefix"], found["key"]))]
+        """Return the active throttles under these overrides: ACTIVE[] in order of publication."""
+        active = active_throttles(self.partition, clock_ms)
+        networks = [network_of(override.network) for override in overrides]
+        return sort_throttles(active[keys_inside(networks, active["key"], active["prefix"])])
 
     def _effects(
-        self, overrides: Sequence[Override], found: npt.NDArray[Any], clock_ms: int, source: Source
+        self, overrides: Sequence[Override], covered: npt.NDArray[Any], clock_ms: int, source: Source
     ) -> Iterator[Decision]:
-        """Withdraw what was found under these overrides, and say those that throttle."""
-        throttles = {override.network for override in overrides if override.kind == THROTTLE}
-        around = Book([replace(override, created=0, until=None) for override in overrides])
-        for key, prefix, until_ms in found.tolist():
-            network, by = network_text(key, prefix), around.covering(key, prefix, 0)
-            if by is not None and network not in throttles:
-                self.withdrawn += 1
-                yield self.composer.withdrawal(network, (clock_ms, until_ms), source, by)
-        for override in overrides:
-            if self._is_ours(override):
-                yield self.composer.by_hand(override, Source(self._topic, 0, override.offset))
+        """Return the withdrawals of covered throttles, then this partition's manual throttles.
 
-    def _shaded(self, found: npt.NDArray[Any], clock_ms: int, source: Source, composer: Composer) -> Iterator[Decision]:
-        for key, prefix, until_ms in found.tolist():
-            self.withdrawn += 1
-            yield composer.put_in_shadow(network_text(key, prefix), (clock_ms, until_ms), source)
-        self.partition.state.site["shadow"] = composer.shadow.digest
+        A throttle of exactly a manually throttled network isn't withdrawn, because the manual one replaces it.
+        """
+        throttled = {override.network for override in overrides if override.kind == THROTTLE}
+        if throttled:
+            replaced = [network_text(key, prefix) in throttled for key, prefix, _ in covered.tolist()]
+            covered = covered[~np.array(replaced, np.bool_)]
+        self._withdrawn += len(covered)
+        manual = [
+            self._composer.manual_throttle(override, Source(self._topic, 0, override.offset))
+            for override in overrides
+            if self._publishes(override)
+        ]
+        withdrawals = _compose_each_withdrawal(self._composer, always_active(overrides), covered, clock_ms, source)
+        return chain(withdrawals, manual)
 
-    def _is_ours(self, override: Override) -> bool:
-        """Whether it is a throttle by hand, and this partition is the one to say so."""
+    def _compose_each_then_mark_shadow_applied(
+        self, composer: Composer, in_shadow: npt.NDArray[Any], clock_ms: int, source: Source
+    ) -> Iterator[Decision]:
+        for key, prefix, until_ms in in_shadow.tolist():
+            yield composer.shadow_withdrawal(network_text(key, prefix), Term(clock_ms, until_ms), source)
+        self.partition.state.site["shadow_digest"] = composer.shadow.digest
+
+    def _publishes(self, override: Override) -> bool:
+        """Return True if it is a manual throttle that this partition publishes."""
         if override.kind != THROTTLE:
             return False
-        span = span_of(override.network)
-        assert span is not None, "the book holds whole keys"
-        first = span.number << span.bits - span.length
-        key = key_text(IPV4_TAG | first if span.bits == PREFIX_BITS_V4 else first)
+        key = key_text(network_of(override.network).first_key)
         return partition_of(key.encode(), self.partition.policy.partitions) == self.partition.number
 
-    def _taken_back(self, override: Override, clock_ms: int) -> Decision:
-        term_ms = clock_ms, override.until or clock_ms
-        return self.composer.withdrawal(override.network, term_ms, Source(self._topic, 0, override.offset), override)
+    def _end_of_manual_throttle(self, override: Override, clock_ms: int) -> Decision:
+        term = Term(clock_ms, override.until or clock_ms)
+        return self._composer.withdrawal(override.network, term, Source(self._topic, 0, override.offset), override)
 
 
-def without(found: npt.NDArray[Any], told: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """What of ``found`` isn't in ``told`` with the same end."""
-    if not len(told) or not len(found):
-        return found
-    known = set(told.tolist())
-    return found[[one not in known for one in found.tolist()]]
+def _compose_each_withdrawal(
+    composer: Composer, index: OverrideIndex, covered: npt.NDArray[Any], clock_ms: int, source: Source
+) -> Iterator[Decision]:
+    """Compose the withdrawals one by one, each with the override of `index` that covers it."""
+    for key, prefix, until_ms in covered.tolist():
+        override = index.covering(network_of_key(key, prefix), 0)
+        if override is not None:
+            yield composer.withdrawal(network_text(key, prefix), Term(clock_ms, until_ms), source, override)
+
+
+def _difference(active: npt.NDArray[Any], published: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the throttles of `active` that aren't in `published` with the same end."""
+    if not len(published) or not len(active):
+        return active
+    known = set(published.tolist())
+    return active[[throttle not in known for throttle in active.tolist()]]

@@ -1,8 +1,8 @@
-"""What the engine only pretends to throttle: everything, what it decides for some reasons, or what lies in some networks.
+"""Shadow mode: which decisions are published as shadow, so that they throttle nothing.
 
-Counters, rows and verdicts know nothing of it, so a shadow decides as the same engine would without one; only what its
-decisions are called differs. A decision falls in a network's shadow if the two share an address: one on a wider network
-around it does too, or it would defer within. So does one on an IPv6 /64 for any address in it.
+Counters, rows and verdicts don't depend on it: the engine decides the same with and without shadow mode, and only the
+published verdict differs. A decision is in a network's shadow if the two share an address. That includes a decision on a
+wider network, which would defer mail inside, and one on the IPv6 /64 of a single address.
 """
 
 from __future__ import annotations
@@ -10,56 +10,52 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from topics.decisions import SHADOW, THROTTLE
-from topics.keys import overlap
-
-KEY_BITS = 64  # of an IPv6 address
-Network = IPv4Network | IPv6Network
+from topics.networks import IPV6_BITS, KEY_BITS, Network, canonical_network, network_of, overlap
 
 
 @dataclass(frozen=True)
-class Shadow:
-    """``everything``: all decisions; ``reasons``: of decisions; ``networks``: CIDR, none smaller than a key."""
+class ShadowRules:
+    """The decisions that are in shadow."""
 
     everything: bool = False
-    reasons: frozenset[str] = frozenset()
-    networks: tuple[str, ...] = ()
+    reasons: frozenset[str] = frozenset()  # of decisions
+    networks: tuple[str, ...] = ()  # CIDR text, none smaller than a key
 
     def verdict(self, network: str, reason: str) -> str:
-        """What a throttle of a network is called."""
-        return SHADOW if self.everything or reason in self.reasons or self._touches(network) else THROTTLE
+        """Return the verdict of a throttle of `network` for `reason`: throttle or shadow."""
+        return SHADOW if self.everything or reason in self.reasons or self._overlaps(network) else THROTTLE
 
     @cached_property
     def digest(self) -> int:
-        """A number of 64 bits that tells shadows apart, 0 for none."""
-        said = str(self)
-        return int.from_bytes(hashlib.sha256(said.encode()).digest()[:8], "big") if said else 0
+        """A 64-bit hash that identifies the rules; 0 if nothing is in shadow."""
+        text = str(self)
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") if text else 0
 
     def __str__(self) -> str:
-        """In words; empty if there is no shadow."""
+        """Return the rules as text for people; empty if nothing is in shadow."""
         return "everything" if self.everything else ", ".join([*sorted(self.reasons), *self.networks])
 
-    def _touches(self, network: str) -> bool:
+    def _overlaps(self, network: str) -> bool:
         if not self.networks:
             return False
-        found = ip_network(network)
-        return any(overlap(found, one) for one in self._parsed)
+        other = network_of(network)
+        return any(overlap(other, own) for own in self._parsed)
 
     @cached_property
     def _parsed(self) -> list[Network]:
-        return [ip_network(network) for network in self.networks]
+        return [network_of(network) for network in self.networks]
 
 
-NO_SHADOW = Shadow()
+NO_SHADOW = ShadowRules()
 
 
-def shadow_of(everything: bool, reasons: list[str], networks: list[str]) -> Shadow:
-    """A shadow as an operator wrote it."""
-    found = sorted({_whole_key(ip_network(network)) for network in networks}, key=lambda one: (one.version, one))
-    return Shadow(everything, frozenset(reasons), tuple(map(str, found)))
+def shadow_rules(everything: bool, reasons: list[str], networks: list[str]) -> ShadowRules:
+    """Return the rules that the options name. Networks smaller than a key are widened to the key's."""
+    widened = {_whole_keys(network_of(canonical_network(network))) for network in networks}
+    return ShadowRules(everything, frozenset(reasons), tuple(map(str, sorted(widened))))
 
 
-def _whole_key(network: Network) -> Network:
-    return network.supernet(new_prefix=KEY_BITS) if network.version == 6 and network.prefixlen > KEY_BITS else network
+def _whole_keys(network: Network) -> Network:
+    return network if network.bits != IPV6_BITS else network.supernet(min(network.length, KEY_BITS))

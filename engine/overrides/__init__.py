@@ -1,1 +1,1 @@
-"""What operators say of networks: exemptions, releases, throttles by hand; read, checked against what is in force, written."""
+"""The operators' overrides: parsed, planned as changes, and written to their topic."""

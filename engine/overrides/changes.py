@@ -1,154 +1,71 @@
-"""What an order changes, before anything is written: pure, from what was said so far and what is wanted now.
+"""Plan the records that an operator's order writes, from the overrides of the topic. Pure.
 
-A network has one override, so an order replaces what its very network had. Around it: what is exempt already isn't released
-again, nobody is throttled under an exemption, and an exemption ends the throttles by hand that lie under it. Whatever isn't
-done is a refusal that says why and what to do; one refusal in a list leaves the rest.
+A network has one override, so an order replaces the override of exactly its network. Networks around it are considered too:
+
+- a network that is exempt already isn't released, and isn't throttled, as edges would let its mail pass;
+- an exemption ends the manual throttles of smaller networks in it.
+
+An order that isn't executed becomes a refusal that says why and what to do; the other orders of the same list still are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from topics.overrides import CLIENT, CONNECTOR, EXEMPT, EXEMPT_NAME, HELO, RELEASE, THROTTLE, Override, Removal, Said
-from topics.times import moment
+from engine.decisions.override_index import OverrideIndex
+from topics.overrides import CONNECTOR, EXEMPT, EXEMPT_NAME, RELEASE, THROTTLE, Override, OverrideRecord, Removal
+from topics.words import override_text
 
 ADDS, CHANGES, KEEPS, ENDS, REFUSES = "add", "change", "keep", "end", "refuse"
-Net = IPv4Network | IPv6Network
 SAME = ("kind", "action", "until", "owner", "reason", "relay", "rate_per_min", "burst")
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """One line of what would be done. ``said``: the record to write, None if there is none; ``text``: for people."""
+class OverrideChange:
+    """One line of a plan."""
 
-    kind: str
+    kind: str  # ADDS, CHANGES, KEEPS, ENDS or REFUSES
     network: str
-    said: Said | None
-    text: str
+    record: OverrideRecord | None  # to be written, None if there is none
+    text: str  # for people
 
 
-class InForce:
-    """The overrides that last at a moment, by network, with those around a network and those under it."""
+def plan_overrides(wanted: Iterable[Override], index: OverrideIndex) -> list[OverrideChange]:
+    """Return the changes that make these overrides, in their order, and add their records to `index`.
 
-    def __init__(self, said: Iterable[Said], now_ms: int) -> None:
-        self.now_ms = now_ms
-        self._held: dict[str, Override] = {}
-        for one in said:
-            self.take(one)
-
-    def take(self, said: Said) -> None:
-        """What was said next."""
-        if isinstance(said, Override) and said.lasts(self.now_ms):
-            self._held[said.network] = said
-        else:
-            self._held.pop(said.network, None)
-
-    def all(self) -> Iterator[Override]:
-        """All of them, networks before names, in order."""
-        yield from sorted(self._held.values(), key=lambda one: _order(one.network))
-
-    def of(self, network: str) -> Override | None:
-        """The override of exactly this network."""
-        return self._held.get(network)
-
-    def covering(self, network: str) -> list[Override]:
-        """The overrides that hold for a network, the smallest first."""
-        own = self.of(network)
-        return ([] if own is None else [own]) + list(self.around(network))
-
-    def around(self, network: str) -> Iterator[Override]:
-        """The overrides of larger networks around one, the smallest first."""
-        if not _is_name(network):
-            inner = ip_network(network)
-            for length in range(inner.prefixlen - 1, -1, -1):
-                held = self._held.get(str(inner.supernet(new_prefix=length)))
-                if held is not None:
-                    yield held
-
-    def throttles_under(self, network: str) -> Iterator[Override]:
-        """The throttles by hand of smaller networks in one."""
-        if not _is_name(network):
-            outer = ip_network(network)
-            for held in self._held.values():
-                if held.kind == THROTTLE and held.network != network and _holds(outer, ip_network(held.network)):
-                    yield held
-
-
-def changes(wanted: Iterable[Override], present: InForce) -> Iterator[Change]:
-    """What each wanted override changes, in their order; ``present`` takes in what is done as it goes."""
+    An override's time of creation is the time of the order.
+    """
+    changes: list[OverrideChange] = []
     for override in wanted:
-        for change in _changes(override, present):
-            if change.said is not None:
-                present.take(change.said)
-            yield change
+        for change in _plan_override(override, index):
+            if change.record is not None:
+                index.add(change.record)
+            changes.append(change)
+    return changes
 
 
-def removals(networks: Iterable[str], present: InForce, removal: Removal) -> Iterator[Change]:
-    """What ending the exemptions of ``networks`` changes; ``removal`` says when, by whom and why."""
+def plan_removals(networks: Iterable[str], index: OverrideIndex, template: Removal) -> list[OverrideChange]:
+    """Return the changes that end the exemptions of `networks`, and add their records to `index`.
+
+    The removals are copies of `template`, which lacks only its network.
+    """
+    changes = []
     for network in networks:
-        held = present.of(network)
-        if held is None or held.kind == THROTTLE:
-            there = "nothing is exempt there" if held is None else "it is throttled by hand"
-            hint = "`tidegate connector list` shows all" if held is None else "give `tidegate release` to end that"
-            yield Change(REFUSES, network, None, f"{there}: {hint}")
+        current = index.unexpired(network, template.created)
+        if current is None or current.kind == THROTTLE:
+            reason = "nothing is exempt there" if current is None else "it has a manual throttle"
+            hint = "`tidegate connector list` shows all" if current is None else "give `tidegate release` to end that"
+            changes.append(OverrideChange(REFUSES, network, None, f"{reason}: {hint}"))
             continue
-        said = replace(removal, network=network)
-        present.take(said)
-        yield Change(ENDS, network, said, f"was {described(held)}")
+        record = replace(template, network=network)
+        index.add(record)
+        changes.append(OverrideChange(ENDS, network, record, f"was {override_text(current)}"))
+    return changes
 
 
-def _changes(override: Override, present: InForce) -> Iterator[Change]:
-    refusal = _refusal(override, present)
-    if refusal:
-        yield Change(REFUSES, override.network, None, refusal)
-        return
-    held = present.of(override.network)
-    if held is not None and all(getattr(held, name) == getattr(override, name) for name in SAME):
-        yield Change(KEEPS, override.network, None, f"is {described(held)} already")
-        return
-    if override.kind == EXEMPT:
-        for under in list(present.throttles_under(override.network)):
-            said = Removal(under.network, override.created, f"under {override.network}: {override.reason}", override.by)
-            yield Change(ENDS, under.network, said, f"was {described(under)}")
-    before = f", was {described(held)}" if held is not None else ""
-    yield Change(CHANGES if before else ADDS, override.network, override, described(override) + before)
-
-
-def _refusal(override: Override, present: InForce) -> str:
-    if not override.lasts(present.now_ms):
-        return "its end has passed: give a later --until"
-    if override.kind == EXEMPT_NAME or override.action == CONNECTOR:
-        return ""
-    held = present.of(override.network)
-    exempt = next((one for one in present.around(override.network) if one.kind == EXEMPT), None)
-    if held is not None and held.action == CONNECTOR:
-        exempt = held
-    if exempt is None:
-        return ""
-    if override.action == RELEASE:
-        lasts = exempt.until is None or (override.until is not None and exempt.until >= override.until)
-        return f"{_said_of(exempt)}: nothing holds it" if lasts else ""
-    return f"{_said_of(exempt)}, so edges would let it pass: remove that first"
-
-
-def _said_of(override: Override) -> str:
-    return f"{override.network} is {described(override)}"
-
-
-def described(override: Override) -> str:
-    """An override in words: what, until when, whose, why."""
-    until = "for good" if override.until is None else f"until {moment(override.until)}"
-    held = f"held to {override.rate_per_min * 60:g} an hour" if override.kind == THROTTLE else "exempt"
-    what = "released" if override.action == RELEASE else held
-    named = {"relay": override.relay, "owner": override.owner, "by": override.by}
-    rest = "".join(f", {name} {value}" for name, value in named.items() if value)
-    return f"{what} {until}{rest}" + (f" ({override.reason})" if override.reason else "")
-
-
-def by_relay(names: Iterable[str], relays: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, str]]:
-    """What each name stands for: (network, relay), the relay empty for what is a network or a name's suffix itself."""
+def networks_of_names(names: Iterable[str], relays: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, str]]:
+    """Yield (network, relay) for each name: the networks of an announced relay, else the name itself and no relay."""
     for name in names:
         if name in relays:
             yield from ((network, name) for network in relays[name])
@@ -156,18 +73,46 @@ def by_relay(names: Iterable[str], relays: Mapping[str, tuple[str, ...]]) -> Ite
             yield name, ""
 
 
-def _is_name(network: str) -> bool:
-    return network.startswith((CLIENT, HELO))
+def _plan_override(override: Override, index: OverrideIndex) -> list[OverrideChange]:
+    network, at_ms = override.network, override.created
+    refusal = _refusal(override, index)
+    if refusal:
+        return [OverrideChange(REFUSES, network, None, refusal)]
+    current = index.unexpired(network, at_ms)
+    if current is not None and all(getattr(current, name) == getattr(override, name) for name in SAME):
+        return [OverrideChange(KEEPS, network, None, f"is {override_text(current)} already")]
+    inner = index.throttles_within(network, at_ms) if override.kind == EXEMPT else []
+    reason = f"under {network}: {override.reason}"
+    ends = [
+        OverrideChange(
+            ENDS, ended.network, Removal(ended.network, at_ms, reason, override.by), f"was {override_text(ended)}"
+        )
+        for ended in inner
+    ]
+    if current is None:
+        return [*ends, OverrideChange(ADDS, network, override, override_text(override))]
+    text = f"{override_text(override)}, was {override_text(current)}"
+    return [*ends, OverrideChange(CHANGES, network, override, text)]
 
 
-def _holds(outer: Net, inner: Net) -> bool:
-    if isinstance(outer, IPv4Network):
-        return isinstance(inner, IPv4Network) and inner.subnet_of(outer)
-    return isinstance(inner, IPv6Network) and inner.subnet_of(outer)
-
-
-def _order(network: str) -> tuple[int, int, int, str]:
-    if _is_name(network):
-        return 9, 0, 0, network
-    found = ip_network(network)
-    return found.version, int(found[0]), found.prefixlen, ""
+def _refusal(override: Override, index: OverrideIndex) -> str:
+    """Return why an override is refused, "" if it isn't."""
+    at_ms = override.created
+    if not override.lasts(at_ms):
+        return "its end is in the past: give a later --until"
+    if override.kind == EXEMPT_NAME or override.action == CONNECTOR:
+        return ""
+    around = index.unexpired_around(override.network, at_ms)
+    exemptions = [
+        other
+        for other in around
+        if (other.action == CONNECTOR if other.network == override.network else other.kind == EXEMPT)
+    ]
+    if not exemptions:
+        return ""
+    exemption = exemptions[0]
+    text = f"{exemption.network} is {override_text(exemption)}"
+    if override.action == RELEASE:
+        outlasts = exemption.until is None or (override.until is not None and exemption.until >= override.until)
+        return f"{text}: nothing throttles it" if outlasts else ""
+    return f"{text}, so edges would let it pass: remove that first"

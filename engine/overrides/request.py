@@ -1,61 +1,61 @@
-"""Orders as a program asks for them: a JSON object of texts to what it changes, in the words of the commands. Pure."""
+"""Parse a program's order, a JSON object of texts with the words of the commands, into a plan. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from engine.overrides.changes import Change, InForce, changes, removals
-from engine.overrides.parse import end_ms, network_from, place, span_ms
+from engine.decisions.override_index import OverrideIndex
+from engine.overrides.changes import OverrideChange, plan_overrides, plan_removals
+from engine.overrides.parse import parse_end_ms, parse_network, parse_span_ms, parse_target
 from topics.errors import OperatorError
-from topics.overrides import CONNECTOR, EXEMPT, EXEMPT_NAME, RELEASE, Override, Removal
+from topics.overrides import CONNECTOR, EXEMPT, EXEMPT_NAME, RELEASE, Override, Removal, is_name
 
 FIELDS = ("action", "network", "until", "owner", "reason", "by")
-MOST_LETTERS = 200
+MAX_LETTERS = 200  # of a field
 GRACE = "2h"
-Orders = Callable[[InForce], Iterable[Change]]
+Plan = Callable[[OverrideIndex], Iterable[OverrideChange]]  # returns its changes and adds their records to the index
 
 
-def orders_of(asked: object, at_ms: int) -> Orders:
-    """What an object of `FIELDS` orders. ``action``: exempt, release or end; ``until``: a span or a moment, of a release a
-    span, two hours without one. `OperatorError` says what is wrong."""
-    said = _texts(asked)
+def plan_of(request: object, at_ms: int) -> Plan:
+    """Return the plan of an object of `FIELDS`. Raise `OperatorError` if a field is missing or wrong.
+
+    ``action`` is exempt, release or end. ``until`` is a time span or a time; of a release it is a span, by default two
+    hours.
+    """
+    texts = _texts(request)
     try:
-        network, is_name = place(said["network"])
-        if said["action"] == "end":
-            removal = Removal("", at_ms, said["reason"], said["by"])
-            return lambda present: removals([network], present, removal)
-        return _adding(_override(said, network, is_name=is_name, at_ms=at_ms))
+        network = parse_target(texts["network"])
+        if texts["action"] == "end":
+            removal = Removal("", at_ms, texts["reason"], texts["by"])
+            return lambda index: plan_removals([network], index, removal)
+        override = _override(texts, network, at_ms)
+        return lambda index: plan_overrides([override], index)
     except ValueError as error:
         raise OperatorError(str(error)) from None
 
 
-def _texts(asked: object) -> dict[str, str]:
-    if not isinstance(asked, Mapping) or not all(isinstance(asked.get(name, ""), str) for name in FIELDS):
+def _texts(request: object) -> dict[str, str]:
+    if not isinstance(request, Mapping) or not all(isinstance(request.get(name, ""), str) for name in FIELDS):
         raise OperatorError(f"give an object of texts: {', '.join(FIELDS)}")
-    said = {name: str(asked.get(name, "")).strip() for name in FIELDS}
+    texts = {name: str(request.get(name, "")).strip() for name in FIELDS}
     for name in ("action", "network", "by"):
-        if not said[name]:
+        if not texts[name]:
             raise OperatorError(f"{name} is missing")
-    long = next((name for name in FIELDS if len(said[name]) > MOST_LETTERS), "")
+    long = next((name for name in FIELDS if len(texts[name]) > MAX_LETTERS), "")
     if long:
-        raise OperatorError(f"{long} is longer than {MOST_LETTERS} letters: give it in fewer")
-    return said
+        raise OperatorError(f"{long} is longer than {MAX_LETTERS} letters: shorten it")
+    return texts
 
 
-def _override(said: Mapping[str, str], network: str, *, is_name: bool, at_ms: int) -> Override:
-    by, reason, owner = said["by"], said["reason"], said["owner"]
-    if said["action"] == "exempt":
+def _override(texts: Mapping[str, str], network: str, at_ms: int) -> Override:
+    by, reason, owner = texts["by"], texts["reason"], texts["owner"]
+    if texts["action"] == "exempt":
         if not owner:
-            raise ValueError("owner is missing: whose it is, and whom to ask")
-        until = end_ms(said["until"], at_ms) if said["until"] else None
-        kind = EXEMPT_NAME if is_name else EXEMPT
+            raise ValueError("owner is missing: give owner and contact")
+        until = parse_end_ms(texts["until"], at_ms) if texts["until"] else None
+        kind = EXEMPT_NAME if is_name(network) else EXEMPT
         return Override(network, kind, CONNECTOR, at_ms, until, owner=owner, reason=reason, by=by)
-    if said["action"] == "release":
-        return Override(
-            network_from(network), EXEMPT, RELEASE, at_ms, at_ms + span_ms(said["until"] or GRACE), reason=reason, by=by
-        )
-    raise ValueError(f"action {said['action']!r}: give exempt, release or end")
-
-
-def _adding(override: Override) -> Orders:
-    return lambda present: changes([override], present)
+    if texts["action"] == "release":
+        until = at_ms + parse_span_ms(texts["until"] or GRACE)
+        return Override(parse_network(network), EXEMPT, RELEASE, at_ms, until, reason=reason, by=by)
+    raise ValueError(f"action {texts['action']!r}: give exempt, release or end")

@@ -11,11 +11,11 @@ import numpy as np
 
 from engine.detector.eviction import sweep
 from engine.detector.throttle import Policy
-from engine.state.encode import take_cut
+from engine.state.encode import cut_state
 from engine.state.inspect import row_of, standing
 from engine.state.partition import Partition
 from engine.state.restore import Restoration
-from engine.state.top_senders import movers
+from engine.state.top_senders import top_senders
 from topics.columns.batches import BATCH, empty_records, find_batches, read_events, read_records, unpack
 from topics.columns.batchwrite import ColumnBatch, field
 from topics.columns.scan import empty_columns, scan_lines
@@ -34,14 +34,14 @@ def warm() -> float:
     partition = Partition(Policy(1.0, 0, 0, 1), 1024)
     view, arena, batches = _unpacked(octets)
     partition.apply(columns, 0, read_events(view, arena, batches, 0, columns))
-    movers(partition, 1)
+    top_senders(partition, 1)
     standing(partition, row_of(partition, EVENT_KEY), 0)
     sweep(partition.state)
-    partition.state.gone[0], partition.state.cursor["gone"] = 1, 1
-    cut = take_cut(partition, 1)
+    partition.state.tombstones[0], partition.state.cursor["tombstones"] = 1, 1
+    cut = cut_state(partition, 1)
     restoration = Restoration(Partition(partition.policy, 1024))
     for section in cut.sections:
-        section_octets = ColumnBatch(section.octets, section.count, (0, 0), transactional=True)._build()
+        section_octets = ColumnBatch(section.records, section.count, (0, 0), transactional=True)._build()
         view, arena, batches = _unpacked(section_octets)
         records = empty_records(section.count)
         read_records(view, arena, batches, 0, records)

@@ -4,13 +4,13 @@ import dataclasses
 
 import pytest
 
-from engine.kafka.topic_admin import DIFFERS, Existing, compare
+from engine.kafka.topic_admin import DIFFERS, ExistingTopic, compare
 from topics.contracts import ALL, CONNECTIONS, DEAD_LETTERS, DECISIONS, EXEMPTIONS, STATE, Topic, contracts
 
 
-def as_contracted(topic: Topic, **changes: object) -> Existing:
+def as_contracted(topic: Topic, **changes: object) -> ExistingTopic:
     return dataclasses.replace(
-        Existing(topic.name, topic.partitions, topic.replication, topic.configuration()),
+        ExistingTopic(topic.name, topic.partitions, topic.replication, topic.configuration()),
         **changes,  # type: ignore[arg-type]
     )
 
@@ -61,7 +61,7 @@ def test_another_partition_count_is_fatal_where_state_is_bound_to_it(topic: Topi
     (finding,) = compare(topic, as_contracted(topic, partitions=6))
     assert finding.fatal
     assert finding.text == (
-        f"topic {topic.name} has 6 partitions, this configuration says 4: "
+        f"topic {topic.name} has 6 partitions, this configuration expects 4: "
         "set topics.partitions = 6 or create a new topic; state is bound to the count"
     )
 
@@ -77,7 +77,7 @@ def test_another_cleanup_policy_is_fatal_and_comes_first(topic: Topic) -> None:
     wrong = {**topic.configuration(), "cleanup.policy": "compact,delete", "retention.ms": "1"}
     first, *_ = compare(topic, as_contracted(topic, configuration=wrong, replication=2))
     assert first.fatal
-    assert f"topic {topic.name} has cleanup.policy=compact,delete, its contract says {topic.cleanup}" in first.text
+    assert f"topic {topic.name} has cleanup.policy=compact,delete, its contract requires {topic.cleanup}" in first.text
     assert "kafka-configs --alter" in first.text
 
 
@@ -86,7 +86,7 @@ def test_another_retention_timestamp_type_or_replication_is_said_with_what_to_do
     findings = compare(CONNECTIONS, as_contracted(CONNECTIONS, configuration=wrong, replication=3))
     assert not any(finding.fatal for finding in findings)
     told = "\n".join(finding.text for finding in findings)
-    assert "retention.ms=60000, its contract says 604800000" in told
-    assert "message.timestamp.type=LogAppendTime, its contract says CreateTime" in told
-    assert "kept 3 times, this configuration says 1: set topics.replication = 3" in told
+    assert "retention.ms=60000, its contract requires 604800000" in told
+    assert "message.timestamp.type=LogAppendTime, its contract requires CreateTime" in told
+    assert "has 3 replicas, this configuration expects 1: set topics.replication = 3" in told
     assert all(len(finding.text.splitlines()) == 1 for finding in findings)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from topics.keys import IPV4_TAG, LAST_KEY, key_of, key_of_network, key_text, network_text
+from topics.keys import IPV4_TAG, LAST_KEY, key_of, key_text
+from topics.networks import key_of_network, network_text
 
 KEYS = st.integers(0, LAST_KEY)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.oracles.records import crc32c, records_of
 from tests.support.fetches import Sent, by_aiokafka, record_of, section_batch
 from tests.support.kernels import octets_of
-from topics.changelog import DOOR_KIND, HEAD, KINDS, POOL_KIND, ROW_KIND, SITE_KIND
+from topics.changelog import FILTER_KIND, HEAD, KINDS, POOL_KIND, ROW_KIND, SITE_KIND
 from topics.columns.batches import BATCH, RecordColumns, empty_records, find_batches, read_records
 from topics.columns.batchwrite import ColumnBatch
 from topics.columns.rows import (
@@ -174,7 +174,7 @@ def test_no_flipped_bit_goes_unnoticed() -> None:
         (value_of(bytes(OLD_ROW_SIZE), version=VERSION - 2), WRONG_SIZE),
         (value_of(b"", version=0), WRONG_SIZE),
         (value_of(b"", kind=0), WRONG_SIZE),
-        (value_of(bytes(ROW_SIZE), kind=DOOR_KIND), WRONG_SIZE),
+        (value_of(bytes(ROW_SIZE), kind=FILTER_KIND), WRONG_SIZE),
         (value_of(bytes(ROW_SIZE), kind=KINDS), WRONG_SIZE),
         (value_of(bytes(ROW_SIZE), kind=ROW_KIND + 256), WRONG_SIZE),
     ],

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from topics.decisions import RELEASE, THROTTLE, BadDecision, Decision, Source, decode_decision, encode_decision
-from topics.words import in_words
+from topics.words import decision_text
 
 EVIDENCE = {
     "scales": ["1h", "24h"],
@@ -29,54 +29,59 @@ DECISION = Decision(
     model="peak-memory/1",
     config="sha256:00",
 )
-HELD = "held to 15 an hour until 05 Jan 01:00 UTC"
+THROTTLED = "throttled to 15 per hour until 05 Jan 01:00 UTC"
 
 
-def test_the_longest_exceeded_scale_speaks() -> None:
-    assert in_words(DECISION) == (
-        "192.0.2.7/32: about 1,234 messages in 24 hours; its own most over 12 active days was 3.5, so the limit is 100; "
-        + HELD
+def test_sentence_names_the_longest_exceeded_scale() -> None:
+    assert decision_text(DECISION) == (
+        "192.0.2.7/32: about 1,234 messages in 24 hours; its highest in 12 active days was 3.5, so its limit is 100; "
+        + THROTTLED
     )
 
 
 @pytest.mark.parametrize(
-    ("days", "said"),
+    ("days", "reason"),
     [
         (0, "new here, a newcomer may send 100"),
-        (1, "only 1 active day known (most so far 3.5), so the limit is 100"),
-        (3, "only 3 active days known (most so far 3.5), so the limit is 100"),
+        (1, "only 1 active day known (highest so far 3.5), so its limit is 100"),
+        (3, "only 3 active days known (highest so far 3.5), so its limit is 100"),
     ],
 )
-def test_strangers_are_measured_against_what_is_known(days: int, said: str) -> None:
-    sentence = in_words(replace(DECISION, reason="probation", evidence={**EVIDENCE, "active_days": days}))
-    assert sentence == f"192.0.2.7/32: about 1,234 messages in 24 hours; {said}; {HELD}"
+def test_sentence_on_probation_names_the_known_days(days: int, reason: str) -> None:
+    sentence = decision_text(replace(DECISION, reason="probation", evidence={**EVIDENCE, "active_days": days}))
+    assert sentence == f"192.0.2.7/32: about 1,234 messages in 24 hours; {reason}; {THROTTLED}"
 
 
 @pytest.mark.parametrize(
-    ("rate_per_min", "said"),
+    ("rate_per_min", "rate"),
     [
-        (50.0, "3,000 an hour"),
-        (1 / 60, "1 an hour"),
+        (50.0, "3,000 per hour"),
+        (1 / 60, "1 per hour"),
         (1 / 240, "one every 4 hours"),
         (1 / 90, "one every 1.5 hours"),
         (0.0, "nothing"),
     ],
 )
-def test_a_rate_is_said_in_whole_messages(rate_per_min: float, said: str) -> None:
-    assert in_words(replace(DECISION, rate_per_min=rate_per_min)).endswith(f"held to {said} until 05 Jan 01:00 UTC")
+def test_rate_is_given_in_whole_messages(rate_per_min: float, rate: str) -> None:
+    assert decision_text(replace(DECISION, rate_per_min=rate_per_min)).endswith(
+        f"throttled to {rate} until 05 Jan 01:00 UTC"
+    )
 
 
-def test_a_release_says_when_the_throttle_ended() -> None:
-    assert in_words(replace(DECISION, verdict=RELEASE)) == "192.0.2.7/32: released, its throttle ended 05 Jan 01:00 UTC"
+def test_release_sentence_names_the_expiry() -> None:
+    assert (
+        decision_text(replace(DECISION, verdict=RELEASE))
+        == "192.0.2.7/32: released, its throttle expired 05 Jan 01:00 UTC"
+    )
 
 
-def test_decisions_of_others_have_a_sentence_too() -> None:
-    assert in_words(replace(DECISION, reason="override", evidence={})) == f"192.0.2.7/32: override; {HELD}"
+def test_decision_of_another_version_has_a_sentence() -> None:
+    assert decision_text(replace(DECISION, reason="override", evidence={})) == f"192.0.2.7/32: override; {THROTTLED}"
     later = {**EVIDENCE, "scales": ["10min"], **{name: {"10min": 3.0} for name in ("counters", "limits", "peaks")}}
-    assert "about 3 messages in 10min" in in_words(replace(DECISION, evidence=later))
+    assert "about 3 messages in 10min" in decision_text(replace(DECISION, evidence=later))
 
 
-def test_a_decision_reads_back_the_same() -> None:
+def test_encoded_decision_decodes_to_itself() -> None:
     for decision in (
         DECISION,
         replace(DECISION, verdict=RELEASE, rate_per_min=0.0, burst=0.0, reason="", reply={}, evidence={}),
@@ -84,7 +89,7 @@ def test_a_decision_reads_back_the_same() -> None:
         assert decode_decision(encode_decision(decision)) == decision
 
 
-def test_fields_of_later_versions_are_ignored() -> None:
+def test_unknown_fields_are_ignored() -> None:
     value = encode_decision(DECISION)[:-1] + b',"colour":"blue"}'
     assert decode_decision(value) == DECISION
 
@@ -103,6 +108,6 @@ def test_fields_of_later_versions_are_ignored() -> None:
         encode_decision(DECISION).replace(b"0.25", b'"much"'),
     ],
 )
-def test_what_is_no_decision_is_told_so(value: bytes) -> None:
+def test_other_values_raise_bad_decision(value: bytes) -> None:
     with pytest.raises(BadDecision, match=r"^not a decision: "):
         decode_decision(value)

@@ -7,6 +7,7 @@ everything else (dotted IPv4 inside IPv6, zone ids, anything malformed): the cal
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from topics.columns.jit import inline, kernel
 from topics.columns.memory import int64, octet
+from topics.networks import IPV4_BITS, KEY_BITS, Network
 
 IPV4_TAG = np.uint64(0xFFFFFFFF00000000)
 SCRATCH = 64  # octets that every key text fits into: the longest is an IPv6 /64, 24
@@ -258,3 +260,27 @@ def partitions_of_keys(keys: npt.NDArray[np.uint64], partitions: int) -> npt.NDA
     out = np.empty(len(keys), np.int32)
     _partitions_of_keys(keys, partitions, np.empty(SCRATCH, np.uint8), out)
     return out
+
+
+def keys_inside(
+    networks: Iterable[Network], keys: npt.NDArray[np.uint64], lengths: npt.NDArray[np.int64] | int = 0
+) -> npt.NDArray[np.bool_]:
+    """Return which of the networks ``keys[i]`` with prefix ``lengths[i]`` (0: the key's own) are inside any of `networks`.
+
+    Makes one pass over the keys for each prefix length among `networks`; those smaller than a key hold none.
+    """
+    is_ipv4 = keys >= IPV4_TAG
+    own = np.where(is_ipv4, IPV4_BITS, KEY_BITS)
+    lengths = np.where(np.equal(lengths, 0), own, lengths)
+    heads_by_length: dict[tuple[int, int], list[int]] = {}
+    for network in networks:
+        if network.has_whole_keys:
+            head = network.number >> network.bits - network.length
+            heads_by_length.setdefault((network.bits, network.length), []).append(head)
+    inside = np.zeros(len(keys), np.bool_)
+    for (bits, length), heads in heads_by_length.items():
+        width = IPV4_BITS if bits == IPV4_BITS else KEY_BITS
+        addresses = keys & np.uint64(0xFFFFFFFF) if bits == IPV4_BITS else keys
+        prefixes = addresses >> np.uint64(width - length) if length else np.zeros(len(keys), np.uint64)
+        inside |= (own == width) & (lengths >= length) & np.isin(prefixes, np.array(heads, np.uint64))
+    return inside

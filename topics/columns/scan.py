@@ -244,6 +244,28 @@ def scan_event(text: Any, start: int, end: int, columns: Any, at: int) -> int:
     return READY if seen & (_TS | _IP) == (_TS | _IP) else SLOW
 
 
+@inline
+def event_time(columns: Any, i: int, window_ms: int) -> int:
+    """Return an event's time in ms: its own timestamp, or its record's if the two differ by more than `window_ms`."""
+    ts_ms, record_ms = columns.ts_ms[i], columns.record_ms[i]
+    if record_ms >= 0 and abs(ts_ms - record_ms) > window_ms:
+        return int64(record_ms)
+    return int64(ts_ms)
+
+
+@kernel
+def _event_times(columns: Any, first: int, window_ms: int, out: Any) -> None:
+    for i in range(out.shape[0]):
+        out[i] = event_time(columns, first + i, window_ms)
+
+
+def event_times(columns: EventColumns, first: int, last: int, window_ms: int) -> npt.NDArray[np.int64]:
+    """Return the times in ms of events ``first`` to ``last`` as `event_time` has them."""
+    out = np.empty(last - first, np.int64)
+    _event_times(columns, first, window_ms, out)
+    return out
+
+
 @kernel
 def scan_lines(text: Any, columns: Any) -> Any:
     """Scan newline-separated events of ``text`` (uint8). Fills ``columns`` up to its length and gives (events, bytes

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from topics.networks import canonical_network
 from topics.overrides import (
     CONNECTOR,
     EXEMPT,
@@ -14,11 +15,10 @@ from topics.overrides import (
     RELEASE,
     THROTTLE,
     THROTTLED,
-    BadExemption,
+    BadOverride,
     Override,
+    OverrideRecord,
     Removal,
-    Said,
-    canonical,
     canonical_name,
     decode_line,
     decode_override,
@@ -57,7 +57,7 @@ REMOVALS = st.builds(Removal, st.sampled_from(["192.0.2.0/24", "client:.example.
 
 
 @given(OVERRIDES | THROTTLES | NAMES | REMOVALS, st.integers(-1, 9))
-def test_what_was_said_is_read_back(said: Said, offset: int) -> None:
+def test_what_was_said_is_read_back(said: OverrideRecord, offset: int) -> None:
     value = encode_override(said) if isinstance(said, Override) else None
     removal = encode_removal(said) if isinstance(said, Removal) else None
     read = decode_record(said.network.encode(), value, removal, offset)
@@ -93,18 +93,18 @@ def test_kinds_and_fields_of_later_versions_are_left_alone() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_override_is_refused(value: bytes) -> None:
-    with pytest.raises(BadExemption):
+    with pytest.raises(BadOverride):
         decode_override(value)
 
 
 def test_key_and_value_must_agree() -> None:
     value = encode_override(Override("192.0.2.0/24", EXEMPT, CONNECTOR, 0, None))
-    with pytest.raises(BadExemption, match="differ"):
+    with pytest.raises(BadOverride, match="differ"):
         decode_record(b"192.0.3.0/24", value, None)
 
 
 def test_a_network_is_written_in_one_way() -> None:
-    assert [canonical(text) for text in ("192.0.2.7", "::ffff:192.0.2.0/120", "2001:DB8:0::/48")] == [
+    assert [canonical_network(text) for text in ("192.0.2.7", "::ffff:192.0.2.0/120", "2001:DB8:0::/48")] == [
         "192.0.2.7/32", "192.0.2.0/24", "2001:db8::/48",
     ]  # fmt: skip
     assert [canonical_name(text) for text in ("helo:Example.COM.", "client:.a.example.org")] == [
