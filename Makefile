@@ -1,5 +1,5 @@
-# `make` lists the targets. Everything runs in .venv, which setup.sh makes from requirements.lock.
-# Nothing is written outside of this folder: compiled kernels and Kafka's jars go to .cache, or to $TIDEGATE_CACHE_DIR.
+# `make` lists the targets. Everything runs in .venv, which setup.sh creates from requirements.lock.
+# Nothing is written outside this folder: compiled kernels and Kafka's jars go to .cache, or to $TIDEGATE_CACHE_DIR.
 
 export TIDEGATE_CACHE_DIR ?= $(CURDIR)/.cache
 
@@ -14,25 +14,25 @@ COMPILE = env -u UV_FIND_LINKS -u PIP_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND='make
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
 
-setup: ## make .venv (needs Python 3.11 or newer, nothing else; PYTHON=... chooses it)
+setup: ## create .venv (needs only Python 3.11 or newer; PYTHON=... selects the interpreter)
 	@./setup.sh
 	@$(BIN)/python -m engine.broker
 
-demo: setup ## watch a simulated month of mail pass through Kafka and the engine (ARGS="--help": its options)
+demo: setup ## process a simulated month of mail with Kafka and the engine (ARGS="--help": options)
 	@$(BIN)/tidegate demo $(ARGS)
 
-lint: setup ## ruff and mypy alone
+lint: setup ## run ruff and mypy
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check --quiet $(CODE)
 	@$(BIN)/mypy $(CODE)
 
-test: lint ## everything that must hold: lint, then all tests (ARGS="-k keys": some of them)
+test: lint ## run lint, then all tests (ARGS="-k keys": some of them)
 	@$(BIN)/python -m pytest $(ARGS)
 
-e2e: setup ## real mail servers (Postfix, Exim, Haraka, OpenSMTPD, Sendmail, rspamd) beside the edge; downloads what is missing
+e2e: setup ## test the edge with Postfix, Exim, Haraka, OpenSMTPD, Sendmail and rspamd (downloads missing ones)
 	@$(BIN)/python -m pytest -m mta tests/system/mta $(ARGS)
 
-nightly: setup ## thousands of simulated runs with faults, from another seed each day (ARGS="--seeds 20000": more)
+nightly: setup ## run thousands of simulations with faults, from a new seed each day (ARGS="--seeds 20000": more)
 	@$(BIN)/python -m pytest -q tests/simulation --first-seed $$(($$(date +%s) / 86400 * 100000)) --seeds 5000 $(ARGS)
 
 evaluate: setup ## score the decisions on labelled traces of real mail (ARGS="--full": all settings, and the ablation)
@@ -71,16 +71,16 @@ flood: setup ## fifty million random addresses, four times over, against a full 
 faults: setup ## break everything that may break around a worker, and compare with a replay (about 20 min; ARGS="--short")
 	@$(BIN)/python -m benchmarks.faults.bench $(ARGS)
 
-lock: setup ## remake requirements.lock and requirements-edge.lock from pyproject.toml (ARGS=--upgrade: with the newest versions)
+lock: setup ## update requirements.lock and requirements-edge.lock from pyproject.toml (ARGS=--upgrade: newest versions)
 	@$(BIN)/python -m venv .cache/uv
 	@.cache/uv/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
 	@$(COMPILE) --extra engine --extra dev --output-file requirements.lock
 	@$(COMPILE) --output-file requirements-edge.lock
 	@for peer in bytewax quix; do $(subst pyproject.toml,benchmarks/peers/locks/$$peer.in,$(COMPILE)) --output-file benchmarks/peers/locks/$$peer.lock; done
 
-docs: setup ## rewrite what is generated in deploy/ from the declarations
+docs: setup ## generate the documents in deploy/ from the declarations
 	@$(BIN)/python -m engine.reference.options deploy
 
-clean: ## remove .venv, .cache and every tool's cache
+clean: ## remove .venv, .cache and all tool caches
 	rm -rf .venv .cache dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -54,9 +54,7 @@ COMMANDS = {
     "warm": Command("engine.cli.warm:warm", "Initialise a new site's state from its old logs."),
     "explain": Command("engine.cli.explain:explain", "Explain why a sender is throttled or not."),
     "plot": Command("engine.cli.plot:plot", "Draw a sender's volume, expectation, limit and decisions."),
-    "compare": Command(
-        "engine.cli.compare:compare", "Compare two configurations, or live with shadow, on the same events."
-    ),
+    "compare": Command("engine.cli.compare:compare", "Compare two configurations, or shadow with live decisions."),
     "calibrate": Command("engine.cli.calibrate:calibrate", "Choose a site's threshold from its events and a budget."),
     "connector": Command("engine.cli.connector:connector", "Exempt partners and relays: add, remove, list, import."),
     "release": Command("engine.cli.release_throttle:release", "Release a network immediately, for a grace time."),
@@ -125,7 +123,7 @@ def tidegate(ctx: click.Context, config: Path | None, verbose: bool) -> None:
     senders that exceed their own history.
 
     \b
-    Example, which needs no Kafka:
+    Example, which starts its own Kafka:
       tidegate demo
     """
     ctx.obj = Invocation(config, verbose)

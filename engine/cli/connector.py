@@ -36,7 +36,10 @@ def connector() -> None:
     """
 
 
-@connector.command(epilog='Example:  tidegate connector add 192.0.2.0/24 --owner "ACME, noc@acme.example" --reason MX')
+@connector.command(
+    short_help="Exempt networks, relays or names.",
+    epilog='Example:  tidegate connector add 192.0.2.0/24 --owner "ACME, noc@acme.example" --reason MX',
+)
 @click.argument("exempted", nargs=-1, required=True, metavar=EXEMPTED)
 @click.option("--owner", required=True, metavar="TEXT", help="Owner and contact.")
 @click.option("--until", metavar="TIME", help="End: a span such as 30d, or a time, UTC.  [default: none]")
@@ -97,7 +100,11 @@ def list_(ctx: click.Context, bootstrap: str | None, everything: bool, as_json: 
         click.echo(line)
 
 
-@connector.command(name="import", epilog="Example:  tidegate connector import partners.csv --dry-run")
+@connector.command(
+    name="import",
+    short_help="Exempt the networks in a file.",
+    epilog="Example:  tidegate connector import partners.csv --dry-run",
+)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--owner", default="", metavar="TEXT", help="Owner for lines without one.")
 @click.option("--until", metavar="TIME", help="End for lines without one.  [default: none]")

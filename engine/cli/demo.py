@@ -82,7 +82,7 @@ def demo(ctx: click.Context, bootstrap: str | None, seed: int, scale: float, dat
 
 def play(settings: Settings, events: SimulatedEvents, console: Console, folder: Path) -> None:
     """Replay the month on a cluster and print a summary."""
-    from engine.demo.report import outcomes, tolls
+    from engine.demo.report import outcomes, throttles_by_origin
     from engine.demo.runner import worker
     from engine.demo.screen import Screen, summary
     from engine.kafka.topic_admin import check_topics
@@ -90,7 +90,7 @@ def play(settings: Settings, events: SimulatedEvents, console: Console, folder: 
     check_topics(settings, create=True)
     with worker(settings, folder) as process, Screen(console) as screen:
         decisions, rate = asyncio.run(_play(settings, events, process, screen))
-    summary(console, outcomes(events, decisions), tolls(events, decisions))
+    summary(console, outcomes(events, decisions), throttles_by_origin(events, decisions))
     console.print(f"History: {rate:,.0f} events per second, with producer, broker and worker on this machine.")
 
 

@@ -95,7 +95,9 @@ def postfix(ctx: click.Context, /, source: ImportFiles, year: str | None) -> Non
 @click.option("--mta", default="", metavar="NAME", help="Name of the mail server.  [default: host in syslog lines]")
 @click.pass_context
 def exim(ctx: click.Context, /, source: ImportFiles, year: str | None, mta: str) -> None:
-    """Convert Exim main logs: one event per connection if the log identifies connections, else one per message.
+    """Convert Exim main logs: one event per connection or message.
+
+    An event is a connection if the log identifies connections, else a message.
 
     \b
     Example:

@@ -12,14 +12,14 @@ from engine.cli.files import event_files
 from engine.cli.mail_logs import open_logs, report_logs, time_zone_option, year_option
 from engine.cli.options import bootstrap_option, require_cluster, settings_from
 from engine.cli.sources import report_poison
-from engine.imports.ndjson import ndjson_blocks
 from engine.imports.readers import READERS
+from engine.imports.streams import ndjson_blocks
 from topics.errors import OperatorError
 from topics.times import parse_time_ms, time_text
 
 if TYPE_CHECKING:
     from engine.pipeline.replay import Replay
-    from engine.worker.seed_state import Ground
+    from engine.worker.seed_state import ClusterContents
     from topics.columns.scan import EventColumns
     from topics.decisions import Decision
 
@@ -77,17 +77,9 @@ def warm(
         )
     compile_kernels()
     history = LogHistory(build.replay(settings, reader))
+    damaged = kind != EVENTS and read_logs(history, logs, kind, year, time_zone)
     if kind == EVENTS:
-        damaged = False
         read_events(history, logs)
-    else:
-        started_s = time.monotonic()
-        with open_logs(logs, year, time_zone) as reading:
-            for text in ndjson_blocks(READERS[kind](reading), reading.counts):
-                for events in reader.read(text):
-                    history.apply(events)
-        report_logs(reading, time.monotonic() - started_s)
-        damaged = bool(reading.counts.damaged)
     history.refuse_overlap(ground)
     if ground.state_records:
         asyncio.run(clear(settings))
@@ -109,7 +101,7 @@ class LogHistory:
         self.last_ms = max(self.last_ms, int(events.ts_ms.max(initial=-1)))
         for decision in self.engine.decide(events):
             self._last.pop(decision.network, None)
-            if decision.holds:
+            if decision.is_throttle:
                 self._last[decision.network] = decision
 
     def active(self) -> list[Decision]:
@@ -117,7 +109,7 @@ class LogHistory:
         clocks = [int(partition.state.site["clock_ms"][0]) for partition in self.engine.partitions]
         return [decision for decision in self._last.values() if decision.until > clocks[decision.source.partition]]
 
-    def refuse_overlap(self, ground: Ground) -> None:
+    def refuse_overlap(self, ground: ClusterContents) -> None:
         """Raise OperatorError if there is no event, or if events of the logs may also be on the topic."""
         if self.last_ms < 0:
             raise OperatorError("no event in these logs: nothing was written")
@@ -145,3 +137,14 @@ def read_events(history: LogHistory, logs: tuple[str, ...]) -> None:
         for events in history.engine.reader.blocks(source):
             history.apply(events)
     report_poison(history.engine.counts)
+
+
+def read_logs(history: LogHistory, logs: tuple[str, ...], kind: str, year: str | None, time_zone: str | None) -> bool:
+    """Replay logs of mail servers. Return True if one of them was damaged."""
+    started_s = time.monotonic()
+    with open_logs(logs, year, time_zone) as reading:
+        for text in ndjson_blocks(READERS[kind](reading), reading.counts):
+            for events in history.engine.reader.read(text):
+                history.apply(events)
+    report_logs(reading, time.monotonic() - started_s)
+    return bool(reading.counts.damaged)

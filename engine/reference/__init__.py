@@ -1,1 +1,1 @@
-"""Documents in deploy/ that are generated from declarations."""
+"""Generate documents in deploy/ from declarations."""

@@ -1,4 +1,4 @@
-"""`setup.sh` says in one line what is missing, before it touches anything."""
+"""`setup.sh` reports a missing requirement in one line before it changes anything."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def refusal(folder: Path, python: str) -> str:
     return ran.stderr
 
 
-def test_an_old_python_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_old_python_is_refused(folder: Path, tmp_path: Path) -> None:
     old = program(tmp_path / "old", 'case $1 in --version) echo "Python 3.10.13" ;; *) exit 1 ;; esac')
     assert refusal(folder, old).startswith(f"setup: Python 3.11 or newer is needed, but {old} is Python 3.10.13")
 
 
-def test_a_missing_python_is_refused(folder: Path) -> None:
-    assert "no-such-python is nothing that runs" in refusal(folder, "no-such-python")
+def test_missing_python_is_refused(folder: Path) -> None:
+    assert "no-such-python is not executable" in refusal(folder, "no-such-python")
 
 
-def test_a_python_that_cannot_make_environments_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_python_without_venv_is_refused(folder: Path, tmp_path: Path) -> None:
     script = 'case "$*" in *ensurepip*) exit 1 ;; --version) echo "Python 3.12.1" ;; esac'
     assert "Python 3.12.1 lacks venv or ensurepip" in refusal(folder, program(tmp_path / "bare", script))

@@ -32,7 +32,7 @@ NOWHERE = re.compile(r"localhost|127\.0\.0\.1|(.*\.)?(example|invalid|test)|exam
 
 NOT_OURS = frozenset({"LICENSE", "requirements.lock", "requirements-edge.lock"})
 RULES = "tests/tidy/test_words.py"
-IDIOM_ALLOWED = frozenset({RULES, "setup.sh"})
+IDIOM_ALLOWED = frozenset({RULES})
 PUBLIC_PROJECTS = frozenset(
     {
         "www.apache.org",

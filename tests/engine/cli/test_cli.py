@@ -1,4 +1,4 @@
-"""The command line: help with an example for every command, and exit statuses that scripts can rely on."""
+"""The command line: help with an example for every command, exit statuses, one-line errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from topics.errors import OperatorError
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -50,14 +50,14 @@ def test_help_lists_every_command_and_imports_none() -> None:
         assert command.summary.split()[0] in ran.stdout
 
 
-def test_help_takes_less_than_a_third_of_a_second_of_cpu_time() -> None:
-    def once() -> float:
+def test_help_takes_less_than_a_third_of_a_cpu_second() -> None:
+    def cpu_s() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         run("--help")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(once() for _ in range(5)) < 0.3
+    assert min(cpu_s() for _ in range(5)) < 0.3
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -68,47 +68,47 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
     assert f"tidegate {name}" in help_text.split("Example")[1]
 
 
-def test_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("tidegate 0.")
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"], ["check", "--nonsense"], ["check", "too", "many"]])
-def test_misuse_is_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_misuse_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert "Error: " in capsys.readouterr().err
 
 
-def test_an_operators_error_is_one_line_and_status_2(
+def test_operator_error_is_one_line_and_exits_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert raising(OperatorError("the sea is closed: wait"), monkeypatch) == 2
-    assert capsys.readouterr().err == "tidegate: the sea is closed: wait\n"
+    assert raising(OperatorError("the port is closed: wait"), monkeypatch) == 2
+    assert capsys.readouterr().err == "tidegate: the port is closed: wait\n"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOENT])
-def test_a_file_that_cannot_be_used_is_one_line_with_its_path(
+def test_unusable_file_is_one_line_with_its_path(
     number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert raising(OSError(number, "x", "some/file"), monkeypatch) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("tidegate: some/file: ")
-    assert said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("tidegate: some/file: ")
+    assert error.count("\n") == 1
 
 
-def test_our_own_mistakes_show_where_they_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bug_is_raised_with_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ZeroDivisionError):
         raising(ZeroDivisionError(), monkeypatch)
 
 
-def test_an_interrupt_is_status_130_and_quiet(
+def test_interrupt_exits_130_silently(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert raising(KeyboardInterrupt(), monkeypatch) == 130
     assert capsys.readouterr().err.strip() == ""
 
 
-def test_a_reader_that_went_away_is_quiet() -> None:
+def test_closed_output_ends_silently() -> None:
     code = "import sys; from engine.cli import main; sys.exit(main(['--help']))"
     ran = subprocess.run(
         f'"{sys.executable}" -c "{code}" | true; echo "${{PIPESTATUS[0]}}"',
@@ -123,7 +123,7 @@ def test_a_reader_that_went_away_is_quiet() -> None:
     assert int(ran.stdout) in (0, 1)
 
 
-def test_check_says_what_is_well_and_exits_0(tmp_path: Path) -> None:
+def test_check_without_findings_exits_0(tmp_path: Path) -> None:
     ran = run("check", TIDEGATE_CACHE_DIR=str(tmp_path))
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "ok    Python 3." in ran.stdout
@@ -131,19 +131,19 @@ def test_check_says_what_is_well_and_exits_0(tmp_path: Path) -> None:
     assert ran.stdout.splitlines()[-1].endswith("0 failed")
 
 
-def test_check_exits_1_on_a_wrong_configuration(tmp_path: Path) -> None:
+def test_check_of_invalid_configuration_exits_1(tmp_path: Path) -> None:
     ran = run("check", TIDEGATE_CACHE_DIR=str(tmp_path), TIDEGATE_TOPICS_PARTITIONS="none")
     assert ran.returncode == 1
     assert "fail  configuration: $TIDEGATE_TOPICS_PARTITIONS = 'none'" in ran.stdout
 
 
-def test_check_exits_1_when_no_broker_answers(tmp_path: Path) -> None:
+def test_check_of_unreachable_broker_exits_1(tmp_path: Path) -> None:
     ran = run("check", "--bootstrap", "127.0.0.1:1", TIDEGATE_CACHE_DIR=str(tmp_path))
     assert ran.returncode == 1
     assert "fail  Kafka at 127.0.0.1:1 can't be used" in ran.stdout
 
 
-def test_check_exits_1_when_the_cache_folder_cannot_be_written(tmp_path: Path) -> None:
+def test_check_of_unwritable_cache_folder_exits_1(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     ran = run("check", TIDEGATE_CACHE_DIR=str(blocked / "below"))

@@ -91,12 +91,12 @@ def test_the_dashboard_shows_every_figure_that_matters(root: Path) -> None:
     }
 
 
-def test_panels_lie_beside_each_other_and_have_a_title(root: Path) -> None:
+def test_panels_do_not_overlap_and_have_a_title(root: Path) -> None:
     taken: dict[tuple[int, int], str] = {}
     for panel in dashboard(root)["panels"]:
-        place = panel["gridPos"]
-        for x in range(place["x"], place["x"] + place["w"]):
-            for y in range(place["y"], place["y"] + place["h"]):
+        grid = panel["gridPos"]
+        for x in range(grid["x"], grid["x"] + grid["w"]):
+            for y in range(grid["y"], grid["y"] + grid["h"]):
                 assert x < 24
                 assert (x, y) not in taken, f"{panel['title']} lies on {taken[x, y]}"
                 taken[x, y] = panel["title"]
