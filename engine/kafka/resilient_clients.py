@@ -1,7 +1,7 @@
-"""aiokafka's clients, able to wait: for a cluster that is away, and through what a broker answers while it starts.
+"""aiokafka's clients, made to wait: for an unreachable cluster, and through the errors of a broker that is starting.
 
-Two of aiokafka's background tasks end for good at an error that would pass, and whoever waits for them then waits for ever: a
-sender that loses its connection while it looks for its coordinator, and a client's metadata task. Here they go on.
+Two of aiokafka's background tasks end for good at an error that would pass: a sender that loses its connection while it looks
+for its coordinator, and a client's metadata task. Calls that wait for them then never return. Here the tasks continue.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.producer.sender import Sender
 from mode import get_logger
 
+from engine.kafka.follow import RETRY_S
+
 logger = get_logger(__name__)
-RETRY_S = 0.5
 
 
 def rebound(function: Callable[..., Any], **names: Any) -> Callable[..., Any]:
-    """The same function with other bindings for some of its module's global names."""
+    """Return the same function with other bindings for some of its module's global names."""
     assert isinstance(function, FunctionType)
     unknown = set(names) - set(function.__code__.co_names)
     assert not unknown, f"{function.__qualname__} doesn't use {unknown}"
@@ -37,14 +38,16 @@ def rebound(function: Callable[..., Any], **names: Any) -> Callable[..., Any]:
     return copy
 
 
-def away(error: KafkaError) -> bool:
-    """Whether an error says no more than that the cluster, or a part of it, can't be reached for the time being. aiokafka
-    takes a batch that found no room in time for final, though nothing of it was sent."""
+def is_transient(error: KafkaError) -> bool:
+    """Return True if the cluster, or a part of it, is only unavailable for now.
+
+    Includes KafkaTimeoutError, which aiokafka considers final: a batch found no room in time, but nothing of it was sent.
+    """
     return bool(error.retriable) or isinstance(error, KafkaTimeoutError)
 
 
-class PatientClient(AIOKafkaClient):  # type: ignore[misc]
-    """aiokafka's client, whose metadata task survives its errors; those who wait for metadata learn that there is none."""
+class ResilientClient(AIOKafkaClient):  # type: ignore[misc]
+    """aiokafka's client with a metadata task that survives its errors. Waiting callers learn that there is no metadata."""
 
     _md_update_fut: asyncio.Future[bool] | None
 
@@ -52,7 +55,7 @@ class PatientClient(AIOKafkaClient):  # type: ignore[misc]
         while True:
             try:
                 await super()._md_synchronizer()
-            except Exception as error:  # noqa: BLE001 (whatever it was, nobody else would ever refresh the metadata)
+            except Exception as error:  # noqa: BLE001 (after any error, nothing else would ever refresh the metadata)
                 logger.warning("no metadata of the cluster: %r", error)
                 waiting, self._md_update_fut = self._md_update_fut, None
                 if waiting is not None and not waiting.done():
@@ -60,7 +63,7 @@ class PatientClient(AIOKafkaClient):  # type: ignore[misc]
                 await asyncio.sleep(RETRY_S)
 
 
-class PatientSender(Sender):  # type: ignore[misc]
+class ResilientSender(Sender):  # type: ignore[misc]
     """aiokafka's sender, which looks for its coordinator until it has it."""
 
     async def _find_coordinator(self, kind: int, key: str) -> int:
@@ -73,7 +76,7 @@ class PatientSender(Sender):  # type: ignore[misc]
                 await asyncio.sleep(RETRY_S)
 
 
-class PatientProducer(AIOKafkaProducer):  # type: ignore[misc]
-    """aiokafka's producer with these."""
+class ResilientProducer(AIOKafkaProducer):  # type: ignore[misc]
+    """aiokafka's producer with a resilient client and sender."""
 
-    __init__ = rebound(AIOKafkaProducer.__init__, Sender=PatientSender, AIOKafkaClient=PatientClient)
+    __init__ = rebound(AIOKafkaProducer.__init__, Sender=ResilientSender, AIOKafkaClient=ResilientClient)

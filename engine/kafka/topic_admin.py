@@ -1,11 +1,11 @@
-"""Create the topics on a cluster, and compare a cluster's topics with their contracts. The only module here with I/O.
+"""Create the topics on a cluster, and compare the topics of a cluster with their contracts.
 
-`ensure` creates what is missing and never alters what is there: a topic may be shared with others, and most differences
-lose something when they are mended. `differences` only looks; `recreate` alone deletes. Each finding is one line that says
-what is and what to do; a fatal one would cost events, state or decisions. Every wait is bounded: an attempt that gets no
-answer, or is refused, ends in one `OperatorError`.
+`ensure` creates missing topics and never alters an existing one: a topic may be shared with others, and most differences
+lose data when they are corrected. `differences` changes nothing; `recreate` alone deletes. Each finding is one line: the
+difference and its remedy. A fatal finding would lose events, state or decisions. Settings that the contract leaves to the
+operator (a longer retention, more replicas) are compared too but are never fatal.
 
-Settings that the contract leaves to the operator (a longer retention, more copies) are compared too, but never fatal.
+Limit: `TIMEOUT_S` for a call; an unanswered or refused one ends in one `OperatorError`.
 """
 
 from __future__ import annotations
@@ -19,170 +19,199 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from topics.contracts import Topic
+from engine.config.load import Settings
+from engine.kafka.follow import UNAVAILABLE
+from topics.contracts import Topic, contracts
 from topics.errors import OperatorError
 
+logger = logging.getLogger(__name__)
 TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_MS = 10_000
-VISIBLE_S = 0.02  # how often is looked whether a new topic can be used
+VISIBLE_S = 0.02  # between two checks whether a new topic is usable
 
 CREATED, MISSING, DIFFERS = "created", "missing", "differs"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing to say about a topic. ``kind``: created, missing or differs. ``text``: one line, with what to do."""
+class TopicFinding:
+    """One line about a topic."""
 
     topic: str
-    kind: str
+    kind: str  # CREATED, MISSING or DIFFERS
     fatal: bool
-    text: str
+    text: str  # with the remedy
 
 
 @dataclass(frozen=True, slots=True)
-class Existing:
-    """A topic as the cluster has it. ``replication`` is the smallest among its partitions."""
+class ExistingTopic:
+    """A topic as the cluster has it."""
 
     name: str
     partitions: int
-    replication: int
+    replication: int  # the smallest among its partitions
     configuration: Mapping[str, str]
 
 
-async def ensure(bootstrap: str, contracts: Sequence[Topic], client_options: Mapping[str, Any]) -> list[Finding]:
-    """Create what is missing; a finding for each topic created and for each difference of those that were there.
+def contracts_of(settings: Settings) -> tuple[Topic, ...]:
+    """Return the contracts of all topics under this configuration."""
+    topics = settings.topics
+    return contracts(topics.prefix, topics.partitions, topics.retention_ms, topics.replication)
 
-    ``bootstrap``: host:port, several with commas. ``client_options``: aiokafka's keywords for security and the like."""
-    async with _cluster(bootstrap, client_options) as cluster:
-        there = await _existing(cluster, contracts)
+
+def check_topics(settings: Settings, *, create: bool) -> None:
+    """Compare the cluster's topics with their contracts; log the differences that are not fatal.
+
+    Missing topics are created if ``create``. Raises `OperatorError` for the first fatal difference.
+    """
+    check = ensure if create else differences
+    findings = asyncio.run(check(settings.kafka.bootstrap, contracts_of(settings), settings.kafka.client_options()))
+    for finding in findings:
+        if finding.fatal:
+            raise OperatorError(finding.text)
+        logger.info("%s", finding.text)
+
+
+async def ensure(bootstrap: str, wanted: Sequence[Topic], client_options: Mapping[str, Any]) -> list[TopicFinding]:
+    """Create missing topics; return a finding for each created topic and for each difference of the existing ones.
+
+    ``bootstrap`` is host:port, several separated by commas. ``client_options`` are aiokafka's keywords, such as security.
+    """
+    async with _connected(bootstrap, client_options) as cluster:
+        existing = await _existing(cluster, wanted)
         created: set[str] = set()
-        if len(there) < len(contracts):
-            created = await _create(cluster, [contract for contract in contracts if contract.name not in there])
-            while len(there) < len(contracts):
+        if len(existing) < len(wanted):
+            created = await _create(cluster, [contract for contract in wanted if contract.name not in existing])
+            while len(existing) < len(wanted):
                 await asyncio.sleep(VISIBLE_S)
-                there = await _existing(cluster, contracts)
-    # Those that somebody else created meanwhile are compared like the ones that were there before.
-    return [_created(contract) for contract in contracts if contract.name in created] + [
+                existing = await _existing(cluster, wanted)
+    # Topics that another process created meanwhile are compared like those that existed before.
+    return [_created(contract) for contract in wanted if contract.name in created] + [
         finding
-        for contract in contracts
+        for contract in wanted
         if contract.name not in created
-        for finding in compare(contract, there[contract.name])
+        for finding in compare(contract, existing[contract.name])
     ]
 
 
-async def differences(bootstrap: str, contracts: Sequence[Topic], client_options: Mapping[str, Any]) -> list[Finding]:
-    """What is missing or differs on the cluster; nothing is changed. Arguments as in `ensure`."""
-    async with _cluster(bootstrap, client_options) as cluster:
-        there = await _existing(cluster, contracts)
+async def differences(bootstrap: str, wanted: Sequence[Topic], client_options: Mapping[str, Any]) -> list[TopicFinding]:
+    """Return a finding for each missing topic and for each difference. Arguments as in `ensure`."""
+    async with _connected(bootstrap, client_options) as cluster:
+        existing = await _existing(cluster, wanted)
     return [
         finding
-        for contract in contracts
-        for finding in (compare(contract, there[contract.name]) if contract.name in there else [_missing(contract)])
+        for contract in wanted
+        for finding in (
+            compare(contract, existing[contract.name]) if contract.name in existing else [_missing(contract)]
+        )
     ]
 
 
 async def recreate(bootstrap: str, contract: Topic, client_options: Mapping[str, Any]) -> None:
-    """Delete a topic with all that is on it, and create it again by its contract. Arguments as in `ensure`."""
-    async with _cluster(bootstrap, client_options) as cluster:
+    """Delete a topic with all its records, and create it again by its contract. Arguments as in `ensure`."""
+    async with _connected(bootstrap, client_options) as cluster:
         await cluster.delete_topics([contract.name])
         names = await cluster.list_topics()
         while contract.name in names:
             await asyncio.sleep(VISIBLE_S)
             names = await cluster.list_topics()
         await _create(cluster, [contract])
-        there = await _existing(cluster, [contract])
-        while not there:
+        existing = await _existing(cluster, [contract])
+        while not existing:
             await asyncio.sleep(VISIBLE_S)
-            there = await _existing(cluster, [contract])
+            existing = await _existing(cluster, [contract])
 
 
 async def members(bootstrap: str, group: str, client_options: Mapping[str, Any]) -> int:
-    """How many consumers a group has now."""
-    async with _cluster(bootstrap, client_options) as cluster:
-        found = await cluster.describe_consumer_groups([group])
-    return sum(len(described[5]) for response in found for described in response.groups)
+    """Return the number of consumers that a group has now."""
+    async with _connected(bootstrap, client_options) as cluster:
+        responses = await cluster.describe_consumer_groups([group])
+    return sum(len(described[5]) for response in responses for described in response.groups)
 
 
-def compare(contract: Topic, existing: Existing) -> list[Finding]:
-    """How a topic of the cluster differs from its contract, the fatal differences first."""
-    found = [_partitions(contract, existing), _replication(contract, existing)]
-    found += [
+def compare(contract: Topic, existing: ExistingTopic) -> list[TopicFinding]:
+    """Return the differences of a topic from its contract, the fatal ones first."""
+    findings = [_partitions(contract, existing), _replication(contract, existing)]
+    findings += [
         _setting(contract, name, wanted, existing.configuration[name])
         for name, wanted in contract.configuration().items()
         if existing.configuration.get(name, wanted) != wanted
     ]
-    return sorted((finding for finding in found if finding is not None), key=lambda finding: not finding.fatal)
+    return sorted((finding for finding in findings if finding is not None), key=lambda finding: not finding.fatal)
 
 
-def _created(contract: Topic) -> Finding:
+def _created(contract: Topic) -> TopicFinding:
     count = f"{contract.partitions} partition{'s' if contract.partitions > 1 else ''}"
-    return Finding(contract.name, CREATED, False, f"topic {contract.name} created with {count}")
+    return TopicFinding(contract.name, CREATED, False, f"topic {contract.name} created with {count}")
 
 
-def _missing(contract: Topic) -> Finding:
-    return Finding(
+def _missing(contract: Topic) -> TopicFinding:
+    return TopicFinding(
         contract.name, MISSING, True, f"topic {contract.name} does not exist: run `tidegate topics --create`"
     )
 
 
-def _partitions(contract: Topic, existing: Existing) -> Finding | None:
+def _partitions(contract: Topic, existing: ExistingTopic) -> TopicFinding | None:
     if existing.partitions == contract.partitions:
         return None
-    said = f"topic {contract.name} has {existing.partitions} partitions, this configuration says {contract.partitions}"
+    text = (
+        f"topic {contract.name} has {existing.partitions} partitions, this configuration expects {contract.partitions}"
+    )
     if not contract.bound:
-        return Finding(contract.name, DIFFERS, False, f"{said}: works as it is, nothing to do")
+        return TopicFinding(contract.name, DIFFERS, False, f"{text}: works as it is, nothing to do")
     advice = f"set topics.partitions = {existing.partitions} or create a new topic; state is bound to the count"
-    return Finding(contract.name, DIFFERS, True, f"{said}: {advice}")
+    return TopicFinding(contract.name, DIFFERS, True, f"{text}: {advice}")
 
 
-def _replication(contract: Topic, existing: Existing) -> Finding | None:
+def _replication(contract: Topic, existing: ExistingTopic) -> TopicFinding | None:
     if existing.replication == contract.replication:
         return None
     advice = (
         f"set topics.replication = {existing.replication}, or move the topic with Kafka's own kafka-reassign-partitions"
     )
-    said = f"topic {contract.name} is kept {existing.replication} times, this configuration says {contract.replication}"
-    return Finding(contract.name, DIFFERS, False, f"{said}: {advice}")
+    text = (
+        f"topic {contract.name} has {existing.replication} replicas, this configuration expects {contract.replication}"
+    )
+    return TopicFinding(contract.name, DIFFERS, False, f"{text}: {advice}")
 
 
-def _setting(contract: Topic, name: str, wanted: str, actual: str) -> Finding:
-    said = f"topic {contract.name} has {name}={actual}, its contract says {wanted}"
+def _setting(contract: Topic, name: str, wanted: str, actual: str) -> TopicFinding:
+    text = f"topic {contract.name} has {name}={actual}, its contract requires {wanted}"
     alter = f"kafka-configs --alter --entity-type topics --entity-name {contract.name} --add-config {name}={wanted}"
     fatal = name == "cleanup.policy"
     consequence = " before it loses records" if fatal else " or leave it"
-    return Finding(contract.name, DIFFERS, fatal, f"{said}: change it with `{alter}`{consequence}")
+    return TopicFinding(contract.name, DIFFERS, fatal, f"{text}: change it with `{alter}`{consequence}")
 
 
-class _LastWord(logging.Handler):
-    """Keeps the last line that aiokafka logs: it says there, and not in its exceptions, why it can't connect."""
+class _LastLine(logging.Handler):
+    """Keeps the last line of a log."""
 
-    said = ""
+    text = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take the line."""
-        self.said = record.getMessage()
+        """Keep the line."""
+        self.text = record.getMessage()
 
 
 @contextmanager
-def _overheard() -> Iterator[_LastWord]:
-    """Keep aiokafka's complaints from the log and have the last one."""
-    log, ear = logging.getLogger("aiokafka"), _LastWord(logging.WARNING)
+def _captured_log() -> Iterator[_LastLine]:
+    """Keep aiokafka's warnings out of the log; yield the last one: it has the reason, which the exceptions lack."""
+    log, last = logging.getLogger("aiokafka"), _LastLine(logging.WARNING)
     propagate, log.propagate = log.propagate, False
-    log.addHandler(ear)
+    log.addHandler(last)
     try:
-        yield ear
+        yield last
     finally:
-        log.removeHandler(ear)
+        log.removeHandler(last)
         log.propagate = propagate
 
 
 @asynccontextmanager
-async def _cluster(bootstrap: str, client_options: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A connected client; what goes wrong within is told in one `OperatorError`."""
+async def _connected(bootstrap: str, client_options: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Yield a connected client; a failure inside becomes one `OperatorError`."""
     options = {"request_timeout_ms": REQUEST_TIMEOUT_MS, **client_options, "bootstrap_servers": bootstrap}
-    with _overheard() as ear:
+    with _captured_log() as last:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 client = AIOKafkaAdminClient(**options)
@@ -191,17 +220,17 @@ async def _cluster(bootstrap: str, client_options: Mapping[str, Any]) -> AsyncIt
                     yield client
                 finally:
                     await client.close()
-        except (KafkaError, OSError, TimeoutError) as error:
-            reason = ear.said or str(error) or f"no answer within {TIMEOUT_S:.0f} s"
+        except UNAVAILABLE as error:
+            reason = last.text or str(error) or f"no response within {TIMEOUT_S:.0f} s"
             advice = "is the broker up, and is kafka.bootstrap (or --bootstrap) the address of its client listener?"
             raise OperatorError(f"Kafka at {bootstrap} can't be used ({reason}): {advice}") from error
 
 
-async def _existing(cluster: AIOKafkaAdminClient, contracts: Sequence[Topic]) -> dict[str, Existing]:
-    # All topics are asked for: a question that names a missing one creates it, where the cluster creates on demand.
-    names = {contract.name for contract in contracts}
+async def _existing(cluster: AIOKafkaAdminClient, wanted: Sequence[Topic]) -> dict[str, ExistingTopic]:
+    # All topics are described: a request that names a missing topic creates it on clusters that create on demand.
+    names = {contract.name for contract in wanted}
     described = [topic for topic in await cluster.describe_topics() if topic["topic"] in names]
-    present = [topic for topic in described if _settled(topic)]
+    present = [topic for topic in described if _is_settled(topic)]
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic["topic"]) for topic in present]
     configurations = {}
     for response in await cluster.describe_configs(resources) if resources else []:
@@ -211,7 +240,7 @@ async def _existing(cluster: AIOKafkaAdminClient, contracts: Sequence[Topic]) ->
                 raise OperatorError(f"topic {name} can't be described ({reason}): give this client the right to do so")
             configurations[name] = {entry[0]: entry[1] for entry in entries}
     return {
-        topic["topic"]: Existing(
+        topic["topic"]: ExistingTopic(
             topic["topic"],
             len(topic["partitions"]),
             min(len(partition["replicas"]) for partition in topic["partitions"]),
@@ -221,13 +250,13 @@ async def _existing(cluster: AIOKafkaAdminClient, contracts: Sequence[Topic]) ->
     }
 
 
-def _settled(topic: Mapping[str, Any]) -> bool:
-    """Whether all of a topic's partitions are known; for a moment after its creation they aren't."""
+def _is_settled(topic: Mapping[str, Any]) -> bool:
+    """Return True if all partitions are known; they are not for a short time after the topic's creation."""
     return topic["error_code"] == 0 and bool(topic["partitions"])
 
 
 async def _create(cluster: AIOKafkaAdminClient, absent: Sequence[Topic]) -> set[str]:
-    """Create topics; the names of those that didn't exist."""
+    """Create topics; return the names of those that didn't exist."""
     response = await cluster.create_topics(
         [
             NewTopic(topic.name, topic.partitions, topic.replication, topic_configs=topic.configuration())

@@ -1,8 +1,11 @@
-"""Run a worker in this process until it is told to stop: SIGINT or SIGTERM, or a failure of its own.
+"""Run a worker in this process: the engine's app with its page and alerts as companions.
 
-Graceful: the block at work is finished, a last checkpoint written, offsets committed, the group left. A failure is raised
-to the caller as one exception; what an operator can mend is an `OperatorError`. A worker that has failed and can't end in time
-(a client of a cluster that is away may wait for ever) is ended by force: nothing in its memory counts any more.
+`tidegate worker` calls `run_worker`; ``faust -A engine.service.worker worker`` runs the same app, configured by the
+environment. SIGINT or SIGTERM stop it gracefully: the block at work is finished, a last checkpoint is written, offsets are
+committed, and the group is left. A failure is raised as one exception, as an `OperatorError` if an operator can correct it.
+
+Limit: a worker that has failed ends by force after `END_S`, since a client of an unreachable cluster may wait without a bound.
+Its memory is disposable.
 """
 
 from __future__ import annotations
@@ -14,55 +17,76 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import faust
 import uvloop
 
-from engine.config.load import Settings
-from engine.kafka.topic_admin import differences, ensure
-from engine.pipeline.build import engines_own
-from engine.worker.app import create_app
+from engine.alerts.alert_log import AlertLog
+from engine.alerts.notifier import Notifier
+from engine.config.load import Settings, load_settings
+from engine.pipeline.build import require_peak_memory
+from engine.web.peer_client import PeerClient
+from engine.web.server import PageServer
+from engine.web.views import Views
+from engine.worker.app import Companion, Tidegate, create_app
 from engine.worker.changelog import Fenced, Stuck
 from engine.worker.transport import Shortened
 from topics.changelog import BadState
-from topics.contracts import Topic, contracts
+from topics.contracts import NOTICES
 from topics.errors import OperatorError
 
 logger = logging.getLogger(__name__)
 QUIET = ("faust", "mode", "aiokafka", "engine.worker.app", "engine.worker.transport")
 END_S = 30.0
-MENDABLE = (BadState, Fenced, Shortened, Stuck)
+CORRECTABLE = (BadState, Fenced, Shortened, Stuck)  # by an operator
 
 
-def contracted(settings: Settings) -> tuple[Topic, ...]:
-    """The topics of this configuration."""
-    topics = settings.topics
-    return contracts(topics.prefix, topics.partitions, topics.retention_ms, topics.replication)
+def companions_of(app: Tidegate) -> Sequence[Companion]:
+    """Return the page and the alerts of a worker, as far as they are configured."""
+    settings = app.settings
+    peers = PeerClient(settings, app.distribution)
+    views = Views(app.reloader, app.applier, app.end_offset, peers)
+    alert_log = AlertLog(settings.topics.prefix + NOTICES.name, app.client_options)
+    notifier = Notifier(settings.notify, peers.own.name, alert_log, views.evaluate_conditions)
+    page = PageServer(views, settings, notifier.outcomes)
+    app.overrides.subscribe(views.decision_log.apply_override)
 
+    async def start_page() -> None:
+        if settings.worker.http:
+            await page.start()
+        app.announce(peers.announce(page.listening))
 
-def check_topics(settings: Settings, *, create: bool) -> None:
-    """Compare the cluster's topics with their contracts, creating what is missing if ``create``; `OperatorError` for the
-    first difference that would cost events, state or decisions, a line in the log for the others."""
-    check = ensure if create else differences
-    findings = asyncio.run(check(settings.kafka.bootstrap, contracted(settings), settings.kafka.client_options()))
-    for finding in findings:
-        if finding.fatal:
-            raise OperatorError(finding.text)
-        logger.info("%s", finding.text)
+    companions = [Companion(start=start_page, stop=page.stop), Companion(stop=peers.stop)]
+    if settings.worker.http or notifier.needed:
+        companions.append(Companion(run=views.decision_log.run))
+    if settings.worker.http:
+        companions.append(Companion(run=views.rate_history.run))
+    if notifier.needed:
+        companions.append(Companion(run=notifier.run))
+    return companions
 
 
 def run_worker(settings: Settings, read: Callable[[], Settings]) -> None:
-    """Run until stopped. The topics must have been checked. ``read``: reads the settings again."""
-    engines_own(settings, "a worker")
+    """Run until stopped. The topics must have been checked. ``read`` returns the settings again, for a reload."""
+    require_peak_memory(settings, "a worker")
     if settings.log.level != "debug":
         for name in QUIET:
             logging.getLogger(name).setLevel(logging.ERROR)
-        logging.getLogger("asyncio").setLevel(
-            logging.CRITICAL
-        )  # tells again, in its way, of failures that have been told
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it repeats failures that were logged
     uvloop.install()
-    app = create_app(settings, read)
+
+    async def stop(error: BaseException) -> None:
+        if not isinstance(error, CORRECTABLE):
+            logger.error("the worker ends: %r", error)
+        last = threading.Timer(END_S, _end_by_force, (error,))
+        last.daemon = True
+        last.start()
+        await worker.stop()
+
+    app = create_app(settings, read, companions_of, stop)
     asyncio.set_event_loop(asyncio.new_event_loop())
     worker = faust.Worker(
         app,
@@ -73,20 +97,10 @@ def run_worker(settings: Settings, read: Callable[[], Settings]) -> None:
         loop=asyncio.get_event_loop(),
     )
     worker.spinner = None
-
-    async def stop(error: BaseException) -> None:
-        if not isinstance(error, MENDABLE):
-            logger.error("the worker ends: %r", error)
-        last = threading.Timer(END_S, _end_by_force, (error,))
-        last.daemon = True
-        last.start()
-        await worker.stop()
-
-    app.stop_soon = stop
     with contextlib.suppress(SystemExit):
         worker.execute_from_commandline()
     error = app.failure or worker.crash_reason
-    if isinstance(error, MENDABLE):
+    if isinstance(error, CORRECTABLE):
         raise OperatorError(str(error)) from error
     if error is not None:
         raise error
@@ -95,3 +109,18 @@ def run_worker(settings: Settings, read: Callable[[], Settings]) -> None:
 def _end_by_force(error: BaseException) -> None:
     print(f"tidegate: {error} (ended by force, {END_S:g} s after that)", file=sys.stderr, flush=True)  # noqa: T201
     os._exit(2)
+
+
+def __getattr__(name: str) -> Any:
+    """Return ``app``, created on first access: the attribute that ``faust -A engine.service.worker`` looks up."""
+    if name != "app":
+        raise AttributeError(name)
+    chosen = os.environ.get("TIDEGATE_CONFIG")
+    uvloop.install()
+
+    def read() -> Settings:
+        return load_settings(Path(chosen) if chosen else None, os.environ, {})
+
+    app = create_app(read(), read, companions_of)
+    globals()["app"] = app
+    return app

@@ -1,8 +1,7 @@
-"""What the agent does with a block that has been read: settle, detect, publish. Control a block, data an event.
+"""Apply a block that has been read: settle its records, detect, publish. Control per block, data per event.
 
-Records that are no events go to the dead letters with their reason; the rest of the block goes on. The steps between the
-first event and the last queued decision hold the shard's lock, so that a checkpoint never stands for an event whose
-decision isn't on its way.
+Records that are not events become dead letters with their reason; the rest of the block is applied. The shard's lock is held
+from the first event until the last decision is queued. So a checkpoint never includes an event whose decision isn't queued.
 """
 
 from __future__ import annotations
@@ -11,60 +10,83 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
+from typing import Protocol
 
 import numpy as np
 from mode import get_logger
 
 from engine.decisions.compose import Composer
-from engine.decisions.override_index import KEPT_MS, Book
-from engine.decisions.publish_gate import Gate
+from engine.decisions.publish_gate import GateCounts
 from engine.kafka.blocks import Block
 from engine.kafka.decompress import Unpacked
 from engine.metrics.exposition import Histogram
 from engine.state.partition import Partition
-from engine.worker.prefetch import WORKSPACES, Reading
-from engine.worker.publisher import Publisher
+from engine.worker.prefetch import EventBlock
+from engine.worker.replicas import Replica
 from engine.worker.shard import Shard
-from engine.worker.shards import Shards
 from topics.columns.scan import EventColumns
 from topics.columns.slow import Poison, settle
-from topics.contracts import EXEMPTIONS
 from topics.decisions import OVERRIDE, SHADOW, THROTTLE, Decision, Source
 
 logger = get_logger(__name__)
 
 
-class Missing(Exception):
+class MissingOffsets(Exception):
     """Offsets that the topic still has were never delivered."""
+
+
+class OwnedShards(Protocol):
+    """The shards of a worker, as the applier and its status need them."""
+
+    composer: Composer
+
+    def __iter__(self) -> Iterator[Shard]:
+        """Iterate over the shards that are ready."""
+
+    async def shard(self, partition: int) -> Shard | None:
+        """Return the shard of a partition once it is ready, None if it isn't owned."""
+
+    def restoring(self) -> dict[int, Shard]:
+        """Return the shards that are being opened."""
+
+    def standbys(self) -> list[Replica]:
+        """Return the replicas that follow their changelogs."""
+
+
+class DecisionSink(Protocol):
+    """The publisher, as the applier needs it."""
+
+    async def publish(self, decision: Decision) -> None:
+        """Queue a decision."""
+
+    async def bury(self, reason: str, source: Source, value: bytes) -> None:
+        """Queue a dead letter."""
 
 
 @dataclass(slots=True)
 class Flow:
-    """What this process has done since it started (state counts what was ever applied). ``duplicates``: records that came
-    again, already applied; ``reasons``, ``shadows``: throttles by reason, and those in shadow; ``latency``: seconds from an
-    event to the throttle it led to."""
+    """Work of this process since its start. (The state counts what was ever applied.)"""
 
     blocks: int = 0
     records: int = 0
-    duplicates: int = 0
+    duplicates: int = 0  # records delivered again after they were applied
     slow: int = 0
     deleted: int = 0
     releases: int = 0
     withheld: int = 0
     withdrawn: int = 0
     busy_s: float = 0.0
-    reasons: Counter[str] = field(default_factory=Counter)
-    shadows: Counter[str] = field(default_factory=Counter)
-    latency: Histogram = field(default_factory=Histogram)
+    reasons: Counter[str] = field(default_factory=Counter)  # published throttles
+    shadows: Counter[str] = field(default_factory=Counter)  # those in shadow
+    latency: Histogram = field(default_factory=Histogram)  # seconds from an event to its throttle
 
     @property
     def throttles(self) -> int:
-        """Of all reasons, none in shadow."""
+        """Published throttles of all reasons, none in shadow."""
         return self.reasons.total()
 
-    def note(self, decision: Decision) -> None:
-        """Count a decision that is on its way."""
+    def count(self, decision: Decision) -> None:
+        """Count a queued decision."""
         if decision.verdict == THROTTLE:
             self.reasons[decision.reason] += 1
             if decision.reason == OVERRIDE:
@@ -75,94 +97,49 @@ class Flow:
         else:
             self.releases += 1
 
+    def count_unpublished(self, counts: GateCounts) -> None:
+        """Count the throttles that a gate has withheld and withdrawn."""
+        self.withheld += counts.withheld
+        self.withdrawn += counts.withdrawn
 
-def tell_guard(partition: Partition, trips: int, tripped_ms: int | None) -> None:
-    """Log what the fleet guard did in a block. ``trips``, ``tripped_ms``: the partition's before it."""
-    if partition.trips > trips:
+
+def log_breaker(partition: Partition, trips: int, tripped_ms: int | None) -> None:
+    """Log a change of the circuit breaker in a block. ``trips`` and ``tripped_ms`` are the partition's before the block."""
+    if partition.breaker_trips > trips:
         logger.warning(
-            "partition %d: the guard tripped at event time %d: throttles had begun to hit known senders as a rule; those are "
-            "taken back (%d decisions so far), and nobody is throttled anew until that is over",
+            "partition %d: the circuit breaker tripped at event time %d: throttles had begun to hit known senders as a rule; "
+            "those are withdrawn (%d decisions so far), and no sender is throttled while it is open",
             partition.number,
-            int(partition.state.site["tripped_ms"][0]),
-            partition.withdrawn,
+            int(partition.state.site["breaker_tripped_ms"][0]),
+            partition.breaker_withdrawn,
         )
-    if partition.tripped_ms is None and (tripped_ms is not None or partition.trips > trips):
-        logger.warning("partition %d: the guard is armed again, decisions are made", partition.number)
+    if partition.breaker_tripped_ms is None and (tripped_ms is not None or partition.breaker_trips > trips):
+        logger.warning("partition %d: the circuit breaker is re-armed, decisions are made", partition.number)
 
 
-class Engine:
-    """Applies blocks to their shards. ``first_offset`` asks the broker for the first offset that a partition still has;
-    ``exemptions``: the topic of the overrides, which stand in ``book``."""
+class BlockApplier:
+    """Applies blocks to their shards and publishes the decisions.
+
+    ``first_offset`` asks the broker for the first offset that a partition still has.
+    """
 
     def __init__(
-        self,
-        shards: Shards,
-        publisher: Publisher,
-        composer: Composer,
-        first_offset: Callable[[int], Awaitable[int]],
-        exemptions: str = EXEMPTIONS.name,
+        self, shards: OwnedShards, publisher: DecisionSink, first_offset: Callable[[int], Awaitable[int]]
     ) -> None:
-        self.shards, self.publisher, self.composer = shards, publisher, composer
         self.flow = Flow()
-        self.book = Book(kept_ms=KEPT_MS)
-        self._first_offset, self._exemptions = first_offset, exemptions
-        self._gates: WeakKeyDictionary[Shard, Gate] = WeakKeyDictionary()
+        self.shards, self._publisher, self._first_offset = shards, publisher, first_offset
 
-    async def take(self, reading: Reading) -> None:
-        """Apply a block, unless its partition has gone or all of it was applied before."""
-        try:
-            await self._take(reading)
-        finally:
-            WORKSPACES.give_back(reading.workspace)
+    @property
+    def composer(self) -> Composer:
+        """What makes the decisions under the active configuration."""
+        return self.shards.composer
 
-    async def override(self, networks: Sequence[str]) -> None:
-        """What was said of these networks is in the book now: withdraw at once what it covers, on all partitions; on those
-        that are new here, what all overrides cover."""
-        for shard in self.shards:
-            new = shard not in self._gates
-            if shard.closing or not (networks or new):
-                continue
-            async with shard.applying:
-                gate = self._gate(shard)
-                decisions = gate.anew() if new else gate.at_once(networks)
-            await self._publish(gate, decisions)
+    async def apply(self, events: EventBlock) -> None:
+        """Apply a block, unless its partition isn't owned or all of it was applied before.
 
-    def compose_with(self, composer: Composer) -> list[tuple[Gate, Iterator[Decision]]]:
-        """Make decisions under another configuration from now on; what has to be said of its shadow, for `say`. No shard may
-        be applying a block."""
-        self.composer = composer
-        for gate in self._gates.values():
-            gate.composer = composer
-        owned = [self._gates[shard] for shard in self.shards if shard in self._gates and not shard.closing]
-        return [(gate, gate.turned()) for gate in owned]
-
-    async def say(self, left: Iterable[tuple[Gate, Iterator[Decision]]]) -> int:
-        """Publish what `compose_with` left to be said; how many throttles were withdrawn."""
-        before = sum(gate.withdrawn for gate in self._gates.values())
-        for gate, decisions in left:
-            await self._publish(gate, decisions)
-        return sum(gate.withdrawn for gate in self._gates.values()) - before
-
-    def _gate(self, shard: Shard) -> Gate:
-        gate = self._gates.get(shard)
-        if gate is None:
-            gate = self._gates[shard] = Gate(self.book, shard.partition, self.composer, self._exemptions)
-        return gate
-
-    async def _publish(self, gate: Gate, decisions: Iterable[Decision]) -> None:
-        """Publish as they are made; time that this waits is no work."""
-        withheld, withdrawn, started_s = gate.withheld, gate.withdrawn, time.perf_counter()
-        for decision in decisions:
-            self.flow.busy_s += time.perf_counter() - started_s
-            await self.publisher.publish(decision)
-            self.flow.note(decision)
-            started_s = time.perf_counter()
-        self.flow.busy_s += time.perf_counter() - started_s
-        self.flow.withheld += gate.withheld - withheld
-        self.flow.withdrawn += gate.withdrawn - withdrawn
-
-    async def _take(self, reading: Reading) -> None:
-        block = reading.block
+        Raises `MissingOffsets` if the block doesn't follow the last one and the topic still has the offsets between.
+        """
+        block = events.block
         shard = await self.shards.shard(block.partition)
         if shard is None:
             return
@@ -170,44 +147,74 @@ class Engine:
             if shard.closing:
                 return
             if block.last_offset <= shard.partition.applied_offset:
-                self.flow.duplicates += reading.count
+                self.flow.duplicates += events.count
                 return
             await self._account_for_gap(block, shard.partition.applied_offset + 1)
             try:
-                await self._apply(shard, reading)
+                await self._apply(shard, events)
             except BaseException:
-                shard.spoiled = True
+                shard.checkpoint_barred = True
                 raise
 
+    async def override(self, networks: Sequence[str]) -> None:
+        """Publish, on all partitions, the effect of the latest overrides of these networks.
+
+        A shard that was opened since the last call publishes the effects of all overrides.
+        """
+        for shard in self.shards:
+            if shard.closing or (shard.is_reconciled and not networks):
+                continue
+            async with shard.applying:
+                decisions = shard.gate.apply_now(networks) if shard.is_reconciled else shard.reconcile()
+                self.flow.count_unpublished(shard.gate.drain_counts())
+            await self.publish(decisions)
+
+    async def publish(self, decisions: Iterable[Decision]) -> None:
+        """Queue decisions as they are composed; waiting for the publisher doesn't count as busy."""
+        started_s = time.perf_counter()
+        for decision in decisions:
+            self.flow.busy_s += time.perf_counter() - started_s
+            await self._publisher.publish(decision)
+            self.flow.count(decision)
+            started_s = time.perf_counter()
+        self.flow.busy_s += time.perf_counter() - started_s
+
     async def _account_for_gap(self, block: Block, expected: int) -> None:
-        """Offsets between what was applied and a block must have been deleted from the topic; `Missing` if they weren't."""
+        """Count the offsets between the last applied one and a block as deleted from the topic; raise if they weren't."""
         if block.first_offset <= expected:
             return
         where = f"partition {block.partition}: offsets {expected} to {block.first_offset - 1}"
         if await self._first_offset(block.partition) < block.first_offset:
-            raise Missing(f"{where} were not delivered, though the topic still has them")
+            raise MissingOffsets(f"{where} were not delivered, though the topic still has them")
         logger.warning("%s were deleted from the topic before they were read", where)
         self.flow.deleted += block.first_offset - expected
 
-    async def _apply(self, shard: Shard, reading: Reading) -> None:
+    async def _apply(self, shard: Shard, events: EventBlock) -> None:
+        """Apply a block that has offsets after the applied one.
+
+        1. Decide the records that the fast scan left open.
+        2. Publish what an earlier owner may have left unpublished.
+        3. Detect, and publish the decisions.
+        4. Skip to the block's end, count, and bury the records that are not events.
+        """
         started_s = time.perf_counter()
         partition, applied = shard.partition, shard.partition.applied_offset
-        block, unpacked, columns, count = reading.block, reading.unpacked, reading.columns, reading.count
-        settled = settle(columns, count, lambda i: unpacked.value(columns, i))
+        block, unpacked, columns, count = events.block, events.unpacked, events.columns, events.count
+        settled = settle(columns, count, lambda i: unpacked.value(columns, i))  # 1
         self.flow.busy_s += time.perf_counter() - started_s
-        new = shard not in self._gates
-        gate = self._gate(shard)
-        if new:
-            await self._publish(gate, gate.anew())
-        trips, tripped_ms = partition.trips, partition.tripped_ms
-        await self._publish(gate, (decision for _, decision in gate.apply(columns, 0, count)))
-        tell_guard(partition, trips, tripped_ms)
-        poison = [found for found in settled.poison if columns.offset[found.event] > applied]
+        await self.publish(shard.reconcile())  # 2
+        trips, tripped_ms, started_s = partition.breaker_trips, partition.breaker_tripped_ms, time.perf_counter()
+        decisions = shard.gate.apply(columns, 0, count)  # 3
+        self.flow.busy_s += time.perf_counter() - started_s
+        self.flow.count_unpublished(shard.gate.drain_counts())
+        await self.publish(decision for _, decision in decisions)
+        log_breaker(partition, trips, tripped_ms)
+        poison = [record for record in settled.poison if columns.offset[record.event] > applied]  # 4
         unreadable = np.flatnonzero((unpacked.batches["sound"] == 0) & (unpacked.batches["last_offset"] > applied))
-        partition.pass_over(block.last_offset, len(poison) + int(unpacked.batches["records"][unreadable].sum()))
+        partition.skip_to(block.last_offset, len(poison) + int(unpacked.batches["records"][unreadable].sum()))
         if block.first_offset <= applied:
             self.flow.duplicates += int(np.count_nonzero(columns.offset[:count] <= applied))
-        shard.stamp_ms = int(block.batches["most_ms"].max())
+        shard.record_time_ms = int(block.batches["most_ms"].max())
         self.flow.blocks += 1
         self.flow.records += count
         self.flow.slow += settled.slow
@@ -219,9 +226,9 @@ class Engine:
         block = unpacked.block
         for event, reason in poison:
             source = Source(block.topic, block.partition, int(columns.offset[event]))
-            await self.publisher.bury(reason, source, unpacked.value(columns, event))
+            await self._publisher.bury(reason, source, unpacked.value(columns, event))
         for i in unreadable:
-            raw = block.batches[i]
-            source = Source(block.topic, block.partition, int(raw["base_offset"]))
-            octets = block.octets[int(raw["start"]) : int(raw["end"])]
-            await self.publisher.bury(f"batch of {raw['records']} records can't be unpacked", source, octets)
+            batch = block.batches[i]
+            source = Source(block.topic, block.partition, int(batch["base_offset"]))
+            records = block.raw[int(batch["start"]) : int(batch["end"])]
+            await self._publisher.bury(f"batch of {batch['records']} records can't be unpacked", source, records)

@@ -1,4 +1,4 @@
-"""How a worker is a member of its group: Faust's assignor, which deals out the partitions and tells everybody who has which."""
+"""Faust's assignor, which distributes the partitions and hands every worker's address to all workers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from faust.assignor.partition_assignor import PartitionAssignor
 
 
 class Assignor(PartitionAssignor):
-    """Faust's, but for one thing. A static member that restarts is handed the assignment of the process before it, with that
-    one's address, which Faust takes for a mistake and ends the worker: here it counts what this process says of itself."""
+    """Faust's assignor, which also accepts an assignment that names another address of this worker.
+
+    A static member that restarts receives the assignment of the process before it, with that process's address. Faust takes
+    that for a mistake and ends the worker; here the worker's present address replaces it.
+    """
 
     def on_assignment(self, assignment: Any) -> None:
-        """Take what the leader has dealt out."""
+        """Accept the leader's assignment."""
         dealt: Any = ClientMetadata.loads(self._decompress(assignment.user_data))
         if dealt.url != str(self._url):
             own = self._compress(dealt.derive(url=str(self._url)).dumps())

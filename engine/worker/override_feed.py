@@ -1,38 +1,51 @@
-"""A worker reads the operators' overrides, all of them, beside its partitions: first to the end, then for ever.
+"""Read the operators' overrides: first to the present end of the topic, then follow it until cancelled.
 
-No block is applied before the topic has been read once, or a worker that restarts would publish what was withdrawn. Each
-worker reads everything, in no group, and waits for a cluster that is away. It is the worker's only reader of the topic: whoever
-shows what was said is told of it.
+No block is applied before the topic has been read once; otherwise a restarted worker would publish withdrawn decisions. Each
+worker reads the whole topic, in no group, and waits for an unreachable cluster. This is the worker's only reader of the topic;
+other parts of the process subscribe to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from aiokafka import TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 from mode import get_logger
 
+from engine.decisions.override_index import OverrideIndex
 from engine.kafka.follow import BULK_RECORDS, RateLimitedWarning, TopicReader, retry
-from engine.worker.apply import Engine
-from topics.overrides import REMOVAL_HEADER, BadExemption, Override, Said, decode_record
+from topics.overrides import REMOVAL_HEADER, BadOverride, Override, OverrideRecord, decode_record
 
 logger = get_logger(__name__)
 
 
-class OverrideReader:
-    """Keeps the engine's book up to ``topic``, and has the engine withdraw what is covered. ``hear``: is told of each record
-    that can be read, once, in order."""
+class OverrideFeed:
+    """Adds the records of ``topic`` to ``index``.
 
-    def __init__(self, topic: str, options: dict[str, Any], engine: Engine, hear: Callable[[Said], None]) -> None:
+    While following, ``apply`` is called after each batch, an empty one too, with the networks that have new overrides.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        options: dict[str, Any],
+        index: OverrideIndex,
+        apply: Callable[[Sequence[str]], Awaitable[None]],
+    ) -> None:
+        self._tp, self._options, self._index, self._apply = TopicPartition(topic, 0), options, index, apply
         self._positions: dict[TopicPartition, int] = {}
+        self._subscribers: list[Callable[[OverrideRecord], None]] = []
         self._warning = RateLimitedWarning(logger, "overrides can't be read, trying again: %s")
-        self._tp, self._options, self._engine, self._hear = TopicPartition(topic, 0), options, engine, hear
+
+    def subscribe(self, subscriber: Callable[[OverrideRecord], None]) -> None:
+        """Call ``subscriber`` with each readable record, once, in order. Subscribe before `catch_up`."""
+        self._subscribers.append(subscriber)
 
     async def catch_up(self) -> None:
-        """Read to the present end of the topic, however long the cluster is unavailable."""
+        """Read to the present end of the topic, however long the cluster is unreachable."""
         await retry(partial(self._read, follow=False), self._warning)
 
     async def run(self) -> None:
@@ -44,33 +57,35 @@ class OverrideReader:
             [self._tp], self._options, self._positions, until_end=not follow, max_records=BULK_RECORDS
         ) as reader:
             async for records in reader:
-                await self.take(records, follow=follow)
+                networks = self.add(records)
+                if follow:
+                    await self._apply(networks)
 
-    async def take(self, records: list[Any], *, follow: bool) -> None:
-        """Put records into the book; while following, with or without news, have the engine act on them."""
+    def add(self, records: Sequence[ConsumerRecord]) -> list[str]:
+        """Add records to the index; return the networks whose new overrides the engine applies."""
         networks: dict[str, None] = {}
         for record in records:
-            said = _read(record)
-            if said is None:
+            override = _decode(record)
+            if override is None:
                 continue
-            self._hear(said)
-            network = self._engine.book.take(said)
-            if network is not None and isinstance(said, Override):
+            for subscriber in self._subscribers:
+                subscriber(override)
+            network = self._index.add(override)
+            if network is not None and isinstance(override, Override):
                 networks[network] = None
-            elif network is not None:  # it ends by event time
+            elif network is not None:  # a removal, which ends the override by event time
                 networks.pop(network, None)
-        if follow:
-            await self._engine.override(list(networks))
+        return list(networks)
 
 
-def _read(record: Any) -> Said | None:
-    """What a record says, as of its own time if it names none; None, and a line in the log, for what is no override."""
+def _decode(record: ConsumerRecord) -> OverrideRecord | None:
+    """Return the record, created at its record time if it names no time; log and return None if it can't be decoded."""
     removal = dict(record.headers).get(REMOVAL_HEADER)
     try:
-        said = decode_record(record.key or b"", record.value, removal, record.offset)
-    except BadExemption as error:
+        override = decode_record(record.key or b"", record.value, removal, record.offset)
+    except BadOverride as error:
         logger.warning("override at %d is left out: %s", record.offset, error)
         return None
-    if said is not None and not said.created:
-        return replace(said, created=max(0, record.timestamp))
-    return said
+    if override is not None and not override.created:
+        return replace(override, created=max(0, record.timestamp))
+    return override

@@ -1,8 +1,8 @@
-"""What the engine publishes at once, outside any transaction: decisions, releases, dead letters.
+"""Publish decisions, releases and dead letters immediately, outside any transaction.
 
-After a crash the same decisions are published again, with the same source offsets: readers drop what is not newer than
-what they hold. A checkpoint becomes durable only after everything published before it was acknowledged (`settled`), so
-none is lost either.
+After a crash the same decisions are published again, with the same source offsets; readers drop a decision that is not newer
+than theirs. A checkpoint becomes durable only after everything published before it was acknowledged (`flushed`), so none is
+lost either.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ import orjson
 from aiokafka.errors import KafkaTimeoutError
 from mode import get_logger
 
-from engine.kafka.resilient_clients import PatientProducer
+from engine.kafka.resilient_clients import ResilientProducer
 from topics.decisions import RELEASE, RELEASE_HEADER, Decision, Source, encode_decision
 
 logger = get_logger(__name__)
 LINGER_MS = 5
-BATCH_OCTETS = 256 << 10
-MOST_BURIED = 1_000_000
-MOST_REQUEST = 2 << 20
+BATCH_BYTES = 256 << 10
+MAX_BURIED_BYTES = 1_000_000
+MAX_REQUEST_BYTES = 2 << 20
 
 
 def dead_letter(reason: str, source: Source, value: bytes) -> bytes:
-    """A dead letter's JSON: why, from where, how long the record is, and its first million octets in base64."""
+    """Return a dead letter's JSON: reason, source, the record's size, and its first `MAX_BURIED_BYTES` in base64."""
     return orjson.dumps(
         {
             "reason": reason,
             "source": {"topic": source.topic, "partition": source.partition, "offset": source.offset},
-            "octets": len(value),
-            "value_base64": base64.b64encode(value[:MOST_BURIED]).decode(),
+            "bytes": len(value),
+            "value_base64": base64.b64encode(value[:MAX_BURIED_BYTES]).decode(),
         }
     )
 
 
 class Publisher:
-    """Publishes to ``decisions`` and ``dead_letters`` (topic names). ``on_failure`` is told of a record that was refused."""
+    """Publishes to two topics. ``on_failure`` is called with the error when the cluster refuses a record."""
 
     def __init__(
         self, decisions: str, dead_letters: str, options: dict[str, Any], on_failure: Callable[[BaseException], None]
@@ -52,21 +52,21 @@ class Publisher:
 
     async def start(self) -> None:
         """Connect."""
-        self._producer = PatientProducer(
+        self._producer = ResilientProducer(
             enable_idempotence=True,
             linger_ms=LINGER_MS,
-            max_batch_size=BATCH_OCTETS,
-            max_request_size=MOST_REQUEST,
+            max_batch_size=BATCH_BYTES,
+            max_request_size=MAX_REQUEST_BYTES,
             **self._options,
         )
         await self._producer.start()
 
     async def stop(self) -> None:
-        """Send what is left and disconnect."""
+        """Send all queued records and disconnect."""
         await self._producer.stop()
 
     async def publish(self, decision: Decision) -> None:
-        """Queue a decision; waits while the producer's buffer is full, however long the cluster is away."""
+        """Queue a decision. Waits while the producer's buffer is full, however long the cluster is unreachable."""
         body = encode_decision(decision)
         if decision.verdict == RELEASE:
             await self._send(self._decisions, decision.network.encode(), None, [(RELEASE_HEADER, body)])
@@ -77,9 +77,9 @@ class Publisher:
         """Queue a dead letter."""
         await self._send(self._dead_letters, None, dead_letter(reason, source, value), [])
 
-    async def settled(self) -> None:
-        """Wait until all that was queued so far has been acknowledged; raises, from then on always, if a record wasn't."""
-        if self._pending:  # a waiter that is cancelled must not cancel what others wait for, as `gather` would
+    async def flushed(self) -> None:
+        """Wait until all records queued so far are acknowledged. Raises if any record was ever refused."""
+        if self._pending:  # a cancelled waiter must not cancel the futures of the others, as `gather` would
             await asyncio.wait(self._pending, return_when=asyncio.FIRST_EXCEPTION)
         if self._refused is not None:
             raise self._refused
@@ -90,7 +90,7 @@ class Publisher:
                 future = await self._producer.send(topic, value, key, headers=headers)
                 break
             except KafkaTimeoutError:
-                logger.warning("the cluster has taken no decisions for a while: waiting for it")
+                logger.warning("the cluster has accepted no decisions for a while: waiting for it")
         self._pending.add(future)
         future.add_done_callback(self._acknowledged)
 

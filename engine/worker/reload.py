@@ -1,10 +1,12 @@
-"""Other thresholds, replies and relays for a running worker: read again, checked, taken whole between two blocks, or refused.
+"""Reload thresholds, replies and relays of a running worker: read, check, then apply all between two blocks, or refuse all.
 
-What was decided stays decided: every shard turns at one moment, between two blocks, and a checkpoint follows at once, so that a
-crash later on replays nothing from before under the new configuration (one within that checkpoint does, and may publish other
-decisions for those events). State is kept: T is the new knob's, as the site leans. Decisions name the configuration that they
-were made under. What falls in a shadow that is new is withdrawn before the answer. Standbys turn with their worker; each worker
-of a site is told by itself.
+- Published decisions stay. Every shard changes between the same two blocks.
+- A checkpoint follows immediately, so a later crash replays no earlier event under the new configuration. A crash before that
+  checkpoint does, and may publish other decisions for those events.
+- State is kept; the threshold is the new sensitivity's, scaled as the site has learnt.
+- A decision names the configuration that it was made under.
+- Throttles under new shadow rules are withdrawn before the reply.
+- Standbys change with their worker. Each worker of a site is reloaded separately.
 """
 
 from __future__ import annotations
@@ -12,15 +14,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.config.load import Settings
 from engine.config.options import OPTIONS
-from engine.decisions.publish_gate import Gate
-from engine.pipeline.build import composer, engines_own
-from engine.worker.apply import Engine
-from topics.decisions import Decision
+from engine.pipeline.build import composer, require_peak_memory
+from engine.worker.apply import BlockApplier
+from engine.worker.shards import Shards
 from topics.errors import OperatorError
 
 logger = logging.getLogger(__name__)
@@ -29,78 +30,76 @@ RELAYS = "relays"
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """What came of reading the configuration again. ``number``: counts them; ``taken``: whether it holds now."""
+    """The outcome of one reload."""
 
-    number: int
+    number: int  # counts them
     at_ms: int
-    taken: bool
-    said: str
+    applied: bool  # the new configuration is active
+    text: str  # for the operator
 
 
-def changed(old: Settings, new: Settings) -> list[str]:
-    """The options that differ, by path."""
+def changed_options(old: Settings, new: Settings) -> list[str]:
+    """Return the paths of the options that differ."""
 
     def value(settings: Settings, section: str, name: str) -> object:
         return getattr(getattr(settings, section), name)
 
-    found = [
+    paths = [
         option.path
         for option in OPTIONS
         if value(old, option.section, option.name) != value(new, option.section, option.name)
     ]
-    return [*found, *([RELAYS] if old.relays != new.relays else [])]
+    return [*paths, *([RELAYS] if old.relays != new.relays else [])]
 
 
-def refuse_others(paths: list[str]) -> None:
-    """`OperatorError` if any of these options only comes with a restart."""
-    turning = {option.path for option in OPTIONS if option.rule.reloads} | {RELAYS}
-    others = [path for path in paths if path not in turning]
+def refuse_restart_options(paths: list[str]) -> None:
+    """Raise `OperatorError` if any of these options requires a restart."""
+    reloadable = {option.path for option in OPTIONS if option.rule.reloads} | {RELAYS}
+    others = [path for path in paths if path not in reloadable]
     if others:
         raise OperatorError(
-            f"{', '.join(others)} changed, which needs a restart: nothing of the new configuration is taken; restart the "
+            f"{', '.join(others)} changed, which needs a restart: nothing of the new configuration is applied; restart the "
             "worker, or change it back"
         )
 
 
 class Reloader:
-    """Turns ``engine`` to other settings. ``read``: reads them as they are now; raises `OperatorError`."""
+    """Reconfigures the shards. ``read`` returns the settings as they are now, or raises `OperatorError`."""
 
-    def __init__(self, settings: Settings, engine: Engine, read: Callable[[], Settings]) -> None:
+    def __init__(self, settings: Settings, shards: Shards, applier: BlockApplier, read: Callable[[], Settings]) -> None:
         self.settings = settings
         self.last: Reload | None = None
-        self._engine, self._read = engine, read
-        self._turning = asyncio.Lock()
+        self._shards, self._applier, self._read = shards, applier, read
+        self._reloading = asyncio.Lock()
 
     async def reload(self) -> Reload:
-        """Read, check and take, or refuse whole."""
-        async with self._turning:
+        """Read and check the configuration; apply all of it, or refuse all of it."""
+        async with self._reloading:
             try:
-                said, taken = await self._take(await asyncio.to_thread(self._read)), True
+                text, applied = await self._apply(await asyncio.to_thread(self._read)), True
             except OperatorError as error:
-                said, taken = str(error), False
+                text, applied = str(error), False
             number = 1 if self.last is None else self.last.number + 1
-            self.last = Reload(number, int(time.time() * 1000), taken, said)
+            self.last = Reload(number, int(time.time() * 1000), applied, text)
             logger.log(
-                logging.INFO if taken else logging.ERROR, "%s", said if taken else f"configuration not taken: {said}"
+                logging.INFO if applied else logging.ERROR, "%s", text if applied else f"configuration refused: {text}"
             )
             return self.last
 
-    async def _take(self, new: Settings) -> str:
-        paths = changed(self.settings, new)
+    async def _apply(self, new: Settings) -> str:
+        paths = changed_options(self.settings, new)
         if not paths:
             return "nothing has changed in the configuration"
-        refuse_others(paths)
-        engines_own(new, "a worker")
+        refuse_restart_options(paths)
+        require_peak_memory(new, "a worker")
         made = composer(new)
-
-        left: list[tuple[Gate, Iterator[Decision]]] = []
-
-        def turn() -> None:
-            self.settings = new
-            left.extend(self._engine.compose_with(made))
-
-        offsets = await self._engine.shards.turn(new, turn)
-        withdrawn = await self._engine.say(left)
-        where = ", ".join(f"{number} behind {offset}" for number, offset in sorted(offsets.items())) or "none here"
-        shadow = f"; in shadow: {made.shadow}; {withdrawn:,} throttles withdrawn" if made.shadow.digest else ""
-        return f"configuration {made.config[:19]} ({', '.join(paths)}) holds from now on; partitions: {where}{shadow}"
+        changed = await self._shards.reconfigure(new, made)
+        self.settings = new
+        self._applier.flow.withdrawn += changed.withdrawn
+        await self._applier.publish(changed.decisions)
+        offsets = ", ".join(f"{number} after {offset}" for number, offset in sorted(changed.offsets.items()))
+        shadow = f"; in shadow: {made.shadow}; {changed.withdrawn:,} throttles withdrawn" if made.shadow.digest else ""
+        return (
+            f"configuration {made.config[:19]} ({', '.join(paths)}) is active from now on; "
+            f"partitions: {offsets or 'none here'}{shadow}"
+        )

@@ -1,8 +1,8 @@
-"""A partition's state as its changelog has it, outside of any ownership, so that taking it over needs only what is missing.
+"""A partition's state as read from its changelog, without ownership, so that a takeover reads only the missing part.
 
-A replica is cold (nothing read yet), or warm: a standby that reads along, or what an owner left behind whose last checkpoint
-was written. Promotion ends the reading along and reads on to the end; the caller has fenced every writer by then. A replica
-whose changelog went away under it, or was made again, starts from nothing.
+A replica is cold (nothing read), or warm: a standby that follows the changelog, or the state of an owner whose last checkpoint
+was written. A promotion stops following and reads to the end; the caller has fenced every writer before. A replica whose
+changelog was deleted or created again starts from nothing.
 """
 
 from __future__ import annotations
@@ -14,56 +14,59 @@ from typing import Any
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from mode import get_logger
 
-from engine.kafka.resilient_clients import away
+from engine.kafka.follow import RETRY_S
+from engine.kafka.resilient_clients import is_transient
 from engine.state.partition import Partition
 from engine.state.restore import Restoration
-from engine.worker.changelog import ChangelogReader, Progress, Remade
+from engine.worker.changelog import ChangelogReader, Progress, Recreated
 from topics.changelog import BadState
 
 logger = get_logger(__name__)
 FOLLOW_MS = 100  # a promotion waits for the fetch at work
-AGAIN_S = 1.0
 
 
 class Replica:
-    """``empty``: makes a partition that has seen nothing; ``topic``, ``options``: its changelog, and the cluster's options.
+    """Reads the changelog ``topic`` into a partition, which ``empty`` makes.
 
-    ``position``: the changelog's offset behind what the state holds, -1 for nothing."""
+    ``position`` is the changelog's offset after the last record in the state, -1 for none.
+    """
 
     def __init__(self, empty: Callable[[], Partition], topic: str, options: dict[str, Any]) -> None:
         self._empty, self._topic, self._options = empty, topic, options
         self._following: asyncio.Task[None] | None = None
-        self._wanted = False
+        self._is_wanted = False
         self._start_over()
 
     @property
     def partition(self) -> Partition:
-        """The state; it takes events only after a promotion."""
+        """The state; it accepts events only after a promotion."""
         return self.restoration.partition
 
     def follow(self) -> None:
-        """Read along from now on."""
-        self._wanted = True
+        """Follow the changelog from now on."""
+        self._is_wanted = True
         if self._following is None:
             self._following = asyncio.create_task(self._follow())
 
-    async def rest(self) -> None:
-        """Read along no more."""
-        self._wanted = False
+    async def stop_following(self) -> None:
+        """Follow no more."""
+        self._is_wanted = False
         if self._following is not None:
             following, self._following = self._following, None
             await following
 
     async def promote(self, on_progress: Callable[[Progress], None]) -> None:
-        """Read what is missing, however long the cluster is away, and make the state ready for events; `BadState` when it can't
-        be read. Nobody else may be able to write the changelog any more."""
-        await self.rest()
-        while not await self._reads(lambda reader: reader.read_on(on_progress)):  # noqa: ASYNC110 (nobody tells when it's back)
-            await asyncio.sleep(AGAIN_S)
+        """Read to the end, however long the cluster is unreachable, and make the state ready for events.
+
+        No other worker may be able to write the changelog any more. Raises `BadState` if it can't be decoded.
+        """
+        await self.stop_following()
+        while not await self._reads(lambda reader: reader.read_to_end(on_progress)):  # noqa: ASYNC110 (the cluster sends no event)
+            await asyncio.sleep(RETRY_S)
         self.restoration.finish()
 
-    def left_behind(self, position: int, epoch: int) -> None:
-        """The owner has ended; its last checkpoint, of ``epoch``, ends before ``position`` of the changelog."""
+    def become_replica(self, position: int, epoch: int) -> None:
+        """Continue after the owner's last checkpoint, of ``epoch``, which ends before ``position`` of the changelog."""
         self.restoration, self.position = Restoration(self.partition), position
         self.restoration.epoch = epoch
 
@@ -72,7 +75,7 @@ class Replica:
         self.position = -1
 
     async def _reads(self, work: Callable[[ChangelogReader], Awaitable[None]]) -> bool:
-        """Whether a reader, from the position on, could do its ``work``. If not, it is to be tried again in a while."""
+        """Do ``work`` with a reader at the position. Return False if it has to be repeated after `RETRY_S`."""
         reader = ChangelogReader(self.restoration, self._topic, self._options, self.position)
         try:
             await reader.start()
@@ -81,11 +84,11 @@ class Replica:
                 self.position = await reader.position()
             finally:
                 await reader.stop()
-        except (OffsetOutOfRangeError, Remade) as error:
+        except (OffsetOutOfRangeError, Recreated) as error:
             logger.warning("partition %d is read again from the beginning: %r", self.partition.number, error)
             self._start_over()
         except KafkaError as error:
-            if not away(error):
+            if not is_transient(error):
                 raise
             logger.warning("partition %d can't be read: %r", self.partition.number, error)
         else:
@@ -94,14 +97,14 @@ class Replica:
 
     async def _follow(self) -> None:
         try:
-            while self._wanted:
+            while self._is_wanted:
                 if not await self._reads(self._read_along):
-                    await asyncio.sleep(AGAIN_S)
+                    await asyncio.sleep(RETRY_S)
         except BadState as error:
             logger.warning("no standby for partition %d: %s", self.partition.number, error)
             self._start_over()
 
     async def _read_along(self, reader: ChangelogReader) -> None:
-        while self._wanted:
+        while self._is_wanted:
             await reader.fetch(FOLLOW_MS)
             self.position = await reader.position()

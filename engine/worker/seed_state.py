@@ -1,9 +1,9 @@
-"""A state that was built elsewhere, put on a cluster as the checkpoint that the next worker starts from.
+"""Write a state that was built elsewhere to a cluster, as the checkpoint from which the next worker starts.
 
-The checkpoint stands for the offset before the first record that the connections topic has: so a worker reads the topic from
-its beginning, whatever the group has committed, and nothing that is on it is passed over. Events of the history must
-not be on the topic as well, or they would count twice; that is refused. Throttles that are in force when the history ends are
-published first, as a worker would have: their source is that same offset, so whatever a worker says is newer.
+The checkpoint's offset is the one before the first record of the connections topic. So a worker reads the topic from its
+beginning, whatever the group has committed, and skips nothing. Events of the history must not be on the topic as well, or they
+would count twice; the caller refuses that. Throttles that are active at the history's end are published first, with that same
+offset as source: every decision of a worker is newer.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from aiokafka.errors import KafkaError
 
 from engine.config.load import Settings
 from engine.kafka import topic_admin
-from engine.state.encode import take_cut
+from engine.state.encode import cut_state
 from engine.state.partition import Partition
 from engine.worker.changelog import ChangelogWriter, Fenced
 from engine.worker.publisher import Publisher
-from topics.contracts import CONNECTIONS, DEAD_LETTERS, DECISIONS, STATE, contracts
+from topics.contracts import CONNECTIONS, DEAD_LETTERS, DECISIONS, STATE
 from topics.decisions import Decision
 from topics.errors import OperatorError
 
@@ -28,17 +28,16 @@ EPOCH = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
-    """What a cluster has before it is seeded. ``first_offsets``: of the connections, by partition; ``first_ms``: record time
-    of the earliest event there, None without any; ``state_records``: on the state topic, markers included."""
+class ClusterContents:
+    """The records of a cluster before it is seeded."""
 
-    first_offsets: dict[int, int]
-    first_ms: int | None
-    state_records: int
+    first_offsets: dict[int, int]  # of the connections, by partition
+    first_ms: int | None  # record time of the earliest connection event, None without any
+    state_records: int  # on the state topic, transaction markers included
 
 
-async def survey(settings: Settings) -> Ground:
-    """Look at the topics, which must be there."""
+async def survey(settings: Settings) -> ClusterContents:
+    """Inspect the topics, which must exist."""
     numbers = range(settings.topics.partitions)
     events = [TopicPartition(settings.topics.prefix + CONNECTIONS.name, number) for number in numbers]
     states = [TopicPartition(settings.topics.prefix + STATE.name, number) for number in numbers]
@@ -47,35 +46,35 @@ async def survey(settings: Settings) -> Ground:
     try:
         first = await consumer.beginning_offsets(events)
         earliest = await consumer.offsets_for_times(dict.fromkeys(events, 0))
-        begun, ends = await consumer.beginning_offsets(states), await consumer.end_offsets(states)
+        starts, ends = await consumer.beginning_offsets(states), await consumer.end_offsets(states)
     finally:
         await consumer.stop()
-    stamps = [found.timestamp for found in earliest.values() if found is not None]
-    held = sum(ends[tp] - begun[tp] for tp in states)
-    return Ground({tp.partition: first[tp] for tp in events}, min(stamps, default=None), held)
+    times_ms = [record.timestamp for record in earliest.values() if record is not None]
+    state_records = sum(ends[tp] - starts[tp] for tp in states)
+    return ClusterContents({tp.partition: first[tp] for tp in events}, min(times_ms, default=None), state_records)
 
 
 async def clear(settings: Settings) -> None:
-    """Forget the state that is there. OperatorError while a worker runs, whose state it is."""
+    """Delete the existing state. Raises `OperatorError` while a worker runs."""
     bootstrap, options = settings.kafka.bootstrap, settings.kafka.client_options()
     running = await topic_admin.members(bootstrap, settings.worker.app_id, options)
     if running:
         raise OperatorError(
-            f"{running} worker{'s' if running > 1 else ''} of {settings.worker.app_id} at work: stop them before their "
+            f"{running} worker{'s' if running > 1 else ''} of {settings.worker.app_id} running: stop them before their "
             "state is replaced"
         )
-    topics = settings.topics
-    wanted = contracts(topics.prefix, topics.partitions, topics.retention_ms, topics.replication)
-    await topic_admin.recreate(bootstrap, next(topic for topic in wanted if topic.name.endswith(STATE.name)), options)
+    name = settings.topics.prefix + STATE.name
+    contract = next(topic for topic in topic_admin.contracts_of(settings) if topic.name == name)
+    await topic_admin.recreate(bootstrap, contract, options)
 
 
 async def seed(
-    settings: Settings, partitions: Iterable[Partition], standing: Iterable[Decision], ground: Ground
+    settings: Settings, partitions: Iterable[Partition], throttles: Iterable[Decision], contents: ClusterContents
 ) -> None:
-    """Publish the throttles in force and write every partition's state. The partitions are spent afterwards."""
-    before = {number: offset - 1 for number, offset in ground.first_offsets.items()}
+    """Publish the active throttles and write every partition's state. The partitions can't be used afterwards."""
+    before = {number: offset - 1 for number, offset in contents.first_offsets.items()}
     try:
-        await _publish(settings, standing, before)
+        await _publish(settings, throttles, before)
         for partition in partitions:
             partition.state.site["applied_offset"] = before[partition.number]
             await _write(settings, partition)
@@ -83,21 +82,21 @@ async def seed(
         raise OperatorError(f"{error}: stop the workers, then warm again with --replace") from error
     except KafkaError as error:
         raise OperatorError(
-            f"Kafka at {settings.kafka.bootstrap} didn't take all of the state ({error}): warm again with --replace"
+            f"Kafka at {settings.kafka.bootstrap} didn't accept all of the state ({error}): warm again with --replace"
         ) from error
 
 
-async def _publish(settings: Settings, standing: Iterable[Decision], before: dict[int, int]) -> None:
+async def _publish(settings: Settings, throttles: Iterable[Decision], before: dict[int, int]) -> None:
     prefix, failures = settings.topics.prefix, list[BaseException]()
     publisher = Publisher(
         prefix + DECISIONS.name, prefix + DEAD_LETTERS.name, settings.kafka.client_options(), failures.append
     )
     await publisher.start()
     try:
-        for decision in standing:
+        for decision in throttles:
             source = replace(decision.source, offset=before[decision.source.partition])
             await publisher.publish(replace(decision, source=source))
-        await publisher.settled()
+        await publisher.flushed()
     finally:
         await publisher.stop()
 
@@ -107,6 +106,6 @@ async def _write(settings: Settings, partition: Partition) -> None:
     writer = ChangelogWriter(topic, partition.number, settings.worker.app_id, options)
     await writer.start()
     try:
-        await writer.write(take_cut(partition, EPOCH))
+        await writer.write(cut_state(partition, EPOCH))
     finally:
         await writer.stop()

@@ -23,7 +23,7 @@ CONFIDENCE_PERCENT = 60
 ARGUMENT_PERCENT = 100  # what vulture gives to unused arguments; they are ruff's matter (ARG)
 
 ENTRIES = {
-    "engine.worker.app": "faust -A",
+    "engine.service.worker": "faust -A",
 } | {command.where.partition(":")[0]: "the command line" for command in COMMANDS.values()}
 
 ALIVE = {
