@@ -21,7 +21,7 @@ from topics.decisions import Decision, decode_decision
 
 if TYPE_CHECKING:
     from engine.demo.events import SimulatedEvents
-    from engine.demo.runner import Feed, Worker
+    from engine.demo.runner import DemoWorker, Feed
     from engine.demo.screen import Screen
 
 DAY_MS = 86_400_000
@@ -83,19 +83,19 @@ def demo(ctx: click.Context, bootstrap: str | None, seed: int, scale: float, dat
 def play(settings: Settings, events: SimulatedEvents, console: Console, folder: Path) -> None:
     """Replay the month on a cluster and print a summary."""
     from engine.demo.report import outcomes, throttles_by_origin
-    from engine.demo.runner import worker
+    from engine.demo.runner import running_worker
     from engine.demo.screen import Screen, summary
     from engine.kafka.topic_admin import check_topics
 
     check_topics(settings, create=True)
-    with worker(settings, folder) as process, Screen(console) as screen:
+    with running_worker(settings, folder) as process, Screen(console) as screen:
         decisions, rate = asyncio.run(_play(settings, events, process, screen))
     summary(console, outcomes(events, decisions), throttles_by_origin(events, decisions))
     console.print(f"History: {rate:,.0f} events per second, with producer, broker and worker on this machine.")
 
 
 async def _play(
-    settings: Settings, events: SimulatedEvents, process: Worker, screen: Screen
+    settings: Settings, events: SimulatedEvents, process: DemoWorker, screen: Screen
 ) -> tuple[list[Decision], float]:
     from engine.demo.runner import Feed
     from engine.kafka.event_producer import EventProducer
@@ -128,7 +128,7 @@ async def _play(
     return decisions, rate
 
 
-async def _caught_up(process: Worker, feed: Feed, following: asyncio.Task[None]) -> None:
+async def _caught_up(process: DemoWorker, feed: Feed, following: asyncio.Task[None]) -> None:
     deadline_s = time.monotonic() + WAIT_S
     while process.status.get("events", 0) < feed.sent and time.monotonic() < deadline_s:
         if following.done():
@@ -140,10 +140,10 @@ async def _follow(settings: Settings, decisions: list[Decision], screen: Screen)
     async for value in read_decisions(settings, follow=True):
         decision = decode_decision(value)
         decisions.append(decision)
-        screen.decision(decision)
+        screen.add(decision)
 
 
-async def _show(process: Worker, feed: Feed, screen: Screen) -> None:
+async def _show(process: DemoWorker, feed: Feed, screen: Screen) -> None:
     last: dict[str, Any] = {}
     while True:
         status = process.status

@@ -1,7 +1,7 @@
-"""Volleys: so many connections of one address from one moment on, within a given time.
+"""Bursts: a number of connections of one address within a given time.
 
-A newsletter's issue, a scanner's visit and every attack is made of them. Times are spread evenly, or thin out towards
-the end as a mail-out does when its fast recipients are done.
+A newsletter's issue, a scanner's visit and every attack consist of them. Times are spread evenly, or become sparser towards
+the end, as in a mail-out after its fast recipients are done.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy.typing as npt
 from engine.demo.events import MTA_NAMES, SimulatedEvents
 from engine.demo.timeline import ONE, QUANTILES, messages_per_connection
 
-VOLLEY = np.dtype(
+BURST = np.dtype(
     [
         ("high", "u8"),
         ("low", "u8"),
         ("start_ms", "i8"),
-        ("span_ms", "i8"),  # the last connection comes before start + span
+        ("span_ms", "i8"),  # all connections are before start + span
         ("connections", "i8"),
-        ("fresh_every", "i8"),  # 0: always from `low`; n: a fresh lower half every n connections
-        ("habit", "u1"),  # messages a connection
+        ("fresh_every", "i8"),  # 0: always from `low`; n: another lower half after every n connections
+        ("habit", "u1"),  # messages per connection
         ("thins_out", "?"),
         ("outcome", "u1"),
         ("origin", "u1"),
@@ -31,47 +31,47 @@ VOLLEY = np.dtype(
 )
 
 
-def blank_volleys(count: int) -> npt.NDArray[Any]:
-    """VOLLEY[count] of one accepted message a connection, from nobody in particular."""
-    volleys = np.zeros(count, VOLLEY)
-    volleys["habit"] = ONE
-    volleys["span_ms"] = 1
-    return volleys
+def blank_bursts(count: int) -> npt.NDArray[Any]:
+    """Return BURST[count] of one accepted message per connection, without address."""
+    bursts = np.zeros(count, BURST)
+    bursts["habit"] = ONE
+    bursts["span_ms"] = 1
+    return bursts
 
 
-def fire(rng: np.random.Generator, volleys: npt.NDArray[Any]) -> SimulatedEvents:
-    """The events of VOLLEY[], unsorted, those of one volley together."""
-    counts = volleys["connections"]
+def burst_events(rng: np.random.Generator, bursts: npt.NDArray[Any]) -> SimulatedEvents:
+    """Return the events of BURST[], grouped by burst, unsorted within."""
+    counts = bursts["connections"]
     total = int(counts.sum())
-    owner = np.repeat(np.arange(len(volleys)), counts)
+    owner = np.repeat(np.arange(len(bursts)), counts)
     number = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
     return SimulatedEvents(
-        volleys["start_ms"][owner] + _delays(rng, volleys, owner),
-        volleys["high"][owner],
-        _lower_halves(rng, volleys, owner, number),
-        messages_per_connection()[volleys["habit"][owner], rng.integers(0, QUANTILES, total)],
-        volleys["outcome"][owner],
+        bursts["start_ms"][owner] + _delays(rng, bursts, owner),
+        bursts["high"][owner],
+        _lower_halves(rng, bursts, owner, number),
+        messages_per_connection()[bursts["habit"][owner], rng.integers(0, QUANTILES, total)],
+        bursts["outcome"][owner],
         rng.integers(0, len(MTA_NAMES), total, np.uint8),
-        volleys["origin"][owner],
-        volleys["actor"][owner],
+        bursts["origin"][owner],
+        bursts["actor"][owner],
     )
 
 
-def _delays(rng: np.random.Generator, volleys: npt.NDArray[Any], owner: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Each event's ms after its volley's start."""
+def _delays(rng: np.random.Generator, bursts: npt.NDArray[Any], owner: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return ms of each event after its burst's start."""
     share = rng.integers(0, 1 << 20, len(owner))
-    share = np.where(volleys["thins_out"][owner], share * share >> 20, share)
-    delay_ms: npt.NDArray[np.int64] = share * volleys["span_ms"][owner] >> 20
+    share = np.where(bursts["thins_out"][owner], share * share >> 20, share)
+    delay_ms: npt.NDArray[np.int64] = share * bursts["span_ms"][owner] >> 20
     return delay_ms
 
 
 def _lower_halves(
-    rng: np.random.Generator, volleys: npt.NDArray[Any], owner: npt.NDArray[np.int64], number: npt.NDArray[np.int64]
+    rng: np.random.Generator, bursts: npt.NDArray[Any], owner: npt.NDArray[np.int64], number: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.uint64]:
-    low: npt.NDArray[np.uint64] = volleys["low"][owner]
-    every = volleys["fresh_every"][owner]
-    roaming = np.flatnonzero(every)
-    turn = number[roaming] // every[roaming]
-    fresh = rng.integers(0, 1 << 64, int(turn.max(initial=-1)) + 1, np.uint64)
-    low[roaming] = fresh[turn] ^ low[roaming]
+    low: npt.NDArray[np.uint64] = bursts["low"][owner]
+    every = bursts["fresh_every"][owner]
+    rotating = np.flatnonzero(every)
+    index = number[rotating] // every[rotating]
+    fresh = rng.integers(0, 1 << 64, int(index.max(initial=-1)) + 1, np.uint64)
+    low[rotating] = fresh[index] ^ low[rotating]
     return low

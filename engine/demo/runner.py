@@ -1,4 +1,4 @@
-"""The demo's machinery: a worker in a process of its own, and the month fed into Kafka, its last day at a watchable pace."""
+"""Run the demo: a worker in its own process, and the month published to Kafka, the last day at a watchable pace."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from engine.kafka.event_producer import EventProducer
 from topics.columns.write import Drafts, Texts, texts, write_lines
 from topics.errors import OperatorError
 
-CHUNK_OCTETS = 4 << 20
+CHUNK_BYTES = 4 << 20
 PACE_S = 0.05
 STOP_S = 20.0
 
 
-class Worker:
-    """A `tidegate worker` process; ``status`` is its last snapshot, empty before the first."""
+class DemoWorker:
+    """A `tidegate worker` process."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self._status_file = folder / "status.json"
@@ -42,17 +42,17 @@ class Worker:
 
     @property
     def status(self) -> dict[str, Any]:
-        """Counts since it started; `OperatorError` with the log's last line once it has died."""
+        """Return its last status, empty before the first. Raise OperatorError with its last log line once it has ended."""
         if self._process.poll() is not None:
-            lines = self.log.read_text(errors="replace").strip().splitlines() or ["no word"]
-            raise OperatorError(f"the worker ended (status {self._process.returncode}): {lines[-1]}")
+            lines = self.log.read_text(errors="replace").strip().splitlines() or ["no output"]
+            raise OperatorError(f"the worker ended (exit status {self._process.returncode}): {lines[-1]}")
         if not self._status_file.exists():
             return {}
         status: dict[str, Any] = orjson.loads(self._status_file.read_bytes())
         return status
 
     def stop(self) -> None:
-        """End it gracefully, by force after a while."""
+        """Stop it gracefully, and kill it after `STOP_S`."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         try:
@@ -63,10 +63,10 @@ class Worker:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """What a process needs to have the same settings, where they differ from its own defaults."""
+    """Return the environment variables that give a process the same settings."""
     return {
         "TIDEGATE_KAFKA_BOOTSTRAP": settings.kafka.bootstrap,
-        "TIDEGATE_WORKER_HTTP": "",  # a worker of one's own may have the place
+        "TIDEGATE_WORKER_HTTP": "",  # another worker may use the default address
         "TIDEGATE_TOPICS_PREFIX": settings.topics.prefix,
         "TIDEGATE_TOPICS_PARTITIONS": str(settings.topics.partitions),
         "TIDEGATE_TOPICS_RETENTION_MS": str(settings.topics.retention_ms),
@@ -76,9 +76,9 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
-def worker(settings: Settings, folder: Path) -> Iterator[Worker]:
-    """A worker that ends with the block."""
-    process = Worker(settings, folder)
+def running_worker(settings: Settings, folder: Path) -> Iterator[DemoWorker]:
+    """Run a worker within the block."""
+    process = DemoWorker(settings, folder)
     try:
         yield process
     finally:
@@ -86,30 +86,30 @@ def worker(settings: Settings, folder: Path) -> Iterator[Worker]:
 
 
 class Feed:
-    """Sends a simulated month. ``clock_ms``: the event time that has been sent; ``sent``: the number of events."""
+    """Publishes a simulated month."""
 
     def __init__(self, producer: EventProducer, events: SimulatedEvents) -> None:
         self._producer = producer
         self._events = events
         self._texts: Texts = texts(list(MTA_NAMES))
-        self._out = np.empty(CHUNK_OCTETS, np.uint8)
-        self.sent = 0
-        self.clock_ms = int(events.ts_ms[0])
+        self._out = np.empty(CHUNK_BYTES, np.uint8)
+        self.sent = 0  # events
+        self.clock_ms = int(events.ts_ms[0])  # event time of the last event sent
 
     async def history(self, until_ms: int) -> None:
-        """Send everything before ``until_ms``, as fast as Kafka takes it."""
+        """Publish the events before `until_ms` as fast as Kafka accepts them."""
         await self._send(int(np.searchsorted(self._events.ts_ms, until_ms)))
-        await self._producer.settled()
+        await self._producer.flush()
 
     async def live(self, speed: float) -> None:
-        """Send the rest, ``speed`` ms of event time a ms."""
+        """Publish the rest at `speed` ms of event time per ms."""
         started_s, first_ms = time.monotonic(), self.clock_ms
         while self.sent < len(self._events.ts_ms):
             due_ms = first_ms + int((time.monotonic() - started_s) * 1000 * speed)
             await self._send(int(np.searchsorted(self._events.ts_ms, due_ms)))
             self.clock_ms = due_ms
             await asyncio.sleep(PACE_S)
-        await self._producer.settled()
+        await self._producer.flush()
 
     async def _send(self, end: int) -> None:
         columns = self._events

@@ -1,4 +1,4 @@
-"""A scene: one member of the cast and the volleys that are its story."""
+"""A scenario: one actor and the bursts of its events."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from engine.demo.bursts import blank_volleys
+from engine.demo.bursts import blank_bursts
 from engine.demo.events import ATTACK, Actor
 from engine.demo.timeline import HOUR_MS, Month
-from topics.keys import key_of, network_text
+from topics.keys import key_of
+from topics.networks import network_text
 
 
-class Scene(NamedTuple):
-    """``volleys``: VOLLEY[] of the last day, what ``actor`` is about; ``before``: VOLLEY[] of its past, if it is not a sender
-    of the population."""
+class Scenario(NamedTuple):
+    """An actor and its events."""
 
     actor: Actor
-    volleys: npt.NDArray[Any]
-    before: npt.NDArray[Any]
+    bursts: npt.NDArray[Any]  # BURST[] of the last day
+    history: npt.NDArray[Any]  # BURST[] of earlier days, unless it is a sender of the population
 
 
-def scene(name: str, kind: str, volleys: npt.NDArray[Any], story: str, network: str = "") -> Scene:
-    """The scene that ``volleys`` play. They are an attack or not as their origin says; ``network`` defaults to the sender's."""
-    start_ms = int(volleys["start_ms"].min())
-    end_ms = int((volleys["start_ms"] + volleys["span_ms"]).max())
-    network = network or network_text(int(volleys["high"][0]))
-    attack = bool(volleys["origin"][0] == ATTACK)
-    return Scene(Actor(name, kind, attack, network, start_ms, end_ms, story), volleys, blank_volleys(0))
+def scenario(name: str, kind: str, bursts: npt.NDArray[Any], description: str, network: str = "") -> Scenario:
+    """Return the scenario of bursts, an attack if their origin is ATTACK. `network` defaults to the sender's."""
+    start_ms = int(bursts["start_ms"].min())
+    end_ms = int((bursts["start_ms"] + bursts["span_ms"]).max())
+    network = network or network_text(int(bursts["high"][0]))
+    attack = bool(bursts["origin"][0] == ATTACK)
+    return Scenario(Actor(name, kind, attack, network, start_ms, end_ms, description), bursts, blank_bursts(0))
 
 
-def volley_from(ip: str, month: Month, hours: tuple[float, float], connections: int) -> npt.NDArray[Any]:
-    """VOLLEY[1] of an attacker at ``ip``, on the last day between these two hours of the day (UTC)."""
-    volley = blank_volleys(1)
-    volley["high"] = np.uint64(key_of(ip))
-    volley["start_ms"] = month.last_day_ms + round(hours[0] * HOUR_MS)
-    volley["span_ms"] = round((hours[1] - hours[0]) * HOUR_MS)
-    volley["connections"] = connections
-    volley["origin"] = ATTACK
-    return volley
+def attack_burst(ip: str, month: Month, hours: tuple[float, float], connections: int) -> npt.NDArray[Any]:
+    """Return BURST[1] of an attacker at `ip` on the last day between two hours of the day (UTC)."""
+    burst = blank_bursts(1)
+    burst["high"] = np.uint64(key_of(ip))
+    burst["start_ms"] = month.last_day_ms + round(hours[0] * HOUR_MS)
+    burst["span_ms"] = round((hours[1] - hours[0]) * HOUR_MS)
+    burst["connections"] = connections
+    burst["origin"] = ATTACK
+    return burst
 
 
-def volley_of(sender: Any, month: Month, hours: tuple[float, float], connections: int) -> npt.NDArray[Any]:
-    """VOLLEY[1] of one row of SENDER[], as in `volley_from`, in the sender's name and of its origin."""
-    volley = volley_from("192.0.2.1", month, hours, connections)
-    volley["high"], volley["low"], volley["origin"] = sender["high"], sender["low"], sender["origin"]
-    return volley
+def sender_burst(sender: Any, month: Month, hours: tuple[float, float], connections: int) -> npt.NDArray[Any]:
+    """Return BURST[1] as `attack_burst`, with address and origin of one row of SENDER[]."""
+    burst = attack_burst("192.0.2.1", month, hours, connections)
+    burst["high"], burst["low"], burst["origin"] = sender["high"], sender["low"], sender["origin"]
+    return burst

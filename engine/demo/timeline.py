@@ -1,7 +1,7 @@
-"""The simulated month: 31 UTC days up to an end at midnight, the last of which holds the attacks; and how a day's mail spreads.
+"""The simulated month (31 UTC days that end at midnight; the last has the attacks) and the distribution of a day's mail.
 
-A quantile table has 4,096 entries, so 12 random bits choose a time of day or a number of messages by plain indexing:
-integers only, the same on every machine.
+A quantile table has 4,096 entries, so 12 random bits select a time of day or a number of messages by indexing: integers only,
+equal on every machine.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ _HOURLY = (
 )
 
 NONE, ONE, FEW, MANY = 0, 1, 2, 3
-_ANOTHER_MESSAGE = {FEW: 0.11, MANY: 0.55}  # chance that a connection carries one more
-_MOST_MESSAGES = 60
+_ANOTHER_MESSAGE = {FEW: 0.11, MANY: 0.55}  # probability that a connection carries one more
+_MAX_MESSAGES = 60
 
 
 class Month(NamedTuple):
-    """The window, ``start_ms <= ts < end_ms``; ``last_day_ms`` is where its last UTC day starts."""
+    """The month is [start_ms, end_ms)."""
 
     start_ms: int
-    last_day_ms: int
+    last_day_ms: int  # start of its last UTC day
     end_ms: int
 
     def weekday(self, day: npt.NDArray[np.int64] | int) -> npt.NDArray[np.int64]:
-        """0 = Monday, of days counted from the month's first."""
+        """Return the weekday, 0 = Monday, of days counted from the month's first."""
         return (np.asarray(day, np.int64) + self.start_ms // DAY_MS + 3) % 7
 
 
 def month_until(end_ms: int) -> Month:
-    """The 31 days up to ``end_ms``, epoch ms. ValueError unless it is a UTC midnight in years 1970 to 9999."""
+    """Return the 31 days before `end_ms`. Raise ValueError unless it is a UTC midnight in years 1970 to 9999, in epoch ms."""
     if end_ms % DAY_MS or not DAYS * DAY_MS <= end_ms <= LAST_END_MS:
         raise ValueError(
             f"the month's end, {end_ms}, is not a UTC midnight from February 1970 to the year 9999, in epoch ms"
@@ -54,7 +54,7 @@ def month_until(end_ms: int) -> Month:
 
 
 def times_of_day() -> npt.NDArray[np.int64]:
-    """Local time of day in ms, int64[rhythm, 4096], by quantile. Rhythms: WORKING hours, EVENING too, nearly EVEN."""
+    """Return local times of day in ms, int64[rhythm, 4096], by quantile. Rhythms: WORKING, EVENING, nearly EVEN."""
     at = (np.arange(QUANTILES) + 0.5) / QUANTILES
     edges = np.arange(25) * HOUR_MS
     cumulative = [np.concatenate(([0], np.cumsum(hourly))) / sum(hourly) for hourly in _HOURLY]
@@ -62,11 +62,11 @@ def times_of_day() -> npt.NDArray[np.int64]:
 
 
 def messages_per_connection() -> npt.NDArray[np.int32]:
-    """Messages of a connection, int32[habit, 4096], by quantile. Habits: NONE, ONE, mostly one (FEW), about two (MANY)."""
+    """Return messages per connection, int32[habit, 4096], by quantile. Habits: NONE, ONE, FEW (mostly one), MANY (about two)."""
     table = np.zeros((4, QUANTILES), np.int32)
     table[ONE] = 1
     at = (np.arange(QUANTILES) + 0.5) / QUANTILES
     for habit, more in _ANOTHER_MESSAGE.items():
-        up_to = 1.0 - np.cumprod(np.full(_MOST_MESSAGES, more))
+        up_to = 1.0 - np.cumprod(np.full(_MAX_MESSAGES, more))
         table[habit] = 1 + np.searchsorted(up_to, at)
     return table
