@@ -50,8 +50,8 @@ def in_words(record: OverrideRecord) -> str:
     return f"{time_text(record.created)}  {record.network}: ended{by}{reason}"
 
 
-def _overlap(one: str, other: str) -> bool:
+def _overlap(network: str, other: str) -> bool:
     """Return True if two networks share an address, or if two names are equal."""
-    if is_name(one) or is_name(other):
-        return one == other
-    return overlap(network_of(one), network_of(other))
+    if is_name(network) or is_name(other):
+        return network == other
+    return overlap(network_of(network), network_of(other))

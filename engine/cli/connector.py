@@ -75,7 +75,9 @@ def remove(ctx: click.Context, /, exempted: tuple[str, ...], request: OverrideRe
     removal = Removal("", at_ms, request.reason, request.author)
 
     def orders(index: OverrideIndex) -> Iterator[OverrideChange]:
-        by_name = {text: [one.network for one in index.all_unexpired(at_ms) if one.relay == text] for text in exempted}
+        by_name = {
+            text: [active.network for active in index.all_unexpired(at_ms) if active.relay == text] for text in exempted
+        }
         networks = [network for text in exempted for network in by_name[text] or [_parse(text, settings)]]
         yield from plan_removals(networks, index, removal)
 

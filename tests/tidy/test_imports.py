@@ -13,13 +13,24 @@ from typing import NamedTuple
 
 import pytest
 
+from engine.cli import COMMANDS
 from tests.tidy.tree import Module, imports, modules, none_of, packages
 
 COMPILED = ("numba", "llvmlite", "topics.columns")
 OUTSIDE = ("asyncio", "logging", "random", "secrets", "socket", "time", "uuid")
 CLOCKS = ("aiokafka", "aiohttp", "asyncio", "logging", "os", "pathlib", "random", "secrets", "time", "uvloop")
 PURE = ("engine.detector", "engine.state", "engine.decisions")
-EDGE_IO_NAMES = ("aggregate", "decision_feed", "delivery", "opensmtpd_filter", "prefork", "run", "servers", "spool")
+EDGE_IO_NAMES = (
+    "aggregate",
+    "decision_feed",
+    "delivery",
+    "listeners",
+    "opensmtpd_filter",
+    "prefork",
+    "run",
+    "servers",
+    "spool",
+)
 EDGE_IO = frozenset(f"engine.edge.{name}" for name in (*EDGE_IO_NAMES, "state_dir", "web"))
 
 
@@ -137,6 +148,17 @@ def test_files_import_without_circles() -> None:
 
 def test_folders_import_without_circles() -> None:
     none_of(circles(folder_graph()))
+
+
+def test_commands_do_not_import_each_other() -> None:
+    commands = {command.where.partition(":")[0] for command in COMMANDS.values()}
+    inside = [module for module in packages() if module.name in commands]
+    none_of(
+        f"{module.path} imports {name}"
+        for module in inside
+        for name in imports(module)
+        if within(name, tuple(commands - {module.name}))
+    )
 
 
 def test_no_test_module_imports_another() -> None:
