@@ -13,8 +13,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from ipaddress import ip_network
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -22,8 +21,8 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from engine.kafka.follow import RateLimitedWarning, TopicReader, retry
 from topics.contracts import DECISIONS, EDGES
-from topics.decisions import RELEASE_HEADER, THROTTLE, THROTTLING, BadDecision, Decision, decode_decision
-from topics.networks import overlap
+from topics.decisions import RELEASE_HEADER, THROTTLE, BadDecision, Decision, Precedence, decode_decision, supersedes
+from topics.networks import canonical_network, network_of, overlap
 from topics.overrides import Override, OverrideRecord
 from topics.words import decision_text
 
@@ -45,7 +44,7 @@ class LoggedDecision:
     verdict: str
     reason: str
     source: tuple[str, int]  # topic and partition
-    offset: int  # in the source
+    precedence: Precedence  # among decisions of its network and source
     value: bytes
 
     def decision(self) -> Decision:
@@ -58,7 +57,7 @@ def parse_logged(value: bytes) -> LoggedDecision:
     full = decode_decision(value)
     source = (full.source.topic, full.source.partition)
     return LoggedDecision(
-        full.network, full.issued, full.until, full.verdict, full.reason, source, full.source.offset, value
+        full.network, full.issued, full.until, full.verdict, full.reason, source, full.precedence, value
     )
 
 
@@ -67,12 +66,13 @@ class DecisionLog:
 
     def __init__(self, prefix: str, options: Mapping[str, Any], watch: Sequence[str] = ()) -> None:
         self.throttles: dict[str, LoggedDecision] = {}  # by network, the last published at the end
+        self._releases: dict[str, LoggedDecision] = {}  # of throttles that would not have expired yet, by network
         self.history: deque[LoggedDecision] = deque(maxlen=MAX_HISTORY)  # decisions and releases, in order of arrival
         self.overrides: dict[str, Override] = {}  # by network
         self.override_history: deque[OverrideRecord] = deque(maxlen=MAX_HISTORY)
         self.heartbeats: dict[str, int] = {}  # last one of each edge, ms; 0 once it was stopped properly
         self.is_caught_up = False  # everything written before the start has been read
-        self._watch = [ip_network(network) for network in watch]
+        self._watch = [network_of(canonical_network(network)) for network in watch]
         self._watched: dict[str, LoggedDecision] = {}
         self._options = options
         self._decisions, self._edges = prefix + DECISIONS.name, prefix + EDGES.name
@@ -112,18 +112,22 @@ class DecisionLog:
                 self.heartbeats[name] = int(heartbeat["ts"]) if heartbeat.get("alive") else 0
 
     def _apply_decision(self, new: LoggedDecision) -> None:
-        old = self.throttles.get(new.network)
-        if old is not None and old.source == new.source and new.offset < old.offset:
+        last = self.throttles.get(new.network) or self._releases.get(new.network)
+        if last is not None and last.source == new.source and not supersedes(last.precedence, new.precedence):
             return
         self.history.append(new)
         self.throttles.pop(new.network, None)
+        self._releases.pop(new.network, None)
         self._watched.pop(new.network, None)
         if self._watch and new.verdict == THROTTLE and self.is_watched(new.network):
             self._watched[new.network] = new
-        if new.verdict in THROTTLING:
+        if new.precedence.is_throttle:
             self.throttles[new.network] = new
-            while len(self.throttles) > MAX_THROTTLES:
-                del self.throttles[next(iter(self.throttles))]
+            _drop_oldest(self.throttles)
+        else:  # remembered, so that a throttle that a worker replays after a crash doesn't come back
+            until = new.until if last is None else max(new.until, last.until)
+            self._releases[new.network] = replace(new, until=until)
+            _drop_oldest(self._releases)
 
     def apply_override(self, record: OverrideRecord) -> None:
         """Apply an override or its removal."""
@@ -143,8 +147,8 @@ class DecisionLog:
 
     def is_watched(self, network: str) -> bool:
         """Return True if the network shares an address with a watched one."""
-        around = ip_network(network)
-        return any(overlap(around, watched) for watched in self._watch)
+        candidate = network_of(network)
+        return any(overlap(candidate, watched) for watched in self._watch)
 
     def watched_throttles(self, at_ms: int) -> dict[str, str]:
         """Return a sentence with the reason for each active throttle on a watched network."""
@@ -152,9 +156,10 @@ class DecisionLog:
         return {network: decision_text(throttle.decision()) for network, throttle in self._watched.items()}
 
     def drop_expired(self, at_ms: int) -> None:
-        """Drop the throttles that have expired."""
-        for network in [network for network, throttle in self.throttles.items() if throttle.until <= at_ms]:
-            del self.throttles[network]
+        """Drop the throttles that have expired, and the releases of throttles that would have."""
+        for decisions in (self.throttles, self._releases):
+            for network in [network for network, decision in decisions.items() if decision.until <= at_ms]:
+                del decisions[network]
 
     def decisions_on(self, networks: set[str]) -> list[Decision]:
         """Return the decisions on these networks that are still in memory, by time of issue."""
@@ -169,6 +174,11 @@ class DecisionLog:
         return {
             name: (now_ms - at_ms) / 1000 for name, at_ms in self.heartbeats.items() if 0 < at_ms < now_ms - limit_ms
         }
+
+
+def _drop_oldest(decisions: dict[str, LoggedDecision]) -> None:
+    while len(decisions) > MAX_THROTTLES:
+        del decisions[next(iter(decisions))]
 
 
 def _position(record: ConsumerRecord) -> tuple[str, int, int]:

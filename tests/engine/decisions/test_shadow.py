@@ -24,7 +24,7 @@ from engine.web.decision_log import DecisionLog
 from engine.web.health_checks import find_problems
 from engine.worker.metrics import samples
 from engine.worker.status import status_of
-from tests.engine.web.test_page import A, B, C, decision, networks, said
+from tests.support.decision_records import A, B, C, active_networks, decision, decision_record
 from tests.engine.worker.test_apply import COMPOSER, EVENTS, Bench, batch_of
 from tests.support.months import write_month
 from tests.support.sequences import START_MS, Event, far_apart
@@ -91,15 +91,16 @@ def test_it_reads_back_and_says_what_would_be() -> None:
     assert "shadow 4.7.501 AS20000001" in line_of(made)
 
 
-def test_the_board_shows_it_beside_the_others_and_watches_only_what_defers() -> None:
-    board = DecisionLog("", {}, ["192.0.2.0/24"])
-    board.take([said(decision(A, 1)), said(shaded(B, 2)), said(shaded(C, 3))])
-    assert networks(board) == [C, B, A]
-    assert networks(board, wanted="shadow") == [C, B]
-    assert list(board.watched(START_MS)) == [A]
-    board.take([said(shaded(A, 4)), said(decision(C, 5, RELEASE))])
-    assert networks(board, wanted="shadow") == [A, B]
-    assert not board.watched(START_MS)
+def test_decision_log_shows_shadow_decisions_and_watches_only_live_ones() -> None:
+    log = DecisionLog("", {}, ["192.0.2.0/24"])
+    log.apply([decision_record(made) for made in (decision(A, 1), shaded(B, 2), shaded(C, 3))])
+    assert active_networks(log) == [C, B, A]
+    assert active_networks(log, search="shadow") == [C, B]
+    assert list(log.watched_throttles(START_MS)) == [A]
+
+    log.apply([decision_record(shaded(A, 4)), decision_record(decision(C, 5, RELEASE))])
+    assert active_networks(log, search="shadow") == [A, B]
+    assert not log.watched_throttles(START_MS)
 
 
 async def test_decisions_in_shadow_are_counted_apart() -> None:
@@ -124,8 +125,8 @@ async def test_a_budget_that_a_shadow_would_have_used_is_called_so() -> None:
     await bench.take(batch_of(EVENTS[:100]))
     status = status_of(bench.engine, lambda number: 100)
     status["partitions"]["2"]["established"] |= {"share": 0.5}
-    assert "has deferred 50.00% of" in find_problems(status)[0]
-    assert "has deferred, or would have but for its shadow, 50.00% of" in find_problems({**status, "shadow": "pool"})[0]
+    assert "deferred 50.00% of" in find_problems(status)[0]
+    assert "deferred, or would have deferred outside shadow mode, 50.00% of" in find_problems({**status, "shadow": "pool"})[0]
 
 
 def burst(first: int, at_ms: int, key: int = far_apart(1)) -> list[Event]:
@@ -256,9 +257,9 @@ def test_for_people_it_is_tables_of_live_and_shadow(
     ("arguments", "said"),
     [
         (("--shadow", "--old", "live.toml"), "leave out --old and --new"),
-        (("--shadow", "--decisions", "x.ndjson"), "give --decisions FILE and files of events, or neither"),
-        (("--shadow",), "compare from what? Give --decisions FILE and files of events, or a cluster"),
-        (("--old", "live.toml"), "compare what? Give --old A.toml --new B.toml and files of events, or --shadow"),
+        (("--shadow", "--decisions", "x.ndjson"), "give --decisions FILE and event files, or neither"),
+        (("--shadow",), "no input: give --decisions FILE and event files, or --bootstrap HOST:PORT"),
+        (("--old", "live.toml"), "no input: give --old A.toml --new B.toml and event files, or --shadow"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(

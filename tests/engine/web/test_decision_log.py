@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Sequence
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -10,10 +11,10 @@ import pytest
 from engine.decisions.override_index import OverrideIndex
 from engine.web import decision_log as decision_log_module
 from engine.web.decision_log import DecisionLog
-from engine.worker.override_feed import OverrideReader
+from engine.worker.override_feed import OverrideFeed
 from tests.support.decision_records import A, B, C, active_networks, decision, decision_record, topic_record
 from tests.support.sequences import DAY_MS, START_MS
-from topics.decisions import RELEASE
+from topics.decisions import OVERRIDE, RELEASE
 from topics.overrides import Override, Removal
 
 
@@ -46,6 +47,47 @@ def test_older_decision_is_ignored() -> None:
     assert active_networks(log) == [A]
 
 
+def test_release_at_equal_offset_is_ignored() -> None:
+    log = DecisionLog("", {})
+
+    log.apply([decision_record(decision(A, 5)), decision_record(decision(A, 5, RELEASE))])
+
+    assert active_networks(log) == [A]
+
+
+def test_throttle_at_equal_offset_replaces_release() -> None:
+    log = DecisionLog("", {})
+
+    log.apply(
+        [decision_record(decision(A, 4)), decision_record(decision(A, 5, RELEASE)), decision_record(decision(A, 5))]
+    )
+
+    assert active_networks(log) == [A]
+
+
+def test_release_by_override_at_equal_offset_ends_the_throttle() -> None:
+    log = DecisionLog("", {})
+    ordered = replace(decision(A, 5, RELEASE), reason=OVERRIDE)
+
+    log.apply([decision_record(decision(A, 5)), decision_record(ordered), decision_record(decision(A, 5))])
+
+    assert active_networks(log) == []
+
+
+def test_replayed_throttle_is_ignored_until_its_release_expires() -> None:
+    log = DecisionLog("", {})
+    throttle = decision(A, 4, until=START_MS + 7)
+    log.apply([decision_record(throttle), decision_record(decision(A, 5, RELEASE, until=START_MS))])
+
+    log.drop_expired(START_MS + 6)
+    log.apply([decision_record(throttle)])
+    assert active_networks(log) == []
+
+    log.drop_expired(START_MS + 7)
+    log.apply([decision_record(decision(A, 3))])
+    assert active_networks(log) == [A]
+
+
 def test_throttles_beyond_the_limit_drop_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decision_log_module, "MAX_THROTTLES", 3)
     log = DecisionLog("", {})
@@ -64,20 +106,14 @@ def test_unreadable_records_are_ignored() -> None:
     assert (active_networks(log), log.heartbeats) == ([B], {})
 
 
-class IndexOnly:
-    """The part of an engine that the override reader needs; records the networks that it is to act on."""
-
-    def __init__(self) -> None:
-        self.book = OverrideIndex()
-        self.changed: list[list[str]] = []
-
-    async def override(self, networks: list[str]) -> None:
-        self.changed.append(networks)
+async def _apply_nothing(networks: Sequence[str]) -> None:
+    """Stand in for the engine."""
 
 
-async def test_overrides_are_read_once_and_shown_until_removed() -> None:
-    log, engine = DecisionLog("", {}), IndexOnly()
-    reader = OverrideReader("exemptions", {}, cast(Any, engine), log.apply_override)
+def test_overrides_are_read_once_and_shown_until_removed() -> None:
+    log, index = DecisionLog("", {}), OverrideIndex()
+    feed = OverrideFeed("exemptions", {}, index, _apply_nothing)
+    feed.subscribe(log.apply_override)
     override = {"network": A, "kind": "exempt", "reason": "a customer", "by": "anna", "v": 1}
     named = {"name": "helo:.example.com", "kind": "exempt-name", "created": 7, "v": 1}
     records = [
@@ -86,15 +122,13 @@ async def test_overrides_are_read_once_and_shown_until_removed() -> None:
         topic_record("exemptions", "helo:.example.com", orjson.dumps(named)),
     ]
 
-    await reader.take(records, follow=True)
-
-    assert engine.changed == [[A]]
+    assert feed.add(records) == [A]
     shown = log.overrides[A]
     assert (shown.reason, shown.by, shown.created) == ("a customer", "anna", START_MS)
     assert set(log.overrides) == {A, "helo:.example.com"}
 
     removal = orjson.dumps({"by": "ben", "created": START_MS + 5})
-    await reader.take([topic_record("exemptions", A, None, removal=removal)], follow=True)
+    feed.add([topic_record("exemptions", A, None, removal=removal)])
 
     assert set(log.overrides) == {"helo:.example.com"}
     assert [(type(record), record.by) for record in log.override_history] == [
@@ -102,7 +136,7 @@ async def test_overrides_are_read_once_and_shown_until_removed() -> None:
         (Override, ""),
         (Removal, "ben"),
     ]
-    active = [engine.book.active(A, START_MS + after_ms) is not None for after_ms in (0, 4, 5)]
+    active = [index.active(A, START_MS + after_ms) is not None for after_ms in (0, 4, 5)]
     assert active == [True, True, False]
 
 
