@@ -1,4 +1,4 @@
-"""The machine's stamp on a result: what it ran on and with which versions. No host name, no path, no user."""
+"""The machine and the versions that a result was measured with. No host name, no path, no user."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 
 import psutil
 
-from engine.broker.artifacts import KAFKA_VERSION
+from engine.broker.jars import KAFKA_VERSION
 from engine.broker.java import java_executable
 
 PACKAGES = ("aiokafka", "faust-streaming", "numba", "numpy", "cramjam", "orjson", "river", "uvloop")
 
 
-def stamp() -> dict[str, Any]:
-    """CPU, memory, kernel, versions, commit, time (UTC), and the load before the run: above 0.3 others used the machine."""
+def machine_record() -> dict[str, Any]:
+    """Return CPU, memory, kernel, versions, commit, time (UTC) and load; a load above 0.3 shows that others used the machine."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "commit": _commit(),
@@ -36,7 +36,7 @@ def stamp() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The commit, with a plus if the tree differs from it; "unknown" outside of a clone."""
+    """Return the commit, with a plus if the tree differs from it; "unknown" outside of a clone."""
     folder = Path(__file__).parent
     try:
         head, changes = (
@@ -49,7 +49,7 @@ def _commit() -> str:
 
 
 def _cpu_model() -> str:
-    """As Linux tells it, else the architecture."""
+    """Return the model that Linux reports, else the architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -60,5 +60,5 @@ def _cpu_model() -> str:
 
 def _java_version() -> str:
     release = (java_executable().parents[1] / "release").read_text(encoding="utf-8")
-    found = [line for line in release.splitlines() if line.startswith("JAVA_VERSION=")]
-    return found[0].partition("=")[2].strip('"') if found else "unknown"
+    versions = [line for line in release.splitlines() if line.startswith("JAVA_VERSION=")]
+    return versions[0].partition("=")[2].strip('"') if versions else "unknown"

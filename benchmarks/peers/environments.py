@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.harness.errors import Broken
-from engine.broker.artifacts import exclusively
+from engine.broker.artifacts import cache_lock
 
 LOCKS = Path(__file__).with_name("locks")
 INSTALL_S = 300
@@ -25,7 +25,7 @@ def python_of(name: str) -> str:
     cache = Path(os.environ["TIDEGATE_CACHE_DIR"]).absolute() / "environments"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     folder = cache / f"{name}-{version}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
-    with exclusively(cache):
+    with cache_lock(cache):
         if not (folder / "complete").exists():
             shutil.rmtree(folder, ignore_errors=True)
             _make(name, lock, folder)

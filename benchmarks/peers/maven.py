@@ -17,7 +17,8 @@ from pathlib import Path
 from jgo.maven import MavenContext, PythonResolver
 
 from benchmarks.harness.errors import Broken
-from engine.broker.artifacts import KAFKA_VERSION, Jar, exclusively, intact
+from engine.broker.artifacts import cache_lock
+from engine.broker.jars import KAFKA_VERSION, Jar, is_intact
 from engine.broker.java import java_command, java_environment
 
 SOURCES = Path(__file__).with_name("java")
@@ -65,9 +66,9 @@ def pinned(name: str) -> list[Jar]:
 def class_path(name: str) -> str:
     """The jars of a lock file as Java's class path; downloads what is missing. `Broken` if they can't be had."""
     repository, jars = _cache() / "repository", pinned(name)
-    with exclusively(_cache()):
+    with cache_lock(_cache()):
         for jar in jars:
-            if not intact(jar, repository):
+            if not is_intact(jar, repository):
                 _fetch(jar, repository)
     return os.pathsep.join(str(jar.path(repository)) for jar in jars)
 
@@ -81,7 +82,7 @@ def _fetch(jar: Jar, repository: Path) -> None:
             context.create_dependency(jar.coordinate).artifact.resolve()
         except (OSError, RuntimeError) as error:
             reason = str(error).splitlines()[0][:200]
-        if intact(jar, repository):
+        if is_intact(jar, repository):
             return
     raise Broken(f"{jar.filename} can't be had: {reason}")
 
@@ -91,7 +92,7 @@ def command(name: str, main_class: str, *flags: str) -> tuple[str, ...]:
     jars, compiler = class_path(name), class_path("compiler")
     sources = [SOURCES / f"{each}.java" for each in _classes(main_class)]
     folder = _cache() / f"classes-{_digest(name, sources)}"
-    with exclusively(_cache()):
+    with cache_lock(_cache()):
         if not folder.exists():
             _compile(sources, compiler, jars, folder)
     path = os.pathsep.join([str(folder), jars])

@@ -1,4 +1,4 @@
-"""The embedded broker: a real Apache Kafka without anything to install. `broker.py` is the way in."""
+"""The embedded broker: a real Apache Kafka that needs no installation. `broker.py` is its interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m engine.broker`: prepare the embedded broker, so that its first start needs no network and is quick."""
+"""`python -m engine.broker`: prepare the embedded broker, so that its first start is quick and needs no network."""
 
 from __future__ import annotations
 

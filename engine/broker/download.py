@@ -1,7 +1,7 @@
-"""Download Kafka's jars as ordinary Maven packages, through jgo's pure Python resolver, with a progress bar.
+"""Download Kafka's jars as ordinary Maven packages with jgo's pure Python resolver, and show a progress bar.
 
-Each jar is tried three times and compared with its pinned hash before it counts. A jar that failed, or whose download was
-interrupted, is removed, so that the cache holds whole jars only.
+Each jar is tried three times and compared with its pinned hash. A jar that failed, or whose download was interrupted, is
+removed, so the cache contains complete jars only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jgo.maven import MavenContext, PythonResolver
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from engine.broker.artifacts import KAFKA_VERSION, Jar, intact
+from engine.broker.jars import KAFKA_VERSION, Jar, is_intact
 from topics.errors import OperatorError
 
 ATTEMPTS = 3
@@ -26,14 +26,12 @@ BACKOFF_S = 1.0
 
 
 def download(jars: Sequence[Jar], repository: Path) -> None:
-    """Bring ``jars`` into ``repository``; `OperatorError` that says what to do when one can't be had."""
-    logging.getLogger("jgo").setLevel(
-        logging.CRITICAL
-    )  # it warns of what is checked here, with the same words for less
-    total_octets = sum(jar.size_octets for jar in jars)
+    """Download jars into a repository. Raise OperatorError with advice if one fails."""
+    logging.getLogger("jgo").setLevel(logging.CRITICAL)  # its warnings repeat the checks made here
+    total_bytes = sum(jar.size_bytes for jar in jars)
     console = Console(stderr=True)
     if not console.is_terminal:
-        console.print(f"downloading Apache Kafka {KAFKA_VERSION}: {len(jars)} jars, {total_octets / 1e6:.0f} MB")
+        console.print(f"downloading Apache Kafka {KAFKA_VERSION}: {len(jars)} jars, {total_bytes / 1e6:.0f} MB")
     with Progress(
         TextColumn(f"Apache Kafka {KAFKA_VERSION}"),
         BarColumn(),
@@ -43,29 +41,29 @@ def download(jars: Sequence[Jar], repository: Path) -> None:
         console=console,
         disable=not console.is_terminal,
     ) as progress:
-        task = progress.add_task("", total=total_octets)
-        done_octets = 0
+        task = progress.add_task("", total=total_bytes)
+        done_bytes = 0
         for jar in jars:
 
-            def arrived(received_octets: int, before_octets: int = done_octets) -> None:
-                progress.update(task, completed=before_octets + received_octets)
+            def report(received_bytes: int, before_bytes: int = done_bytes) -> None:
+                progress.update(task, completed=before_bytes + received_bytes)
 
-            _fetch(jar, repository, arrived)
-            done_octets += jar.size_octets
-            progress.update(task, completed=done_octets)
+            _fetch(jar, repository, report)
+            done_bytes += jar.size_bytes
+            progress.update(task, completed=done_bytes)
 
 
-def _fetch(jar: Jar, repository: Path, arrived: Callable[[int], None]) -> None:
-    """Bring one jar; ``arrived(octets)`` is told how much of it there is."""
+def _fetch(jar: Jar, repository: Path, report: Callable[[int], None]) -> None:
+    """Download one jar; `report` is called with the bytes received so far."""
 
     @contextmanager
-    def reporter(_filename: str, _size_octets: int) -> Iterator[Callable[[int], None]]:
-        received_octets = 0
+    def reporter(_filename: str, _size_bytes: int) -> Iterator[Callable[[int], None]]:
+        received_bytes = 0
 
-        def add(count_octets: int) -> None:
-            nonlocal received_octets
-            received_octets += count_octets
-            arrived(received_octets)
+        def add(count: int) -> None:
+            nonlocal received_bytes
+            received_bytes += count
+            report(received_bytes)
 
         yield add
 
@@ -77,19 +75,19 @@ def _fetch(jar: Jar, repository: Path, arrived: Callable[[int], None]) -> None:
         if attempt:
             time.sleep(BACKOFF_S * attempt)
         jar.path(repository).unlink(missing_ok=True)
-        whole = False
+        is_complete = False
         try:
             artifact.resolve()
-            whole = intact(jar, repository)
-            reason = "its content is not what kafka.lock pins"
+            is_complete = is_intact(jar, repository)
+            reason = "its content differs from kafka.lock"
         except (OSError, RuntimeError) as error:  # requests' errors are OSErrors; jgo's "not found" is a RuntimeError
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
                 raise OperatorError(_unwritable(repository, error)) from error
             reason = str(error).splitlines()[0]
         finally:
-            if not whole:
+            if not is_complete:
                 jar.path(repository).unlink(missing_ok=True)
-        if whole:
+        if is_complete:
             return
     raise OperatorError(_failed(jar, repository, reason))
 

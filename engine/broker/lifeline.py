@@ -1,13 +1,13 @@
-"""The program between us and a Java process: it ends Java when we end, however we end.
+"""The program between this process and Java: it ends Java when this process ends, for whatever reason.
 
-Run as `python -I -S lifeline.py GRACE_S COMMAND…`, from the standard library alone. It starts COMMAND, writes its pid to
+Run as `python -I -S lifeline.py GRACE_S COMMAND...`, with the standard library alone. It starts COMMAND, writes its pid to
 standard output, and reads requests from standard input: `stop` (SIGTERM, and SIGKILL after GRACE_S) or `kill`. The end of
-standard input, which the kernel brings about when its other end has died of whatever cause, is a `stop`; so is a change of
-parent, for the case that a forked relative of ours still holds the pipe. It exits with COMMAND's status.
+standard input, which the kernel causes when the other end dies, is a `stop`. So is a change of parent, in case a forked
+relative still holds the pipe. Its exit status is that of COMMAND.
 
-It runs in a session of its own: Ctrl-C in the terminal reaches neither it nor Java, so that we end first and in order.
-Should this program itself be killed, Linux kills Java with it: the kernel ties that to the thread that forked, and this
-program has only one (a Python with threads, forking Java itself, would lose it with the thread).
+It runs in its own session: Ctrl-C in the terminal reaches neither it nor Java, so the parent stops first and in order. If this
+program is killed, Linux kills Java: the kernel ties that to the thread that forked, and this program has only one. A Python
+process with threads that forked Java itself would lose Java together with the thread.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def _end_with_parent() -> None:
-    """In the forked child: ask Linux for SIGKILL when the parent dies, and look whether it already has."""
+    """In the forked child: request SIGKILL from Linux for when the parent dies; exit if it has died already."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != LIFELINE_PID:
@@ -36,19 +36,19 @@ LIFELINE_PID = os.getpid()
 
 
 def _requested(wake: int, parent: int) -> str:
-    """The next request, or nothing when only a signal or the time for the parent check has passed."""
+    """Return the next request, "" after a signal or after the interval of the parent check."""
     ready, _, _ = select.select([0, wake], [], [], PARENT_CHECK_S)
     signals = os.read(wake, 64) if wake in ready else b""
     if signal.SIGTERM in signals or os.getppid() != parent:
         return "stop"
     if 0 in ready:
-        words = os.read(0, 64).decode()
-        return "kill" if "kill" in words else "stop"
+        request = os.read(0, 64).decode()
+        return "kill" if "kill" in request else "stop"
     return ""
 
 
 def _exit_status(child: subprocess.Popen[bytes], grace_s: float, parent: int, wake: int) -> int:
-    """Serve requests until ``child`` has ended. After the first, standard input is not read any more."""
+    """Serve requests until `child` has ended, and return its exit status. Only the first request is read."""
     while child.poll() is None:
         request = _requested(wake, parent)
         if not request:
@@ -65,7 +65,7 @@ def _exit_status(child: subprocess.Popen[bytes], grace_s: float, parent: int, wa
 
 
 def main(grace_s: float, command: list[str]) -> int:
-    """Run ``command`` to its end; its exit status, 128 + n when signal n ended it."""
+    """Run a command to its end. Return its exit status, 128 + n if signal n ended it."""
     parent = os.getppid()
     wake, woken = os.pipe()
     os.set_blocking(woken, False)

@@ -1,6 +1,6 @@
-"""Everything that a start would otherwise bring by itself, or do without: Kafka's jars and Java's class data cache.
+"""Prepare a start: download Kafka's jars and make Java's class data cache.
 
-`python -m engine.broker` runs it: about 15 s the first time, of which 5 s are the download, and 0.1 s when all is there.
+`python -m engine.broker` runs it: about 15 s the first time, 5 s of them for the download; 0.1 s if everything is there.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from engine.broker.artifacts import KAFKA_VERSION, cache_folder, class_path, exclusively
+from engine.broker.artifacts import cache_folder, cache_lock, class_path
 from engine.broker.broker import EmbeddedBroker
-from engine.broker.startup import cache_file
+from engine.broker.jars import KAFKA_VERSION
+from engine.broker.java import class_cache
 
 
 def prepare() -> None:
-    """Bring the jars and make the cache, whichever is missing; `OperatorError` when that fails."""
+    """Download the jars and make the class data cache if missing. Raise OperatorError if that fails."""
     jars = class_path()
-    cache = cache_file(jars)
+    cache = class_cache(jars)
     if cache.exists():
         return
     console = Console(stderr=True)
-    with exclusively(cache_folder()), console.status(f"Apache Kafka {KAFKA_VERSION}: making its start-up cache"):
+    with cache_lock(cache_folder()), console.status(f"Apache Kafka {KAFKA_VERSION}: making its start-up cache"):
         if not cache.exists():
             _make(cache)
 

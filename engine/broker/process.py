@@ -1,4 +1,4 @@
-"""A Java process held by its lifeline: started, asked to stop, killed, watched. `lifeline.py` says what it promises."""
+"""A Java process with its lifeline: start, stop, kill. `lifeline.py` describes the guarantees."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from topics.errors import OperatorError
 
 _LIFELINE = Path(__file__).with_name("lifeline.py")
 START_S = 60.0
-# What a killed process may need to be gone, over the grace that it was given before.
-KILL_S = 10.0
+KILL_S = 10.0  # until a killed process has ended
 
 
-class HeldProcess:
-    """``command`` running in ``folder``, its output in ``console``.
+class JavaProcess:
+    """A command that runs in `folder` with its output in `console`.
 
-    ``grace_s``: the time between SIGTERM and SIGKILL. ``keep``: descriptors to hold open until the command is gone."""
+    `grace_s`: time between SIGTERM and SIGKILL. `keep`: file descriptors that stay open until the command has ended.
+    """
 
     def __init__(
         self, command: Sequence[str], folder: Path, console: BinaryIO, grace_s: float, keep: Sequence[int] = ()
@@ -39,38 +39,38 @@ class HeldProcess:
             start_new_session=True,
             bufsize=0,
         )
-        self.pid = self._started()
+        self.pid = self._read_pid()
 
-    def _started(self) -> int:
-        """The command's pid; 0 when it could not be started, which `running` then tells too."""
+    def _read_pid(self) -> int:
+        """Return the command's pid, 0 if it could not be started; `running` is False then."""
         assert self._lifeline.stdout is not None
         ready, _, _ = select.select([self._lifeline.stdout], [], [], START_S)
         if not ready:
             self._lifeline.kill()
-            raise OperatorError(f"Java could not be started within {START_S:.0f} s: is this machine short of memory?")
+            raise OperatorError(f"Java could not be started within {START_S:.0f} s: check free memory and load")
         return int(self._lifeline.stdout.readline() or 0)
 
     @property
     def running(self) -> bool:
-        """Whether the command still runs."""
+        """True while the command runs."""
         return self._lifeline.poll() is None
 
     def stop(self) -> None:
-        """SIGTERM, after the grace SIGKILL; returns when the process is gone."""
+        """Send SIGTERM, and SIGKILL after the grace; return when the process has ended."""
         self._request(b"stop\n", self._grace_s + KILL_S)
 
     def kill(self) -> None:
-        """SIGKILL at once; returns when the process is gone."""
+        """Send SIGKILL; return when the process has ended."""
         self._request(b"kill\n", KILL_S)
 
-    def _request(self, word: bytes, timeout_s: float) -> None:
+    def _request(self, request: bytes, timeout_s: float) -> None:
         assert self._lifeline.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has ended already
-            self._lifeline.stdin.write(word)
+        with contextlib.suppress(BrokenPipeError):  # it has already ended
+            self._lifeline.stdin.write(request)
         try:
             self._lifeline.wait(timeout_s)
         finally:
-            # Closed even when the wait was interrupted: the lifeline then finishes by itself.
+            # Closed even if the wait was interrupted: the lifeline then ends by itself.
             for pipe in (self._lifeline.stdin, self._lifeline.stdout):
                 if pipe is not None:
                     pipe.close()

@@ -1,12 +1,12 @@
-"""The embedded broker's data folder: claimed for one broker, looked over, formatted by Kafka's own tool.
+"""The embedded broker's data folder: locked for one broker, checked, formatted by Kafka's own tool.
 
-    broker.lock        who uses the folder (JSON); the lock itself is the kernel's (flock)
+    broker.lock        the owner of the folder (JSON); the lock itself is the kernel's (flock)
     broker.properties  the configuration, written at each start
     kafka/             Kafka's data
     logs/              broker.log and older ones, console.log
     tmp/               native libraries that Java unpacks; emptied at each start
 
-The lock goes along to the broker's lifeline: when we die, the folder stays claimed until the broker is gone too.
+The broker's lifeline inherits the lock: if this process dies, the folder stays locked until the broker has ended too.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ import uuid
 from pathlib import Path
 from typing import Any, TextIO
 
-from engine.broker.failure import last_word
+from engine.broker.failure import reason_in
 from engine.broker.java import java_command, java_environment
 from engine.broker.properties import LOG_FOLDER, NODE_ID
 from topics.errors import OperatorError
 
-LEAST_FREE_OCTETS = 128 << 20
+MIN_FREE_BYTES = 128 << 20
 FORMAT_TIMEOUT_S = 60.0
 PROPERTIES = "broker.properties"
 OTHER_FOLDER = "choose another folder (local.data_dir)"
 
 
-def claim(folder: Path) -> TextIO:
-    """Make the folder if need be and lock it for one broker; the open lock file, which is the lock.
+def lock_folder(folder: Path) -> TextIO:
+    """Create the folder if needed and lock it for one broker. Return the open lock file, which holds the lock.
 
-    `OperatorError` when it can't be written, is in use, or has too little space."""
+    Raise OperatorError if it can't be written, is in use, or has too little space.
+    """
     try:
         (folder / "logs").mkdir(parents=True, exist_ok=True)
         (folder / "tmp").mkdir(exist_ok=True)
@@ -46,16 +47,16 @@ def claim(folder: Path) -> TextIO:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        user = _user(folder)
-        by = f"process {user['pid']} (its broker: {user['bootstrap']})" if user else "another process"
-        raise OperatorError(f"data folder {folder} is in use by {by}: stop that one, or {OTHER_FOLDER}") from None
-    free_octets = shutil.disk_usage(folder).free
-    if free_octets < LEAST_FREE_OCTETS:
+        owner = _owner(folder)
+        by = f"process {owner['pid']} (its broker: {owner['bootstrap']})" if owner else "another process"
+        raise OperatorError(f"data folder {folder} is in use by {by}: stop it, or {OTHER_FOLDER}") from None
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < MIN_FREE_BYTES:
         lock.close()
-        needed = f"{free_octets >> 20} MB free, Kafka needs {LEAST_FREE_OCTETS >> 20} MB to start"
-        raise OperatorError(f"data folder {folder} has {needed}: free some, or {OTHER_FOLDER}")
-    for left in (folder / "tmp").iterdir():
-        left.unlink()
+        needed = f"{free_bytes >> 20} MB free, Kafka needs {MIN_FREE_BYTES >> 20} MB to start"
+        raise OperatorError(f"data folder {folder} has {needed}: free some space, or {OTHER_FOLDER}")
+    for leftover in (folder / "tmp").iterdir():
+        leftover.unlink()
     return lock
 
 
@@ -67,8 +68,8 @@ def write_properties(folder: Path, text: str) -> None:
         raise OperatorError(f"data folder {folder} can't be written ({error.strerror}): {OTHER_FOLDER}") from error
 
 
-def sign(lock: TextIO, bootstrap: str) -> None:
-    """Write into the lock file who holds it and where its broker listens."""
+def write_owner(lock: TextIO, bootstrap: str) -> None:
+    """Write this process's id and its broker's address into the lock file."""
     lock.seek(0)
     lock.truncate()
     lock.write(json.dumps({"pid": os.getpid(), "bootstrap": bootstrap}) + "\n")
@@ -76,28 +77,28 @@ def sign(lock: TextIO, bootstrap: str) -> None:
 
 
 def bootstrap_of(folder: Path) -> str | None:
-    """Where the broker that uses the data folder listens (host:port); None when none runs there."""
+    """Return the address (host:port) of the broker that uses the data folder, None if none runs there."""
     try:
         with (folder / "broker.lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        user = _user(folder)
-        return user["bootstrap"] if user else None
+        owner = _owner(folder)
+        return owner["bootstrap"] if owner else None
     except OSError:
         pass
     return None
 
 
-def _user(folder: Path) -> dict[str, Any] | None:
+def _owner(folder: Path) -> dict[str, Any] | None:
     try:
-        signed: dict[str, Any] = json.loads((folder / "broker.lock").read_text())
-    except ValueError:  # claimed and not yet signed
+        owner: dict[str, Any] = json.loads((folder / "broker.lock").read_text())
+    except ValueError:  # locked, but its owner isn't written yet
         return None
-    return signed
+    return owner
 
 
 def format_once(folder: Path, class_path: str, flags: list[str]) -> None:
-    """Format the data folder if it is new; `OperatorError` when it holds something that isn't ours to use."""
+    """Format the data folder if it is new. Raise OperatorError if it has data of another kind of broker."""
     data = folder / LOG_FOLDER
     if (data / "meta.properties").exists():
         _check_format(folder, (data / "meta.properties").read_text())
@@ -120,15 +121,15 @@ def format_once(folder: Path, class_path: str, flags: list[str]) -> None:
             timeout=FORMAT_TIMEOUT_S,
             check=False,
         )
-        said = done.stdout + done.stderr
+        output = done.stdout + done.stderr
     except subprocess.TimeoutExpired:
-        raise OperatorError(f"formatting {data} took more than {FORMAT_TIMEOUT_S:.0f} s: is its disk well?") from None
+        raise OperatorError(f"formatting {data} took more than {FORMAT_TIMEOUT_S:.0f} s: check the disk") from None
     if done.returncode:
-        raise OperatorError(f"data folder {folder} can't be formatted: {last_word(said.splitlines())}")
+        raise OperatorError(f"data folder {folder} can't be formatted: {reason_in(output.splitlines())}")
 
 
 def _check_format(folder: Path, text: str) -> None:
-    """Whether the data is of this format and this node."""
+    """Raise OperatorError unless the data has this format and node id."""
     meta = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
     wanted = {"version": "1", "node.id": str(NODE_ID)}
     other = [f"{name}={meta.get(name, 'missing')}" for name, value in wanted.items() if meta.get(name) != value]

@@ -1,4 +1,4 @@
-"""Kafka's own command line tools, as the outside client that shares no code with us."""
+"""Kafka's own command line tools: a client that shares no code with ours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TIMEOUT_S = scaled(30)
 
 
 def run_tool(name: str, *arguments: str, given: str = "") -> str:
-    """Run ``org.apache.kafka.tools.<name>`` with ``given`` on its standard input; what it wrote to standard output."""
+    """Run `org.apache.kafka.tools.<name>` with `given` on its standard input; return its standard output."""
     done = subprocess.run(
         kafka_tool(f"org.apache.kafka.tools.{name}", *arguments),
         input=given,

@@ -1,4 +1,4 @@
-"""The embedded broker from start to stop, with everything that may go wrong in between."""
+"""The embedded broker from start to stop, with failures in between."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ OWNER = """
 """
 
 
-def soon(condition: Callable[[], bool]) -> bool:
-    """Wait until the condition holds; False if it still doesn't after `GONE_S`."""
+def wait_until(condition: Callable[[], bool]) -> bool:
+    """Wait until a condition is true; return False if it still isn't after `GONE_S`."""
     deadline_s = time.monotonic() + GONE_S
     while not condition() and time.monotonic() < deadline_s:
         time.sleep(0.02)
     return condition()
 
 
-def gone(pid: int) -> bool:
-    """Wait until the process is no more."""
-    return soon(lambda: not psutil.pid_exists(pid))
+def wait_gone(pid: int) -> bool:
+    """Wait until a process has ended."""
+    return wait_until(lambda: not psutil.pid_exists(pid))
 
 
 @contextmanager
 def owner(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Another process that runs a broker and, at Ctrl-C, says whether it still runs; the process and the broker's pid."""
+    """Run a broker in another process, which prints at Ctrl-C whether it still runs; yield the process and the broker's pid."""
     command = [sys.executable, "-c", textwrap.dedent(OWNER), str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
@@ -72,20 +72,20 @@ def owner(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
 
 
 def one_line(error: pytest.ExceptionInfo[OperatorError]) -> str:
-    """The operator's message, which must be one line."""
+    """Return the message of an error, which must be one line."""
     assert len(str(error.value).splitlines()) == 1
     return str(error.value)
 
 
 def children() -> set[int]:
-    """Process ids of what this process has started, and what that has."""
+    """Return the ids of all descendants of this process."""
     return {child.pid for child in psutil.Process().children(recursive=True)}
 
 
-def test_it_is_ready_in_time_and_stops_without_leaving_a_process(broker_folder: Path) -> None:
-    begun_s, others = time.monotonic(), children()
+def test_broker_starts_in_time_and_stops_without_leaving_a_process(broker_folder: Path) -> None:
+    started_s, others = time.monotonic(), children()
     with EmbeddedBroker(broker_folder) as broker:
-        assert time.monotonic() - begun_s < WARM_START_S
+        assert time.monotonic() - started_s < WARM_START_S
         assert broker.running
         assert bootstrap_of(broker_folder) == broker.bootstrap
         pids = {broker.pid} | children() - others
@@ -96,13 +96,13 @@ def test_it_is_ready_in_time_and_stops_without_leaving_a_process(broker_folder: 
         assert {address.ip.removeprefix("::ffff:") for address in listening} == {host}
         assert int(port) in {address.port for address in listening}
     assert not broker.running
-    assert all(gone(pid) for pid in pids)
+    assert all(wait_gone(pid) for pid in pids)
     assert bootstrap_of(broker_folder) is None
     assert "shutdown" in broker.log.read_text().lower()
 
 
 def write(bootstrap: str, topic: str, values: list[bytes], timeout_s: float = 20.0) -> int:
-    """Produce with librdkafka; how many of the values were acknowledged in time."""
+    """Produce with librdkafka; return how many values were acknowledged in time."""
     acknowledged: list[bool] = []
     producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "log_level": 0})
     for value in values:
@@ -111,7 +111,7 @@ def write(bootstrap: str, topic: str, values: list[bytes], timeout_s: float = 20
     return sum(acknowledged)
 
 
-def test_what_was_written_is_there_after_a_stop_and_after_a_kill(broker_folder: Path) -> None:
+def test_records_survive_a_stop_and_a_kill(broker_folder: Path) -> None:
     broker = EmbeddedBroker(broker_folder)
     broker.start()
     bootstrap = broker.bootstrap
@@ -133,7 +133,7 @@ def test_what_was_written_is_there_after_a_stop_and_after_a_kill(broker_folder: 
     assert read.split() == ["one", "two"]
 
 
-def test_kafkas_own_tools_produce_read_and_measure(broker: EmbeddedBroker, prefix: str) -> None:
+def test_kafkas_own_tools_work(broker: EmbeddedBroker, prefix: str) -> None:
     cluster, topic = ("--bootstrap-server", broker.bootstrap), prefix + "tools"
     run_tool("TopicCommand", *cluster, "--create", "--topic", topic, "--partitions", "2")
     lines = [f"line {number}" for number in range(100)]
@@ -146,7 +146,7 @@ def test_kafkas_own_tools_produce_read_and_measure(broker: EmbeddedBroker, prefi
     assert int(measured.splitlines()[-1].split(", ")[4]) == 100
 
 
-def test_no_topic_appears_by_itself(broker: EmbeddedBroker, prefix: str) -> None:
+def test_topics_are_not_created_implicitly(broker: EmbeddedBroker, prefix: str) -> None:
     cluster = ("--bootstrap-server", broker.bootstrap)
     with pytest.raises(AssertionError):
         run_tool("GetOffsetShell", *cluster, "--topic", prefix + "nowhere")
@@ -154,59 +154,59 @@ def test_no_topic_appears_by_itself(broker: EmbeddedBroker, prefix: str) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_process_that_dies_takes_its_broker_with_it(broker_folder: Path, number: signal.Signals) -> None:
+def test_broker_ends_with_its_process(broker_folder: Path, number: signal.Signals) -> None:
     with owner(broker_folder) as (process, pid):
         assert psutil.pid_exists(pid)
         process.send_signal(number)
         process.wait()
-        assert gone(pid)
+        assert wait_gone(pid)
     with EmbeddedBroker(broker_folder) as broker:
         assert broker.running
 
 
-def test_a_lifeline_that_dies_takes_the_broker_with_it(broker_folder: Path) -> None:
+def test_broker_ends_with_its_lifeline(broker_folder: Path) -> None:
     if sys.platform != "linux":
         pytest.skip("only Linux ends a process with its parent")
     with EmbeddedBroker(broker_folder) as broker:
         pid = broker.pid
         os.kill(psutil.Process(pid).ppid(), signal.SIGKILL)
-        assert gone(pid)
+        assert wait_gone(pid)
         assert not broker.running
 
 
-def test_ctrl_c_reaches_us_first_and_the_broker_stops_in_order(broker_folder: Path) -> None:
+def test_ctrl_c_reaches_the_parent_first_and_the_broker_stops_in_order(broker_folder: Path) -> None:
     with owner(broker_folder) as (process, pid):
-        os.killpg(process.pid, signal.SIGINT)  # what the terminal does: every process of the foreground group
-        said, _ = process.communicate(timeout=scaled(30))
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to every process of the foreground group
+        output, _ = process.communicate(timeout=scaled(30))
         assert process.returncode == 0
-        assert said.split() == ["True"]
-        assert gone(pid)
+        assert output.split() == ["True"]
+        assert wait_gone(pid)
     assert (broker_folder / "kafka" / ".kafka_cleanshutdown").exists()
 
 
-def test_a_stopped_process_is_killed_after_the_grace(broker_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suspended_broker_is_killed_after_the_grace(broker_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.broker.broker.STOP_GRACE_S", 0.5)
     broker = EmbeddedBroker(broker_folder)
     broker.start()
     pid = broker.pid
     os.kill(pid, signal.SIGSTOP)
     broker.stop()
-    assert gone(pid)
+    assert wait_gone(pid)
 
 
-def test_a_broker_that_dies_by_itself_is_told(broker_folder: Path) -> None:
+def test_broker_that_died_is_reported(broker_folder: Path) -> None:
     with EmbeddedBroker(broker_folder) as broker:
         broker.check()
         os.kill(broker.pid, signal.SIGKILL)
-        assert soon(lambda: not broker.running)
+        assert wait_until(lambda: not broker.running)
         with pytest.raises(OperatorError, match="the embedded Kafka has stopped: ") as raised:
             broker.check()
         assert str(broker.log) in one_line(raised)
 
 
-def test_a_port_in_use_is_one_line(broker_folder: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+def test_port_in_use_is_a_one_line_error(broker_folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         with pytest.raises(OperatorError, match=f"port {port} on 127.0.0.1 .*choose another") as raised:
             EmbeddedBroker(broker_folder, port).start()
     one_line(raised)
@@ -214,21 +214,21 @@ def test_a_port_in_use_is_one_line(broker_folder: Path) -> None:
         assert broker.bootstrap == f"127.0.0.1:{port}"
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(kafka_cache: None, tmp_path: Path) -> None:
+def test_unwritable_folder_is_a_one_line_error(kafka_cache: None, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OperatorError, match=r"can't be written .*choose another folder") as raised:
         EmbeddedBroker(tmp_path / "file" / "broker").start()
     one_line(raised)
 
 
-def test_a_folder_in_use_names_its_user(broker: EmbeddedBroker) -> None:
+def test_folder_in_use_is_an_error_that_names_the_process(broker: EmbeddedBroker) -> None:
     with pytest.raises(OperatorError, match=f"in use by process {os.getpid()} .*{broker.bootstrap}") as raised:
         EmbeddedBroker(broker.data_dir).start()
     one_line(raised)
     assert broker.running
 
 
-def test_data_of_another_format_is_refused(broker_folder: Path) -> None:
+def test_data_of_another_format_is_an_error(broker_folder: Path) -> None:
     (broker_folder / "kafka").mkdir(parents=True)
     meta = broker_folder / "kafka" / "meta.properties"
     meta.write_text("version=0\nbroker.id=0\ncluster.id=abc\n")
@@ -242,7 +242,7 @@ def test_data_of_another_format_is_refused(broker_folder: Path) -> None:
         EmbeddedBroker(broker_folder).start()
 
 
-def test_a_broken_setting_is_told_in_kafkas_words(broker_folder: Path) -> None:
+def test_invalid_setting_is_an_error_with_kafkas_message(broker_folder: Path) -> None:
     with pytest.raises(OperatorError, match=r"can't be formatted: .*num\.io\.threads") as raised:
         EmbeddedBroker(broker_folder, settings={"num.io.threads": "many"}).start()
     one_line(raised)
@@ -250,7 +250,7 @@ def test_a_broken_setting_is_told_in_kafkas_words(broker_folder: Path) -> None:
 
 @contextmanager
 def little_disk(folder: Path, size_mb: int) -> Iterator[Path]:
-    """A file system of that size on ``folder``; skips where this user may not mount one."""
+    """Mount a file system of that size on a folder; skip if this user may not."""
     folder.mkdir()
     size = f"size={size_mb}m"
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", folder], capture_output=True, check=False)
@@ -262,25 +262,25 @@ def little_disk(folder: Path, size_mb: int) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def test_too_little_space_is_one_line(kafka_cache: None, tmp_path: Path) -> None:
+def test_too_little_space_is_a_one_line_error(kafka_cache: None, tmp_path: Path) -> None:
     with little_disk(tmp_path / "disk", 16) as disk, pytest.raises(OperatorError, match="free some") as raised:
         EmbeddedBroker(disk / "broker").start()
     one_line(raised)
 
 
-def test_a_disk_that_fills_up_is_told(kafka_cache: None, tmp_path: Path) -> None:
+def test_full_disk_is_reported(kafka_cache: None, tmp_path: Path) -> None:
     with little_disk(tmp_path / "disk", 160) as disk, EmbeddedBroker(disk / "broker") as broker:
         connections, *_ = contracts("", 1, -1, 1)
         asyncio.run(ensure(broker.bootstrap, [connections], {}))
         with (disk / "others").open("wb") as file:
             file.write(bytes(shutil.disk_usage(disk).free - 200_000))
         assert write(broker.bootstrap, "connections", [bytes(1000)] * 1000, timeout_s=2.0) < 1000
-        assert soon(lambda: not broker.running)
+        assert wait_until(lambda: not broker.running)
         with pytest.raises(OperatorError, match=r"has stopped: .*[Nn]o space left .*free some") as raised:
             broker.check()
         one_line(raised)
 
 
-def test_the_lock_file_is_readable_json(broker: EmbeddedBroker) -> None:
-    signed = json.loads((broker.data_dir / "broker.lock").read_text())
-    assert signed == {"pid": os.getpid(), "bootstrap": broker.bootstrap}
+def test_lock_file_is_json_with_the_owner(broker: EmbeddedBroker) -> None:
+    written = json.loads((broker.data_dir / "broker.lock").read_text())
+    assert written == {"pid": os.getpid(), "bootstrap": broker.bootstrap}
