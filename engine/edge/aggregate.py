@@ -1,7 +1,8 @@
-"""What the processes of one edge say together over HTTP, whichever of them is asked.
+"""Health and metrics of all processes of one edge over HTTP, whichever process is asked.
 
-Each leaves its figures in its folder once a second; who is asked adds its own, as they are now. What is older than `SILENT_MS`
-is left out: that process hangs, or is gone and not back yet. Metrics keep apart who counted what, by the label ``process``.
+Each process publishes its figures in its folder every `PUBLISH_INTERVAL_S`. The process that is asked adds its own, current
+ones. Figures older than `SILENT_MS` are left out: that process hangs, or has ended and isn't restarted yet. The label
+``process`` tells the metrics apart.
 """
 
 from __future__ import annotations
@@ -13,17 +14,16 @@ from typing import Any
 
 import orjson
 
-from engine.metrics.exposition import labelled
+from engine.metrics.exposition import add_label
 
-SAY_S, SILENT_MS = 1.0, 5_000
+PUBLISH_INTERVAL_S, SILENT_MS = 1.0, 5_000
 FILE = "figures.json"
 LABEL = "process"
 HEALTH, METRICS = "health", "metrics"
 
 
-class Together:
-    """``folders``: of all processes in order of their numbers, ``number``: this one's, from 1; ``health`` and ``metrics``: this
-    process's own, at a time."""
+class ProcessAggregate:
+    """The figures of all processes, given their folders in order of process numbers, which start at 1."""
 
     def __init__(
         self,
@@ -32,38 +32,39 @@ class Together:
         health: Callable[[int], dict[str, Any]],
         metrics: Callable[[int], bytes],
     ) -> None:
+        """Aggregate for process `number`, whose own figures are `health` and `metrics` at a Unix time in ms."""
         self._folders, self._number = folders, number
         self._own_health, self._own_metrics = health, metrics
 
-    def say(self, now_ms: int) -> None:
-        """Leave this process's figures for the others. A disk that takes none makes it silent, and nothing else."""
+    def publish(self, now_ms: int) -> None:
+        """Write this process's figures for the others. If the write fails, the others leave this process out."""
         path = self._folders[self._number - 1] / FILE
-        beside = path.with_suffix(".new")
+        new = path.with_suffix(".new")
         own = {"at_ms": now_ms, HEALTH: self._own_health(now_ms), METRICS: self._own_metrics(now_ms).decode()}
         with contextlib.suppress(OSError):
-            beside.write_bytes(orjson.dumps(own))
-            beside.replace(path)
+            new.write_bytes(orjson.dumps(own))
+            new.replace(path)
 
     def health(self, now_ms: int) -> dict[str, Any]:
-        """Everybody's; "fresh" if all are there and all are."""
+        """Return the health of all processes; "fresh" if none is missing and each one is fresh."""
         own = self._own_health(now_ms)
-        found = self._with_others(HEALTH, own, now_ms)
-        fresh = len(found) == len(self._folders) and all(said["fresh"] for said in found.values())
-        return {"fresh": fresh, "shadow": own["shadow"], "processes": found}
+        by_process = self._with_others(HEALTH, own, now_ms)
+        fresh = len(by_process) == len(self._folders) and all(health["fresh"] for health in by_process.values())
+        return {"fresh": fresh, "shadow": own["shadow"], "processes": by_process}
 
     def metrics(self, now_ms: int) -> bytes:
-        """Everybody's, in the text format."""
-        return labelled(self._with_others(METRICS, self._own_metrics(now_ms).decode(), now_ms), LABEL)
+        """Return the metrics of all processes in the text format."""
+        return add_label(self._with_others(METRICS, self._own_metrics(now_ms).decode(), now_ms), LABEL)
 
-    def _with_others(self, what: str, own: Any, now_ms: int) -> dict[str, Any]:
-        """One of the figures by process, in order of their numbers: this one's as given, the others' as they left it."""
-        heard: dict[str, Any] = {}
+    def _with_others(self, key: str, own: Any, now_ms: int) -> dict[str, Any]:
+        """Return `own` and the other processes' published values of `key`, by process number in ascending order."""
+        by_process: dict[str, Any] = {}
         for number, folder in enumerate(self._folders, 1):
             if number == self._number:
-                heard[str(number)] = own
+                by_process[str(number)] = own
                 continue
             with contextlib.suppress(OSError, orjson.JSONDecodeError):
-                said = orjson.loads((folder / FILE).read_bytes())
-                if said["at_ms"] > now_ms - SILENT_MS:
-                    heard[str(number)] = said[what]
-        return heard
+                published = orjson.loads((folder / FILE).read_bytes())
+                if published["at_ms"] > now_ms - SILENT_MS:
+                    by_process[str(number)] = published[key]
+        return by_process

@@ -1,10 +1,10 @@
-"""Follows decisions, exemptions and the other edges' heartbeats on Kafka into the table, for ever, whatever happens to Kafka.
+"""Apply decisions, overrides and the other edges' heartbeats from Kafka to the table, until cancelled.
 
-The table is trusted from the moment at which everything that was on the topics has been read, and for `stale_after` beyond
-each later such moment. Without Kafka decisions go on lapsing by the clock and look-ups notice nothing until then. Who was
-away for longer begins anew: compaction may have removed the releases it missed.
+The table is trusted once everything that was on the topics has been read, and for `stale_after_ms` after the last such time.
+Without Kafka, decisions still expire by the clock, and look-ups are unaffected until then. After a longer outage the edge reads
+everything from scratch, because compaction may have removed releases that it missed.
 
-The consumer is in no group: every edge reads everything, from the snapshot's positions or from the beginning.
+The consumer is in no group: every edge reads all records, from the snapshot's positions or from the beginning.
 """
 
 from __future__ import annotations
@@ -25,63 +25,62 @@ from engine.metrics.exposition import Histogram
 from topics.contracts import DECISIONS, EDGES, EXEMPTIONS
 from topics.decisions import RELEASE_HEADER, BadDecision
 from topics.networks import network_of
-from topics.overrides import CLIENT, EXEMPT, HELO, REMOVAL_HEADER, BadExemption, Override, decode_record
+from topics.overrides import CLIENT, EXEMPT, HELO, REMOVAL_HEADER, BadOverride, Override, decode_record
 
 logger = logging.getLogger(__name__)
-CHECK_S = 1.0
-ANSWER_S = 5.0
-MISSED_BEATS = 3
-MOST_EDGES = 10_000
+CHECK_S = 1.0  # between two checks of the lag
+ANSWER_S = 5.0  # for the answer to one
+MISSED_HEARTBEATS = 3  # then an edge no longer counts as live
+MAX_EDGES = 10_000
 
 
 class FeedOptions(NamedTuple):
-    """``prefix``: of the topics; ``stale_after_ms``: how long the table is trusted without Kafka; ``processes``: of this edge,
-    which count as alive whether heard of or not."""
+    """Names and times of a feed."""
 
-    prefix: str
-    stale_after_ms: int
-    heartbeat_ms: int
+    prefix: str  # of the topics
+    stale_after_ms: int  # how long the table is trusted without Kafka
+    heartbeat_ms: int  # between two heartbeats of an edge
     client_options: Mapping[str, Any]
-    processes: int = 1
+    processes: int = 1  # of this edge; they count as live even without heartbeats
 
 
 class DecisionFeed:
-    """Feeds ``table``. ``latency``: seconds from event to here,
-    of decisions that came while this edge was there to hear them, those in shadow left out."""
+    """Keeps a table up to date."""
 
     def __init__(self, table: DecisionTable, options: FeedOptions) -> None:
-        self.heard_ms = 0
-        self.lag = 0
+        self.caught_up_ms = 0  # Unix time at which the topics were last read to their end; 0: never
+        self.lag = 0  # records not read yet
         self.unreadable = 0
-        self.latency = Histogram()
+        self.latency = Histogram()  # seconds from event to here, of decisions outside shadow published since the start
         self._positions: dict[TopicPartition, int] = {}
-        self._live: dict[TopicPartition, int] = {}
+        self._live: dict[TopicPartition, int] = {}  # offsets at which this connection started
         self._table, self._options = table, options
-        table.edges = options.processes
+        table.share_among(options.processes)
         self._decisions, self._exemptions, self._edges = (
             options.prefix + topic.name for topic in (DECISIONS, EXEMPTIONS, EDGES)
         )
-        self._beats: dict[str, int] = {}
-        self._warning = RateLimitedWarning(logger, "Kafka can't be followed, trying again: %s")
+        self._heartbeats: dict[str, int] = {}  # time of the last one, by edge
+        self._warning = RateLimitedWarning(logger, "decisions can't be read from Kafka, trying again: %s")
 
     @property
     def positions(self) -> dict[str, int]:
         """The next offsets to read, by "topic partition"."""
         return {f"{tp.topic} {tp.partition}": offset for tp, offset in self._positions.items()}
 
-    def resume(self, positions: dict[str, int], heard_ms: int) -> None:
-        """Go on where a snapshot ended."""
+    def resume(self, positions: dict[str, int], caught_up_ms: int) -> None:
+        """Continue from a snapshot's positions and time. Call it before `run`."""
         for name, offset in positions.items():
             topic, _, partition = name.rpartition(" ")
             self._positions[TopicPartition(topic, int(partition))] = offset
-        self._trust(heard_ms)
+        self._trust(caught_up_ms)
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Read and apply records until cancelled."""
         await retry(self._follow, self._warning)
 
     async def _follow(self) -> None:
-        if self.heard_ms and now_ms() > self._table.trusted_until_ms:
+        """Read over one connection; starts from scratch if the table is no longer trusted or a topic was recreated."""
+        if self.caught_up_ms and now_ms() > self._table.trusted_until_ms:
             self._table.clear()
             self._positions.clear()
         topics = [self._decisions, self._exemptions, self._edges]
@@ -102,7 +101,10 @@ class DecisionFeed:
                 await asyncio.wait([checking])
 
     async def _check(self, reader: TopicReader) -> None:
-        """Every second: is Kafka there, and is everything read that was there a second ago? Ends when it is not there."""
+        """Every `CHECK_S`, trust the table if all records that existed at the former check are applied.
+
+        Raises an error if Kafka doesn't answer.
+        """
         ends: dict[TopicPartition, int] = {}
         while True:
             at_ms = now_ms()
@@ -115,14 +117,14 @@ class DecisionFeed:
             self._count_edges(at_ms)
             await asyncio.sleep(CHECK_S if self._table.trusted_until_ms > at_ms else CHECK_S / 20)
 
-    def _trust(self, heard_ms: int) -> None:
-        self.heard_ms = heard_ms
-        self._table.trusted_until_ms = heard_ms + self._options.stale_after_ms
+    def _trust(self, caught_up_ms: int) -> None:
+        self.caught_up_ms = caught_up_ms
+        self._table.trust_until(caught_up_ms + self._options.stale_after_ms)
 
     def _count_edges(self, at_ms: int) -> None:
-        silent_ms = at_ms - MISSED_BEATS * self._options.heartbeat_ms
-        self._beats = {name: beat_ms for name, beat_ms in self._beats.items() if beat_ms > silent_ms}
-        self._table.edges = max(self._options.processes, len(self._beats))
+        silent_ms = at_ms - MISSED_HEARTBEATS * self._options.heartbeat_ms
+        self._heartbeats = {name: last_ms for name, last_ms in self._heartbeats.items() if last_ms > silent_ms}
+        self._table.share_among(max(self._options.processes, len(self._heartbeats)))
 
     def _apply_all(self, records: list[ConsumerRecord]) -> None:
         at_ms = now_ms()
@@ -132,45 +134,47 @@ class DecisionFeed:
     def _apply(self, record: ConsumerRecord, at_ms: int) -> None:
         try:
             if record.topic == self._decisions:
-                self._decide(record, at_ms)
+                self._apply_decision(record, at_ms)
             elif record.topic == self._exemptions:
-                self._override(record, at_ms)
+                self._apply_override(record, at_ms)
             else:
-                self._beat(record, at_ms)
-        except (BadDecision, BadExemption, ValueError) as error:
+                self._apply_heartbeat(record, at_ms)
+        except (BadDecision, BadOverride, ValueError) as error:
             self.unreadable += 1
-            logger.warning("%s %d at %d is left out: %s", record.topic, record.partition, record.offset, error)
+            logger.warning("%s %d at %d is ignored: %s", record.topic, record.partition, record.offset, error)
 
-    def _decide(self, record: ConsumerRecord, at_ms: int) -> None:
-        found = read_decision(record.key or b"", record.value, dict(record.headers).get(RELEASE_HEADER))
-        if isinstance(found, DecisionRow):
-            self._table.put(found, at_ms)
-            if not found.shadow and record.offset >= self._live.get(TopicPartition(record.topic, record.partition), 0):
-                self.latency.observe((at_ms - found.issued_ms) / 1000)
+    def _apply_decision(self, record: ConsumerRecord, at_ms: int) -> None:
+        change = read_decision(record.key or b"", record.value, dict(record.headers).get(RELEASE_HEADER))
+        if isinstance(change, DecisionRow):
+            self._table.put(change, at_ms)
+            start = self._live.get(TopicPartition(record.topic, record.partition), 0)
+            if not change.shadow and record.offset >= start:
+                self.latency.observe((at_ms - change.issued_ms) / 1000)
         else:
-            self._table.release(found)
+            self._table.release(change)
 
-    def _override(self, record: ConsumerRecord, at_ms: int) -> None:
+    def _apply_override(self, record: ConsumerRecord, at_ms: int) -> None:
+        """Add or end an exemption. A manual throttle ends one, too; the engine publishes the throttle as a decision."""
         removal = dict(record.headers).get(REMOVAL_HEADER)
-        said = decode_record(record.key or b"", record.value, removal, record.offset)
-        if said is None:
+        override = decode_record(record.key or b"", record.value, removal, record.offset)
+        if override is None:
             return
-        lasts = isinstance(said, Override) and said.lasts(at_ms)
-        if said.network.startswith((CLIENT, HELO)):
-            if isinstance(said, Override) and lasts:
-                self._table.exempt_name(said.network, said.until)
+        is_active = isinstance(override, Override) and override.lasts(at_ms)
+        if override.network.startswith((CLIENT, HELO)):
+            if isinstance(override, Override) and is_active:
+                self._table.exempt_name(override.network, override.until)
             else:
-                self._table.names.pop(said.network, None)
+                self._table.end_name_exemption(override.network)
             return
-        network = network_of(said.network)
-        if isinstance(said, Override) and lasts and said.kind == EXEMPT:
-            self._table.exempt(network, said.until)
-        else:  # taken back, over, or a throttle by hand, which comes as a decision
+        network = network_of(override.network)
+        if isinstance(override, Override) and is_active and override.kind == EXEMPT:
+            self._table.exempt(network, override.until)
+        else:
             self._table.end_exemption(network)
 
-    def _beat(self, record: ConsumerRecord, at_ms: int) -> None:
-        name, beat = (record.key or b"").decode(errors="replace"), orjson.loads(record.value or b"null")
-        if not isinstance(beat, dict) or not beat.get("alive"):
-            self._beats.pop(name, None)
-        elif name in self._beats or len(self._beats) < MOST_EDGES:
-            self._beats[name] = at_ms
+    def _apply_heartbeat(self, record: ConsumerRecord, at_ms: int) -> None:
+        name, heartbeat = (record.key or b"").decode(errors="replace"), orjson.loads(record.value or b"null")
+        if not isinstance(heartbeat, dict) or not heartbeat.get("alive"):
+            self._heartbeats.pop(name, None)
+        elif name in self._heartbeats or len(self._heartbeats) < MAX_EDGES:
+            self._heartbeats[name] = at_ms

@@ -1,10 +1,10 @@
-"""The one look-up that every protocol asks: who is throttled, and may this message still pass?
+"""The one look-up behind every protocol: is the sender throttled, and may this message still pass?
 
-A function of address, table and time; the token it takes is all that it changes. Every doubt is "no opinion": no live
-decision, an exemption, an address that can't be read, decisions too old to be trusted.
+It is a function of address, table and time; consuming a token is its only effect. Every doubt is "no opinion": no live
+decision, an exemption, an unreadable address, decisions too old to be trusted.
 
-Where the longest decision is in shadow, the longest that isn't answers; if nothing defers then, `SHADOW` tells that the one in
-shadow would have.
+If the longest matching decision is in shadow, the longest one outside shadow decides. If that one doesn't defer, the
+result `SHADOW` reports that the one in shadow would have.
 """
 
 from __future__ import annotations
@@ -12,62 +12,63 @@ from __future__ import annotations
 from math import ceil
 from typing import NamedTuple
 
-from engine.edge.table import NOWHERE, Table
+from engine.edge.table import NO_SLOT, DecisionTable
 from topics.networks import address_of
 
 UNKNOWN, EXEMPT, WITHIN, STALE, UNREADABLE, EXCESS = "unknown", "exempt", "within", "stale", "unreadable", "excess"
-SHADOW = "shadow"  # what would defer is in shadow
+SHADOW = "shadow"  # a decision in shadow would defer
 
 
-class Answer(NamedTuple):
-    """``why``: `EXCESS` defers, all others are no opinion. The rest, where a decision was found: ``length``: of its prefix,
-    in bits, -1 if none was; ``status``: the last part of 4.7.x; ``tag``: the number behind AS; ``retry_s``: when the next
-    message may pass; ``until_ms``: its end."""
+class LookupResult(NamedTuple):
+    """The answer for one message. `EXCESS` defers it; every other `why` is no opinion."""
 
     why: str
-    length: int = -1
-    status: int = 0
-    tag: int = 0
-    retry_s: int = 0
-    until_ms: int = 0
+    length: int = -1  # of the decision's prefix in bits; -1 if no decision was found
+    status: int = 0  # the last part of 4.7.x
+    tag: int = 0  # the digits after AS
+    retry_s: int = 0  # until the next message may pass
+    until_ms: int = 0  # end of the decision, Unix time
 
 
-NO_OPINION = {why: Answer(why) for why in (UNKNOWN, EXEMPT, STALE, UNREADABLE)}
+NO_OPINION = {why: LookupResult(why) for why in (UNKNOWN, EXEMPT, STALE, UNREADABLE)}
 
 
-def lookup(ip: str, table: Table, now_ms: int, *, keep: bool = False) -> Answer:
-    """The answer at a time (Unix, ms) to a message that is to pass now, which takes a token; ``keep``: somebody only looks."""
+def lookup(ip: str, table: DecisionTable, now_ms: int, *, consume: bool = True) -> LookupResult:
+    """Return the answer for a message from `ip` at a Unix time in ms.
+
+    Consumes a token of each decision that is evaluated, unless `consume` is False.
+    """
     try:
         bits, number = address_of(ip)
     except ValueError:
         return NO_OPINION[UNREADABLE]
-    place = table.find(bits, number, now_ms)
-    if place == NOWHERE:
+    slot = table.find(bits, number, now_ms)
+    if slot == NO_SLOT:
         return NO_OPINION[UNKNOWN]
     if now_ms > table.trusted_until_ms:
         return NO_OPINION[STALE]
     if table.is_exempt(bits, number, now_ms):
         return NO_OPINION[EXEMPT]
-    if not table.columns.shadow[place]:
-        return _answer(table, place, now_ms, keep=keep)
-    would = _answer(table, place, now_ms, keep=keep)
-    place = table.find(bits, number, now_ms, enforced=True)
-    if place != NOWHERE:
-        answer = _answer(table, place, now_ms, keep=keep)
-        if answer.why == EXCESS or would.why == WITHIN:
-            return answer
-    return would._replace(why=SHADOW) if would.why == EXCESS else would
+    if not table.columns.shadow[slot]:
+        return _evaluate(table, slot, now_ms, consume=consume)
+    shadowed = _evaluate(table, slot, now_ms, consume=consume)
+    slot = table.find(bits, number, now_ms, enforced=True)
+    if slot != NO_SLOT:
+        enforced = _evaluate(table, slot, now_ms, consume=consume)
+        if enforced.why == EXCESS or shadowed.why == WITHIN:
+            return enforced
+    return shadowed._replace(why=SHADOW) if shadowed.why == EXCESS else shadowed
 
 
-def _answer(table: Table, place: int, now_ms: int, *, keep: bool) -> Answer:
-    """What the decision at a place says, as if it were enforced."""
-    wait_ms = table.take(place, now_ms, keep=keep)
+def _evaluate(table: DecisionTable, slot: int, now_ms: int, *, consume: bool) -> LookupResult:
+    """Return the decision's answer as if it were enforced."""
+    wait_ms = table.take_token(slot, now_ms, consume=consume)
     columns = table.columns
-    return Answer(
+    return LookupResult(
         EXCESS if wait_ms else WITHIN,
-        columns.length[place],
-        columns.status[place],
-        columns.tag[place],
+        columns.length[slot],
+        columns.status[slot],
+        columns.tag[slot],
         ceil(wait_ms / 1000),
-        columns.until_ms[place],
+        columns.until_ms[slot],
     )

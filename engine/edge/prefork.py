@@ -1,11 +1,11 @@
-"""Several processes that are one edge: a parent that starts them, starts again who dies, and tells all of them to end.
+"""Several processes that form one edge: a supervisor starts them, restarts those that die, and stops all of them together.
 
-Each is an edge of its own in all but the doors: the kernel deals out the clients of TCP ports (SO_REUSEPORT), UNIX sockets
-and those of systemd are inherited, and whoever is quicker takes the client. The parent answers nobody and holds nothing, so
-there is little that it could die of; if it does, its end of a pipe closes and the others end in order.
+The processes share only their listeners. The kernel distributes the clients of TCP ports (SO_REUSEPORT); UNIX sockets and
+systemd's are inherited, and the first process to accept gets the client. The supervisor serves no client and holds no data. If
+it dies, its end of a pipe closes, and the other processes stop in order.
 
-Who ends with the status of misuse has said why, and would say it again: then all end. `fork` is right here because it comes
-before any thread, loop or connection.
+A process that ends with the exit status of misuse has logged an error that would repeat, so all processes stop. `fork` is safe
+here because it precedes any thread, event loop or connection.
 """
 
 from __future__ import annotations
@@ -21,73 +21,75 @@ from typing import NamedTuple
 from topics.errors import OperatorError
 
 logger = logging.getLogger(__name__)
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-AGAIN_S = 1.0
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+RESTART_DELAY_S = 1.0
 MISUSE = 2
 
 
-class Seat(NamedTuple):
-    """One of the processes: its number, from 1, and how many there are. ``parent``: a file descriptor that can be read as
-    soon as the parent is gone, -1 without one."""
+class ProcessSlot(NamedTuple):
+    """The position of one process among the edge's processes."""
 
-    number: int = 1
-    of: int = 1
-    parent: int = -1
+    number: int = 1  # from 1
+    processes: int = 1
+    supervisor_fd: int = -1  # becomes readable when the supervisor dies; -1 without one
 
 
-class Parent:
-    """Of ``count`` processes."""
+class Supervisor:
+    """The parent of `count` processes."""
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._numbers: dict[int, int] = {}
-        self._told = self._refused = 0
-        self._gone, self._there = os.pipe()
+        self._numbers: dict[int, int] = {}  # process numbers by process id
+        self._stop_signal = self._misused = 0
+        self._read_fd, self._write_fd = os.pipe()
 
-    def run(self) -> Seat | None:
-        """In each of the processes its seat; in the parent None, when it was told to end and all have ended. `OperatorError` in
-        the parent if one of them can't run."""
-        for stopping in STOPPING:
-            signal.signal(stopping, self._tell)
+    def run(self) -> ProcessSlot | None:
+        """Fork the processes and supervise them until a stop signal has ended them all.
+
+        Returns the slot in each of the processes, None in the supervisor. Raises `OperatorError` in the supervisor if a
+        process cannot run.
+        """
+        for stop_signal in STOP_SIGNALS:
+            signal.signal(stop_signal, self._stop)
         starting = list(range(1, self._count + 1))
         while starting or self._numbers:
             for number in starting:
-                if self._told == 0 and self._start(number):
-                    return Seat(number, self._count, self._gone)
+                if self._stop_signal == 0 and self._fork(number):
+                    return ProcessSlot(number, self._count, self._read_fd)
             starting = self._wait() if self._numbers else []
-        if self._refused:
-            raise OperatorError(f"process {self._refused} of the edge can't run, for the reason above")
+        if self._misused:
+            raise OperatorError(f"process {self._misused} of the edge can't run, for the reason above")
         return None
 
-    def _start(self, number: int) -> bool:
-        """Whether this is the new process."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    def _fork(self, number: int) -> bool:
+        """Return True in the new process."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         process = os.fork()
         if process:
             self._numbers[process] = number
         else:
-            os.close(self._there)
-            for stopping in STOPPING:
-                signal.signal(stopping, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+            os.close(self._write_fd)
+            for stop_signal in STOP_SIGNALS:
+                signal.signal(stop_signal, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         return not process
 
     def _wait(self) -> list[int]:
-        """Wait until a process ends; the numbers of those to start again."""
-        process, ended = os.wait()
-        number, status = self._numbers.pop(process), os.waitstatus_to_exitcode(ended)
-        if status == MISUSE and not self._refused:
-            self._refused = number
-            self._tell(signal.SIGTERM)
-        if self._told:
+        """Wait until a process ends. Return the numbers to start again."""
+        process, wait_status = os.wait()
+        number, status = self._numbers.pop(process), os.waitstatus_to_exitcode(wait_status)
+        if status == MISUSE and not self._misused:
+            self._misused = number
+            self._stop(signal.SIGTERM)
+        if self._stop_signal:
             return []
         how = f"by signal {-status}" if status < 0 else f"with status {status}"
-        logger.error("process %d of %d, %d, ended %s: it is started again", number, self._count, process, how)
-        time.sleep(AGAIN_S)
+        logger.error("process %d of %d (pid %d) ended %s, restarting it", number, self._count, process, how)
+        time.sleep(RESTART_DELAY_S)
         return [number]
 
-    def _tell(self, number: int, _frame: FrameType | None = None) -> None:
-        self._told = number
+    def _stop(self, number: int, _frame: FrameType | None = None) -> None:
+        self._stop_signal = number
         for process in list(self._numbers):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, number)

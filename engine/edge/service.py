@@ -1,13 +1,13 @@
-"""The desk that all protocols go to: look-up, shadow mode, counting, and the connection's event.
+"""The service behind all protocols: look-up, shadow mode, counters, and the connection's event.
 
-It does no I/O and reads no clock: sessions hand in the time with each request.
+It does no I/O and reads no clock; sessions pass the time with each request.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
 
-from engine.edge.connections import Connections, Name
+from engine.edge.connections import ConnectionTracker, Name
 from engine.edge.lookup import (
     EXCESS,
     EXEMPT,
@@ -17,86 +17,105 @@ from engine.edge.lookup import (
     UNKNOWN,
     UNREADABLE,
     WITHIN,
-    Answer,
+    LookupResult,
     lookup,
 )
-from engine.edge.reply import Reply
-from engine.edge.shadow import Shadow, reason_of
-from engine.edge.table import Table
+from engine.edge.reply import ReplyText
+from engine.edge.shadow import EdgeShadow, reason_of
+from engine.edge.table import DecisionTable
 from topics.overrides import CLIENT, HELO
 
 WHYS = (UNKNOWN, EXEMPT, WITHIN, STALE, UNREADABLE, EXCESS, SHADOW)
-REMARKS = 1000
-NO_SHADOW = Shadow()
+MAX_LOG_LINES = 1000
+NO_SHADOW = EdgeShadow()
 OF_ENGINE, OF_EDGE = "engine", "edge"
 
 
-class Desk:
-    """``shadow``: what it holds isn't deferred. What would have been said, in this shadow or in the engine's, is counted in
-    ``shadowed``, by whose shadow it was and the decision's reason, and kept in ``remarks`` for the log."""
+class EdgeService:
+    """Answers requests from a decision table and counts the answers.
 
-    def __init__(self, table: Table, connections: Connections, reply: Reply, shadow: Shadow = NO_SHADOW) -> None:
-        self.table, self.connections, self.reply, self.shadow = table, connections, reply, shadow
+    A deferral in shadow, the edge's own or the engine's, passes instead. It is counted in `shadowed` by owner of the shadow
+    and reason of the decision, and its reply is appended to `shadow_log`, which keeps the last `MAX_LOG_LINES`.
+    """
+
+    def __init__(
+        self,
+        table: DecisionTable,
+        connections: ConnectionTracker,
+        reply_text: ReplyText,
+        shadow: EdgeShadow = NO_SHADOW,
+    ) -> None:
+        self.table, self.connections, self.reply_text, self.shadow = table, connections, reply_text, shadow
         self.answered = dict.fromkeys(WHYS, 0)
         self.shadowed: Counter[tuple[str, str]] = Counter()
         self.malformed = 0
-        self.remarks: deque[str] = deque(maxlen=REMARKS)
+        self.shadow_log: deque[str] = deque(maxlen=MAX_LOG_LINES)
 
-    def look(self, ip: str, now_ms: int) -> Answer:
-        """Only look: no token is taken, nothing counted as a connection."""
-        return self._answer(ip, now_ms, keep=True)
+    def peek(self, ip: str, now_ms: int) -> LookupResult:
+        """Return the answer for a message that isn't sent: consumes no token and records no connection."""
+        return self._look_up(ip, now_ms, consume=False)
 
-    def greet(self, key: Name, ip: str, now_ms: int) -> Answer:
-        """A connection is there, without a message so far: deferred only if a message would be."""
-        answer = self._answer(ip, now_ms, keep=True)
-        if answer.why != UNREADABLE:
-            self.connections.heard(key, ip, now_ms)
-        return answer
+    def on_connect(self, key: Name, ip: str, now_ms: int) -> LookupResult:
+        """Record a connection without a message so far. Return the answer that a message would get; consumes no token."""
+        result = self._look_up(ip, now_ms, consume=False)
+        if result.why != UNREADABLE:
+            self.connections.touch(key, ip, now_ms)
+        return result
 
-    def ask(self, key: Name, ip: str, message: Name, recipient: Name, now_ms: int) -> Answer:
-        """May this message of the connection ``key`` pass? ``message`` names it; ``recipient``: empty if none is known."""
-        connection = self.connections.heard(key, ip, now_ms)
-        answer = connection.answer
-        if answer is None or connection.message != message:
-            answer = self._answer(ip, now_ms)
-            if answer.why == UNREADABLE:
+    def check(self, key: Name, ip: str, message: Name, recipient: Name, now_ms: int) -> LookupResult:
+        """Return the answer for a message of the connection `key`.
+
+        Only the first request about a message consumes a token; later ones get the same answer. `recipient` is empty if it is
+        unknown.
+        """
+        connection = self.connections.touch(key, ip, now_ms)
+        result = connection.result
+        if result is None or connection.message != message:
+            result = self._look_up(ip, now_ms)
+            if result.why == UNREADABLE:
                 self.connections.forget(key)
-                return answer
-            connection.begin(message, answer, deferred=answer.why == EXCESS)
+                return result
+            connection.begin_message(message, result, deferred=result.why == EXCESS)
         if recipient and recipient != connection.recipient:
-            connection.add(recipient)
-        return answer
+            connection.add_recipient(recipient)
+        return result
 
-    def spares(self, key: Name, client_name: str, helo_name: str, now_ms: int) -> bool:
-        """Whether what was deferred just now, on the connection ``key``, passes because of a name that the client has;
-        ``client_name``: found from its address and back again, ``helo_name``: what it says of itself."""
+    def check_once(self, ip: str, now_ms: int) -> LookupResult:
+        """Return the answer for a request that names neither connection nor message: a connection with one message."""
+        result = self.check(ip, ip, "once", "", now_ms)
+        self.connections.end(ip)
+        return result
+
+    def exempt_by_name(self, key: Name, client_name: str, helo_name: str, now_ms: int) -> bool:
+        """Return True if a name of the client is exempt; then the message just deferred on connection `key` passes.
+
+        `client_name` is verified by DNS in both directions; `helo_name` is the client's own claim.
+        """
         table = self.table
         if not (table.is_name_exempt(CLIENT, client_name, now_ms) or table.is_name_exempt(HELO, helo_name, now_ms)):
             return False
-        connection = self.connections.heard(key, "", now_ms)
-        if connection.answer is not None and connection.answer.why == EXCESS:
-            connection.pardon(NO_OPINION[EXEMPT])
+        connection = self.connections.touch(key, "", now_ms)
+        if connection.result is not None and connection.result.why == EXCESS:
+            connection.reverse_deferral(NO_OPINION[EXEMPT])
         self.answered[EXCESS] -= 1
         self.answered[EXEMPT] += 1
         return True
 
-    def ask_once(self, ip: str, now_ms: int) -> Answer:
-        """As `ask`, for protocols that name neither connection nor message: each request is a connection of one message."""
-        answer = self.ask(ip, ip, "once", "", now_ms)
-        self.connections.end(ip)
-        return answer
+    def reply(self, result: LookupResult, ip: str) -> str:
+        """Return the whole reply if the result defers, else an empty string."""
+        return self.reply_text.line(result, ip) if result.why == EXCESS else ""
 
-    def line(self, answer: Answer, ip: str) -> str:
-        """The reply if the answer defers, else nothing."""
-        return self.reply.line(answer, ip) if answer.why == EXCESS else ""
+    def count_malformed(self) -> None:
+        """Count a request that breaks its protocol."""
+        self.malformed += 1
 
-    def _answer(self, ip: str, now_ms: int, *, keep: bool = False) -> Answer:
-        answer = lookup(ip, self.table, now_ms, keep=keep)
-        whose = OF_ENGINE
-        if answer.why == EXCESS and self.shadow.holds(answer, ip):
-            whose, answer = OF_EDGE, answer._replace(why=SHADOW)
-        self.answered[answer.why] += 1
-        if answer.why == SHADOW:
-            self.shadowed[whose, reason_of(answer)] += 1
-            self.remarks.append(f"{whose}: {self.reply.line(answer, ip)}")
-        return answer
+    def _look_up(self, ip: str, now_ms: int, *, consume: bool = True) -> LookupResult:
+        result = lookup(ip, self.table, now_ms, consume=consume)
+        owner = OF_ENGINE
+        if result.why == EXCESS and self.shadow.covers(result, ip):
+            owner, result = OF_EDGE, result._replace(why=SHADOW)
+        self.answered[result.why] += 1
+        if result.why == SHADOW:
+            self.shadowed[owner, reason_of(result)] += 1
+            self.shadow_log.append(f"{owner}: {self.reply_text.line(result, ip)}")
+        return result

@@ -1,4 +1,4 @@
-"""Files of the edge: its folder, owned by one process, and the snapshot in it, written whole or not at all."""
+"""The edge's folder, locked by one edge, and the snapshot in it, which is replaced atomically."""
 
 from __future__ import annotations
 
@@ -8,32 +8,43 @@ import logging
 import os
 from pathlib import Path
 
-from engine.edge.snapshot import BadSnapshot, Header, header_of, pack_chunk, pack_header, read_snapshot, restore, slices
-from engine.edge.table import Table
+from engine.edge.snapshot import (
+    BadSnapshot,
+    SnapshotHeader,
+    build_header,
+    iter_chunks,
+    pack_chunk,
+    pack_header,
+    read_snapshot,
+    restore_table,
+)
+from engine.edge.table import DecisionTable
 from topics.errors import OperatorError
 
 logger = logging.getLogger(__name__)
 
 
-def write_whole(path: Path, octets: bytes) -> None:
-    """Replace a file in one go: after a crash it is the old one or the new one."""
-    beside = path.with_name(f".{path.name}.new")
-    with beside.open("wb") as file:
-        file.write(octets)
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file; after a crash it has the old content or the new one."""
+    new = path.with_name(f".{path.name}.new")
+    with new.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    beside.replace(path)
+    new.replace(path)
 
 
-class StateFolder:
-    """``path`` is made if it isn't there. `OperatorError` if another process has it. ``saved_ms``: what the snapshot on disk is
-    as of, 0 without one. Processes forked later have it too, and hold it until the last has ended; ``keeps``: whether this
-    one writes the snapshot."""
+class StateDir:
+    """A folder for one edge; created if it is missing. Raises `OperatorError` if another edge has locked it.
+
+    Processes forked later share the lock, which ends with the last of them.
+    """
 
     def __init__(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
-        self.path, self.keeps = path, True
-        self.saved_ms = 0
+        self.path = path
+        self.saves_snapshot = True
+        self.saved_ms = 0  # `caught_up_ms` of the snapshot on disk; 0 without a snapshot
         self._lock = (path / "lock").open("ab")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,8 +52,20 @@ class StateFolder:
             raise OperatorError(f"another edge uses {path}: give each its own edge.state_dir and edge.name") from None
         self._snapshot = path / "decisions.snapshot"
 
-    def load(self, table: Table, oldest_ms: int) -> Header | None:
-        """Fill an empty table from the snapshot, unless Kafka was last heard before ``oldest_ms``; None if it stays empty."""
+    def process_path(self, number: int) -> Path:
+        """Return the folder of one process; the first process uses the edge's own folder."""
+        return self.path if number == 1 else self.path / f"process-{number}"
+
+    def leave_snapshot(self) -> None:
+        """Let another process save the snapshot."""
+        self.saves_snapshot = False
+
+    def load(self, table: DecisionTable, oldest_ms: int) -> SnapshotHeader | None:
+        """Fill an empty table from the snapshot.
+
+        Returns None, with the table still empty, if there is no valid snapshot or its topics were last read to the end
+        before `oldest_ms`.
+        """
         try:
             header, columns = read_snapshot(self._snapshot.read_bytes(), table.capacity)
         except FileNotFoundError:
@@ -50,23 +73,23 @@ class StateFolder:
         except (BadSnapshot, OSError) as error:
             logger.warning("the snapshot is not used: %s", error)
             return None
-        if header.heard_ms < oldest_ms:
+        if header.caught_up_ms < oldest_ms:
             logger.warning("the snapshot is not used: it is older than edge.stale_after_s")
             return None
-        restore(table, header, columns)
-        self.saved_ms = header.heard_ms
+        restore_table(table, header, columns)
+        self.saved_ms = header.caught_up_ms
         return header
 
-    async def save(self, table: Table, positions: dict[str, int], heard_ms: int) -> None:
-        """Write a snapshot; look-ups go on between its chunks. A full disk is logged: the old one stays."""
+    async def save(self, table: DecisionTable, positions: dict[str, int], caught_up_ms: int) -> None:
+        """Write a snapshot; look-ups go on between its chunks. If the disk is full, it is logged and the old one remains."""
         columns, rows = table.columns, len(table.columns.until_ms)
-        chunks = [await asyncio.to_thread(pack_chunk, raw) for raw in slices(columns, rows)]
+        chunks = [await asyncio.to_thread(pack_chunk, raw) for raw in iter_chunks(columns, rows)]
         if table.columns is not columns:
-            return  # it was cleared meanwhile
-        head = pack_header(header_of(table, positions, heard_ms, rows))
+            return  # cleared meanwhile
+        head = pack_header(build_header(table, positions, caught_up_ms, rows))
         try:
-            await asyncio.to_thread(write_whole, self._snapshot, head + b"".join(chunks))
+            await asyncio.to_thread(write_atomically, self._snapshot, head + b"".join(chunks))
         except OSError as error:
             logger.warning("no snapshot was written: %s", error)
         else:
-            self.saved_ms = heard_ms
+            self.saved_ms = caught_up_ms

@@ -1,16 +1,15 @@
-"""The decisions in force, in memory: bounded, matched by longest prefix, each with its token bucket.
+"""The live decisions in memory: bounded, matched by longest prefix, each with its token bucket.
 
-Rows are columns of plain numbers, about 90 octets a decision, and the index holds integers only: nothing here is for the
-garbage collector to walk. At ``capacity`` new networks are refused and counted: who isn't here is not throttled.
+Rows are columns of plain numbers, about 90 bytes a decision. The index holds integers only, so the garbage collector
+has nothing to traverse. At `capacity` new networks are refused and counted; their mail is not throttled.
 
-A row ends at ``until_ms`` by the caller's clock. What is not newer is ignored: a lower source offset than the one held for
-the network and partition, or a release at the same one; a release that an operator ordered counts from one offset later. A
-released row stays, marked by a negative ``until_ms``, until its time is over: a worker that replays after a crash publishes
-the throttle again, and must not bring it back.
+A row ends at `until_ms` by the caller's clock. A row is replaced or released only by a newer record: a higher source offset
+of the same partition, or a throttle at the same offset. An operator's release counts as one offset later. A released row
+stays, marked by a negative `until_ms`, until its time is over, because a worker that replays after a crash publishes the
+throttle again.
 
-A row in shadow takes its network's place like any other, and throttles nobody: look-ups that defer pass over it.
-
-Nobody is throttled by what may be outdated: `trusted_until_ms` is moved on by whoever follows Kafka.
+A row in shadow occupies its network's slot like any other; a look-up that decides about a deferral skips it. Decisions
+are trusted until `trusted_until_ms`, which the decision feed moves forward.
 """
 
 from __future__ import annotations
@@ -18,33 +17,32 @@ from __future__ import annotations
 from array import array
 from typing import Any, NamedTuple
 
-from engine.edge.decision_row import LAST_MS, LAST_OFFSET, Release, Row
-from engine.edge.prefix_map import Prefixes
-from topics.decisions import Source
+from engine.edge.decision_row import MAX_OFFSET, MAX_TIME_MS, DecisionRow, Release
+from engine.edge.prefix_map import PrefixMap
+from topics.decisions import Precedence, Source, supersedes
 from topics.networks import Network
 
 WORD = 0xFFFFFFFF_FFFFFFFF
-MOST_EXEMPTIONS = 100_000
-MOST_SOURCES = 65_535
-NOWHERE = -1
+MAX_EXEMPTIONS = 100_000  # networks, and as many names
+MAX_SOURCES = 65_535  # topic partitions told apart; the number itself stands for all others
+NO_SLOT = -1
 
 
-class Columns(NamedTuple):
-    """One array a field, their codes in `TYPECODES`. ``until_ms``: 0 in a free row, negative in a released one; ``filled_ms``:
-    when ``tokens`` was right."""
+class DecisionColumns(NamedTuple):
+    """The rows, one array per field; `TYPECODES` has the type of each."""
 
-    high: array[int]
-    low: array[int]
-    bits: array[int]
-    length: array[int]
-    until_ms: array[int]
+    high: array[int]  # upper 64 bits of the network's address
+    low: array[int]  # lower 64 bits
+    bits: array[int]  # address width
+    length: array[int]  # prefix length
+    until_ms: array[int]  # 0 in a free row, negative in a released one
     rate_per_ms: array[float]
     burst: array[float]
-    tokens: array[float]
+    tokens: array[float]  # at the time `filled_ms`
     filled_ms: array[int]
     status: array[int]
     tag: array[int]
-    source: array[int]
+    source: array[int]  # index into `DecisionTable.sources`
     offset: array[int]
     shadow: array[int]
 
@@ -52,213 +50,234 @@ class Columns(NamedTuple):
 TYPECODES = "QQBBqdddqHIHqB"
 
 
-def empty_columns() -> Columns:
-    """Columns without a row."""
+def empty_columns() -> DecisionColumns:
+    """Return columns without rows."""
     arrays: list[Any] = [array(code) for code in TYPECODES]
-    return Columns(*arrays)
+    return DecisionColumns(*arrays)
 
 
-class Table:
-    """At most ``capacity`` decisions, and exemptions beside them."""
+class DecisionTable:
+    """At most `capacity` decisions, plus `MAX_EXEMPTIONS` exempt networks and as many exempt names."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.trusted_until_ms = 0
-        self.edges = 1
+        self.live_edges = 1
         self.refused = self.ignored = 0
         self.clear()
 
     def clear(self) -> None:
-        """Forget all decisions and exemptions, to begin anew."""
+        """Drop all decisions and exemptions."""
         self.columns = empty_columns()
         self.sources: list[tuple[str, int]] = []
         self.exemptions: dict[Network, int] = {}
-        self.names: dict[str, int] = {}
-        self._throttled, self._exempted = Prefixes(), Prefixes()
+        self.exempt_names: dict[str, int] = {}
+        self._throttled, self._exempted = PrefixMap(), PrefixMap()
         self._free: list[int] = []
-        self._numbers: dict[tuple[str, int], int] = {}
+        self._source_index: dict[tuple[str, int], int] = {}
         self._cursor = 0
 
     def __len__(self) -> int:
-        """Decisions held, released ones that are remembered among them."""
+        """Return the number of rows in use, released ones included."""
         return len(self.columns.until_ms) - len(self._free)
 
+    def trust_until(self, until_ms: int) -> None:
+        """Set the Unix time after which no decision is trusted."""
+        self.trusted_until_ms = until_ms
+
+    def share_among(self, live_edges: int) -> None:
+        """Set the number of edges, at least 1, that divide every rate and burst."""
+        self.live_edges = live_edges
+
     def find(self, bits: int, number: int, now_ms: int, *, enforced: bool = False) -> int:
-        """The place of the longest live network around an address, or of the longest that isn't in shadow if ``enforced``;
-        `NOWHERE` if there is none."""
+        """Return the slot of the longest live network around an address, or `NO_SLOT`.
+
+        Skips decisions in shadow if `enforced` is True.
+        """
         until_ms, shadow = self.columns.until_ms, self.columns.shadow
-        for shift, places in self._throttled.lengths[bits]:
-            place = places.get(number >> shift)
-            if place is not None and until_ms[place] > now_ms and not (enforced and shadow[place]):
-                return place
-        return NOWHERE
+        for shift, slots in self._throttled.lengths[bits]:
+            slot = slots.get(number >> shift)
+            if slot is not None and until_ms[slot] > now_ms and not (enforced and shadow[slot]):
+                return slot
+        return NO_SLOT
 
     def is_exempt(self, bits: int, number: int, now_ms: int) -> bool:
-        """Whether any live exemption covers the address."""
+        """Return True if a live exemption covers the address."""
         for shift, ends_ms in self._exempted.lengths[bits]:  # noqa: SIM110 (a generator costs more than all dicts)
             if ends_ms.get(number >> shift, 0) > now_ms:
                 return True
         return False
 
-    def take(self, place: int, now_ms: int, *, keep: bool = False) -> float:
-        """Take a token for one message (only look if ``keep``): 0 if there was one, else the ms until there will be.
+    def take_token(self, slot: int, now_ms: int, *, consume: bool = True) -> float:
+        """Return the wait in ms until one message may pass, 0 if it may pass now.
 
-        This edge has its part of rate and burst, but always a burst of one message."""
-        columns, edges = self.columns, self.edges
-        rate, most = columns.rate_per_ms[place] / edges, columns.burst[place] / edges
-        tokens, passed_ms = columns.tokens[place], now_ms - columns.filled_ms[place]
+        Consumes a token unless `consume` is False. Rate and burst are divided by the number of live edges;
+        each edge keeps a burst of at least one message.
+        """
+        columns, edges = self.columns, self.live_edges
+        rate, burst = columns.rate_per_ms[slot] / edges, columns.burst[slot] / edges
+        tokens, passed_ms = columns.tokens[slot], now_ms - columns.filled_ms[slot]
         if passed_ms > 0:
             tokens += passed_ms * rate
-        if tokens > most:
-            tokens = most if most > 1.0 else min(tokens, 1.0)
-        columns.tokens[place], columns.filled_ms[place] = tokens, now_ms
+        if tokens > burst:
+            tokens = burst if burst > 1.0 else min(tokens, 1.0)
+        columns.tokens[slot], columns.filled_ms[slot] = tokens, now_ms
         if tokens >= 1.0:
-            if not keep:
-                columns.tokens[place] = tokens - 1.0
+            if consume:
+                columns.tokens[slot] = tokens - 1.0
             return 0.0
-        until_end_ms = float(columns.until_ms[place] - now_ms)
+        until_end_ms = float(columns.until_ms[slot] - now_ms)
         return min(until_end_ms, (1.0 - tokens) / rate) if rate > 0 else until_end_ms
 
-    def network(self, place: int) -> Network:
-        """The network of a row."""
+    def network(self, slot: int) -> Network:
+        """Return the network of a row."""
         columns = self.columns
-        return Network(columns.bits[place], columns.high[place] << 64 | columns.low[place], columns.length[place])
+        return Network(columns.bits[slot], columns.high[slot] << 64 | columns.low[slot], columns.length[slot])
 
-    def put(self, row: Row, now_ms: int) -> None:
-        """Take a decision in, unless it is over, not newer than what is held, or there is no room."""
+    def put(self, row: DecisionRow, now_ms: int) -> None:
+        """Store a decision, unless it is over, not newer than the stored one (counted), or the table is full (counted)."""
         if row.until_ms <= now_ms:
             return
-        place, source = self._throttled.get(row.network), self._source(row.source)
-        if place == NOWHERE:
-            place = self._place(row.network)
-            if place == NOWHERE:
+        slot, source = self._throttled.get(row.network), self._source(row.source)
+        if slot == NO_SLOT:
+            slot = self._allocate(row.network)
+            if slot == NO_SLOT:
                 self.refused += 1
                 return
-            self._fill(place, row.burst, now_ms)
-        elif abs(self.columns.until_ms[place]) <= now_ms:
-            self._fill(place, row.burst, now_ms)
-        elif self._is_old(place, source, row.source.offset, released=self.columns.until_ms[place] < 0):
+            self._fill(slot, row.burst, now_ms)
+        elif abs(self.columns.until_ms[slot]) <= now_ms:
+            self._fill(slot, row.burst, now_ms)
+        elif not self._supersedes(slot, source, Precedence(row.source.offset, is_throttle=True)):
             self.ignored += 1
             return
-        self._write(place, row, source)
+        self._write(slot, row, source)
 
     def release(self, release: Release) -> None:
-        """End a throttle before its time."""
-        place = self._throttled.get(release.network)
-        if place == NOWHERE:
+        """Mark a throttle as released, unless the release is not newer than the stored decision (counted)."""
+        slot = self._throttled.get(release.network)
+        if slot == NO_SLOT:
             return
         until_ms = self.columns.until_ms
         if release.source is not None:
             source = self._source(release.source)
-            offset = min(release.source.offset + release.ordered, LAST_OFFSET)  # an order comes behind its event
-            if self._is_old(place, source, offset, released=True):
+            offset = min(release.source.offset + release.by_operator, MAX_OFFSET)
+            if not self._supersedes(slot, source, Precedence(offset, is_throttle=False)):
                 self.ignored += 1
                 return
-            self.columns.source[place], self.columns.offset[place] = source, offset
-        until_ms[place] = -abs(until_ms[place])
+            self.columns.source[slot], self.columns.offset[slot] = source, offset
+        until_ms[slot] = -abs(until_ms[slot])
 
     def exempt(self, network: Network, until_ms: int | None) -> None:
-        """Exempt a network until a time (None: for good)."""
-        if network not in self.exemptions and len(self.exemptions) >= MOST_EXEMPTIONS:
+        """Exempt a network until a Unix time, or until cancelled if None. Refused and counted at `MAX_EXEMPTIONS`."""
+        if network not in self.exemptions and len(self.exemptions) >= MAX_EXEMPTIONS:
             self.refused += 1
             return
-        self.exemptions[network] = LAST_MS if until_ms is None else min(max(until_ms, 0), LAST_MS)
+        self.exemptions[network] = _clamp_end_ms(until_ms)
         self._exempted.put(network, self.exemptions[network])
 
     def end_exemption(self, network: Network) -> None:
-        """Take an exemption back."""
+        """Remove a network's exemption, if it has one."""
         if self.exemptions.pop(network, None) is not None:
             self._exempted.remove(network)
 
     def exempt_name(self, suffix: str, until_ms: int | None) -> None:
-        """Exempt all whose name ends so (``client:.example.com``) until a time (None: for good)."""
-        if suffix not in self.names and len(self.names) >= MOST_EXEMPTIONS:
+        """Exempt all names with a suffix (``client:.example.com``) until a Unix time, or until cancelled if None.
+
+        Refused and counted at `MAX_EXEMPTIONS`.
+        """
+        if suffix not in self.exempt_names and len(self.exempt_names) >= MAX_EXEMPTIONS:
             self.refused += 1
             return
-        self.names[suffix] = LAST_MS if until_ms is None else min(max(until_ms, 0), LAST_MS)
+        self.exempt_names[suffix] = _clamp_end_ms(until_ms)
+
+    def end_name_exemption(self, suffix: str) -> None:
+        """Remove a name suffix's exemption, if it has one."""
+        self.exempt_names.pop(suffix, None)
 
     def is_name_exempt(self, kind: str, name: str, now_ms: int) -> bool:
-        """Whether a live exemption covers a name of that kind, ``client:`` or ``helo:``."""
-        left = "." + name.lower().removesuffix(".")
-        while left:
-            if self.names.get(kind + left, 0) > now_ms:
+        """Return True if a live exemption covers a name of the kind ``client:`` or ``helo:``."""
+        suffix = "." + name.lower().removesuffix(".")
+        while suffix:
+            if self.exempt_names.get(kind + suffix, 0) > now_ms:
                 return True
-            _, dot, rest = left[1:].partition(".")
-            left = dot + rest
+            _, dot, parent = suffix[1:].partition(".")
+            suffix = dot + parent
         return False
 
-    def restore(self, stored: Columns, sources: list[tuple[str, int]]) -> None:
-        """Take in rows of a snapshot; of two rows of a network the newer one stays. Call it on a table without rows."""
+    def restore(self, stored: DecisionColumns, sources: list[tuple[str, int]]) -> None:
+        """Adopt the rows of a snapshot. Of two rows of a network the newer one is kept. The table must be empty."""
         assert len(self) == 0
         self.sources = sources
-        self._numbers = {key: number for number, key in enumerate(sources)}
+        self._source_index = {key: number for number, key in enumerate(sources)}
         self.columns = stored
-        for place, until_ms in enumerate(stored.until_ms):
+        for slot, until_ms in enumerate(stored.until_ms):
             if not until_ms:
-                self._free.append(place)
+                self._free.append(slot)
                 continue
-            network = self.network(place)
+            network = self.network(slot)
             other = self._throttled.get(network)
-            older = place if other != NOWHERE and stored.offset[place] < stored.offset[other] else other
-            if older != place:
-                self._throttled.put(network, place)
-            if older != NOWHERE:
+            older = slot if other != NO_SLOT and stored.offset[slot] < stored.offset[other] else other
+            if older != slot:
+                self._throttled.put(network, slot)
+            if older != NO_SLOT:
                 stored.until_ms[older] = 0
                 self._free.append(older)
 
     def sweep(self, now_ms: int, rows: int) -> None:
-        """Free the rows whose time is over among the next ``rows`` ones; called often, it comes around."""
+        """Free expired rows among the next `rows` ones; repeated calls pass through the whole table."""
         until_ms = self.columns.until_ms
         size = len(until_ms)
-        for place in range(self._cursor, min(self._cursor + rows, size)):
-            if until_ms[place] and abs(until_ms[place]) <= now_ms:
-                self._throttled.remove(self.network(place))
-                until_ms[place] = 0
-                self._free.append(place)
+        for slot in range(self._cursor, min(self._cursor + rows, size)):
+            if until_ms[slot] and abs(until_ms[slot]) <= now_ms:
+                self._throttled.remove(self.network(slot))
+                until_ms[slot] = 0
+                self._free.append(slot)
         self._cursor = self._cursor + rows if self._cursor + rows < size else 0
 
-    def _place(self, network: Network) -> int:
+    def _allocate(self, network: Network) -> int:
         if self._free:
-            place = self._free.pop()
+            slot = self._free.pop()
         elif len(self.columns.until_ms) < self.capacity:
-            place = len(self.columns.until_ms)
+            slot = len(self.columns.until_ms)
             for column in self.columns:
                 column.append(0)
         else:
-            return NOWHERE
+            return NO_SLOT
         columns = self.columns
-        columns.high[place], columns.low[place] = network.number >> 64, network.number & WORD
-        columns.bits[place], columns.length[place] = network.bits, network.length
-        self._throttled.put(network, place)
-        return place
+        columns.high[slot], columns.low[slot] = network.number >> 64, network.number & WORD
+        columns.bits[slot], columns.length[slot] = network.bits, network.length
+        self._throttled.put(network, slot)
+        return slot
 
-    def _fill(self, place: int, burst: float, now_ms: int) -> None:
-        self.columns.tokens[place], self.columns.filled_ms[place] = burst, now_ms
+    def _fill(self, slot: int, burst: float, now_ms: int) -> None:
+        self.columns.tokens[slot], self.columns.filled_ms[slot] = burst, now_ms
 
-    def _write(self, place: int, row: Row, source: int) -> None:
+    def _write(self, slot: int, row: DecisionRow, source: int) -> None:
         columns = self.columns
-        columns.until_ms[place] = row.until_ms
-        columns.rate_per_ms[place], columns.burst[place] = row.rate_per_ms, row.burst
-        columns.status[place], columns.tag[place] = row.status, row.tag
-        columns.source[place], columns.offset[place] = source, row.source.offset
-        columns.shadow[place] = row.shadow
+        columns.until_ms[slot] = row.until_ms
+        columns.rate_per_ms[slot], columns.burst[slot] = row.rate_per_ms, row.burst
+        columns.status[slot], columns.tag[slot] = row.status, row.tag
+        columns.source[slot], columns.offset[slot] = source, row.source.offset
+        columns.shadow[slot] = row.shadow
 
-    def _is_old(self, place: int, source: int, offset: int, *, released: bool) -> bool:
-        """Whether what is held for the place is newer; at the same offset a release (held or coming) gives way."""
+    def _supersedes(self, slot: int, source: int, new: Precedence) -> bool:
+        """Return True if a record of a topic partition replaces the stored one."""
         columns = self.columns
-        if columns.source[place] != source or source == MOST_SOURCES:
-            return False
-        held = columns.offset[place]
-        came_to_release = released and columns.until_ms[place] > 0
-        return offset < held or (came_to_release and offset == held)
+        if columns.source[slot] != source or source == MAX_SOURCES:
+            return True
+        return supersedes(Precedence(columns.offset[slot], columns.until_ms[slot] > 0), new)
 
     def _source(self, source: Source) -> int:
-        """A small number for topic and partition; beyond `MOST_SOURCES` of them all are alike, and always newer."""
+        """Return the index of a topic partition. Beyond `MAX_SOURCES` they share one index, and the last record wins."""
         key = (source.topic, source.partition)
-        number = self._numbers.get(key)
+        number = self._source_index.get(key)
         if number is None:
-            if len(self.sources) >= MOST_SOURCES:
-                return MOST_SOURCES
-            number = self._numbers[key] = len(self.sources)
+            if len(self.sources) >= MAX_SOURCES:
+                return MAX_SOURCES
+            number = self._source_index[key] = len(self.sources)
             self.sources.append(key)
         return number
+
+
+def _clamp_end_ms(until_ms: int | None) -> int:
+    return MAX_TIME_MS if until_ms is None else min(max(until_ms, 0), MAX_TIME_MS)

@@ -1,5 +1,5 @@
-"""Invariant tested: whatever octets a client of any protocol sends, and in whatever pieces, the edge neither raises nor keeps
-more than its limit; the answers don't depend on the pieces; and nobody hears a 451 whom no live decision throttles."""
+"""Invariant tested: for any bytes from a client of any protocol, in any pieces, the edge neither raises nor buffers more than
+its limit; the replies don't depend on the pieces; a client without a live decision never gets a 451."""
 
 from __future__ import annotations
 
@@ -11,74 +11,74 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.edge.connections import Connections
-from engine.edge.decision_row import Row, read_decision
-from engine.edge.protocols.dns import Zone
-from engine.edge.protocols.http import PATH, Pages, Question
-from engine.edge.protocols.session import Session
-from engine.edge.reply import Reply
-from engine.edge.service import Desk
-from engine.edge.table import Table
-from tests.golden.test_edge_transcripts import NAMES, sent
+from engine.edge.connections import ConnectionTracker
+from engine.edge.decision_row import DecisionRow, read_decision
+from engine.edge.protocols.dns import DnsZone
+from engine.edge.protocols.http import PATH, ApiRequest, HttpApi
+from engine.edge.protocols.session import ProtocolSession
+from engine.edge.reply import ReplyText
+from engine.edge.service import EdgeService
+from engine.edge.table import DecisionTable
 from tests.support.scenes import DECISIONS
-from tests.support.transcripts import NOW_MS, SESSIONS, ZONE, golden_desk, session_of
+from tests.support.transcripts import NAMES, NOW_MS, SESSIONS, ZONE, golden_service, sent, session_of
 from topics.decisions import BadDecision
 from topics.networks import network_of
-from topics.overrides import EXEMPT, BadExemption, Override, decode_line, decode_record, encode_line
+from topics.overrides import EXEMPT, BadOverride, Override, decode_line, decode_record, encode_line
 
 LIMIT = 200_000
 
 
 @st.composite
 def conversation(draw: st.DrawFn, protocol: str) -> bytes:
-    """Requests of the transcripts, damaged a little, or any octets."""
+    """Draw requests of the transcripts, slightly damaged, or any bytes."""
     known = [sent(name) for name in NAMES if name.partition("-")[0] == protocol]
-    octets = bytearray(
-        b"".join(draw(st.lists(st.sampled_from(known) | st.binary(max_size=40), min_size=1, max_size=3)))
-    )
+    data = bytearray(b"".join(draw(st.lists(st.sampled_from(known) | st.binary(max_size=40), min_size=1, max_size=3))))
     for _ in range(draw(st.integers(0, 4))):
-        at, taken = draw(st.integers(0, len(octets))), draw(st.integers(0, 3))
-        octets[at : at + taken] = draw(st.binary(max_size=4))
-    return bytes(octets)
+        at, removed = draw(st.integers(0, len(data))), draw(st.integers(0, 3))
+        data[at : at + removed] = draw(st.binary(max_size=4))
+    return bytes(data)
 
 
-def heard(session: Session, pieces: list[bytes]) -> bytes:
-    out = b""
+def replies_to(session: ProtocolSession, pieces: list[bytes]) -> bytes:
+    replies = b""
     for piece in pieces:
-        out += session.receive(piece, NOW_MS)
+        replies += session.receive(piece, NOW_MS)
         if session.ended:
             break
     session.close()
-    return out
+    return replies
 
 
-def cut(octets: bytes, places: list[int]) -> list[bytes]:
-    edges = [0, *sorted(place % (len(octets) + 1) for place in places), len(octets)]
-    return [octets[start:end] for start, end in pairwise(edges)]
+def split_at(data: bytes, positions: list[int]) -> list[bytes]:
+    bounds = [0, *sorted(position % (len(data) + 1) for position in positions), len(data)]
+    return [data[start:end] for start, end in pairwise(bounds)]
 
 
 @pytest.mark.parametrize("protocol", SESSIONS)
 @given(st.data())
-def test_any_octets_in_any_pieces(protocol: str, data: st.DataObject) -> None:
-    octets = data.draw(conversation(protocol))
-    whole = heard(session_of(protocol, golden_desk()), [octets])
-    assert (
-        heard(session_of(protocol, golden_desk()), cut(octets, data.draw(st.lists(st.integers(0, 5000), max_size=6))))
-        == whole
-    )
-    empty = Desk(Table(10), Connections(1000), Reply("x"))
-    assert b"451 4.7." not in heard(session_of(protocol, empty), [octets])
+def test_any_bytes_in_any_pieces_get_the_same_replies(protocol: str, data: st.DataObject) -> None:
+    sent_bytes = data.draw(conversation(protocol))
+    positions = data.draw(st.lists(st.integers(0, 5000), max_size=6))
+    without_decisions = EdgeService(DecisionTable(10), ConnectionTracker(1000), ReplyText("x"))
+
+    whole = replies_to(session_of(protocol, golden_service()), [sent_bytes])
+    in_pieces = replies_to(session_of(protocol, golden_service()), split_at(sent_bytes, positions))
+
+    assert in_pieces == whole
+    assert b"451 4.7." not in replies_to(session_of(protocol, without_decisions), [sent_bytes])
 
 
 @pytest.mark.parametrize("protocol", sorted(set(SESSIONS) - {"milter", "dns"}))
-def test_a_request_without_an_end_is_given_up_at_the_limit(protocol: str) -> None:
-    session = session_of(protocol, golden_desk())
-    taken = 0
-    while not session.ended and taken < LIMIT:
+def test_endless_request_ends_the_session_at_the_limit(protocol: str) -> None:
+    session = session_of(protocol, golden_service())
+    received_bytes = 0
+
+    while not session.ended and received_bytes < LIMIT:
         session.receive(b"9" * 1000, NOW_MS)
-        taken += 1000
+        received_bytes += 1000
+
     assert session.ended
-    assert taken <= session.limit + 1000
+    assert received_bytes <= session.limit + 1000
 
 
 VALUES = st.sampled_from([b"192.0.2.7", b"192.0.2.8", b"2001:db8:1:2::9", b"RCPT", b"EHLO", b"", b"25", b"a=b"])
@@ -89,22 +89,22 @@ POLICY = (b"request", b"protocol_state", b"helo_name", b"recipient", b"client_ad
     st.lists(VALUES | st.binary(max_size=12), min_size=6, max_size=6),
     st.just(list(POLICY[1:])) | st.permutations(POLICY[1:]),
 )
-def test_a_policy_request_in_a_known_order_is_answered_like_the_first_of_its_kind(
-    values: list[bytes], order: list[bytes]
-) -> None:
+def test_policy_request_in_known_order_is_answered_like_the_first(values: list[bytes], order: list[bytes]) -> None:
     def request(*values: bytes) -> bytes:
         lines = [b"request=smtpd_access_policy", *map(b"=".join, zip(order, values, strict=True))]
         return b"\n".join(lines) + b"\n\n"
 
-    new, used = (session_of("policy", golden_desk()) for _ in range(2))
+    new, used = (session_of("policy", golden_service()) for _ in range(2))
     used.receive(request(b"203.0.113.1", b"RCPT", b"x", b"y", b"z", b"1"), NOW_MS)
     used.ended = False
-    assert heard(used, [request(*values)]) == heard(new, [request(*values)])
+
+    assert replies_to(used, [request(*values)]) == replies_to(new, [request(*values)])
 
 
 @given(st.binary(max_size=600))
-def test_any_datagram(packet: bytes) -> None:
-    reply = Zone(golden_desk(), ZONE).answer(packet, NOW_MS)
+def test_any_datagram_gets_its_own_answer_or_none(packet: bytes) -> None:
+    reply = DnsZone(golden_service(), ZONE).respond_datagram(packet, NOW_MS)
+
     assert not reply or reply[:2] == packet[:2]
 
 
@@ -120,9 +120,12 @@ TEXTS = st.text(max_size=30) | st.sampled_from(["192.0.2.7", "192.0.2.8", "2001:
     st.binary(max_size=60)
     | st.builds(lambda ips: b'{"ips":["' + b'","'.join(ips) + b'"]}', st.lists(st.binary(max_size=9))),
 )
-def test_any_http_request(method: str, path: str, query: dict[str, str], body: bytes) -> None:
-    pages = Pages(golden_desk(), lambda now_ms: {"fresh": True}, lambda now_ms: b"")
-    assert pages.answer(Question(method, path, query, body), NOW_MS).status in {200, 400, 404, 405}
+def test_any_http_request_gets_a_response(method: str, path: str, query: dict[str, str], body: bytes) -> None:
+    api = HttpApi(golden_service(), lambda now_ms: {"fresh": True}, lambda now_ms: b"")
+
+    response = api.respond(ApiRequest(method, path, query, body), NOW_MS)
+
+    assert response.status in {200, 400, 404, 405}
 
 
 JSON = st.recursive(
@@ -135,7 +138,7 @@ GOOD = orjson.loads(DECISIONS.read_bytes().splitlines()[0])
 
 @st.composite
 def odd_decisions(draw: st.DrawFn) -> bytes:
-    """A decision with fields replaced by anything, or any JSON, or any octets."""
+    """Draw a decision with replaced fields, any JSON, or any bytes."""
     fields = dict(GOOD) | draw(st.dictionaries(st.sampled_from(sorted(GOOD)), JSON, max_size=2))
     for part, names in (("source", ["offset", "partition", "topic"]), ("reply", ["code", "status", "tag", "text"])):
         if isinstance(fields[part], dict) and draw(st.booleans()):
@@ -146,17 +149,18 @@ def odd_decisions(draw: st.DrawFn) -> bytes:
 
 
 @given(odd_decisions(), st.sampled_from(["value", "release"]))
-def test_any_decision_is_taken_whole_or_left_out(octets: bytes, where: str) -> None:
-    key = GOOD["network"].encode()
+def test_any_decision_is_applied_or_rejected(record: bytes, part: str) -> None:
+    key, table = GOOD["network"].encode(), DecisionTable(10)
+
     try:
-        found = read_decision(key, octets, None) if where == "value" else read_decision(key, None, octets)
+        change = read_decision(key, record, None) if part == "value" else read_decision(key, None, record)
     except BadDecision:
         return
-    table = Table(10)
-    if isinstance(found, Row):
-        table.put(found, 0)
+
+    if isinstance(change, DecisionRow):
+        table.put(change, 0)
     else:
-        table.release(found)
+        table.release(change)
 
 
 ODD_OVERRIDES = st.fixed_dictionaries(
@@ -166,13 +170,13 @@ ODD_OVERRIDES = st.fixed_dictionaries(
 
 
 @given(odd_decisions() | ODD_OVERRIDES, st.sampled_from([b"192.0.2.0/24", b"helo:.example.com", b"\xff", b"::1"]))
-def test_any_override_is_taken_whole_or_left_out(octets: bytes, key: bytes) -> None:
-    for value, removal in ((octets, None), (None, octets)):
+def test_any_override_is_applied_or_rejected(record: bytes, key: bytes) -> None:
+    for value, removal in ((record, None), (None, record)):
         try:
-            said = decode_record(key, value, removal, 7)
-        except BadExemption:
+            override = decode_record(key, value, removal, 7)
+        except BadOverride:
             continue
-        if isinstance(said, Override) and said.kind == EXEMPT:
-            Table(10).exempt(network_of(said.network), said.until)
-        if said is not None:
-            assert decode_line(encode_line(said)) == said
+        if isinstance(override, Override) and override.kind == EXEMPT:
+            DecisionTable(10).exempt(network_of(override.network), override.until)
+        if override is not None:
+            assert decode_line(encode_line(override)) == override

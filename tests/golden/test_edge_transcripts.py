@@ -1,48 +1,58 @@
-"""Every protocol of the edge says what it always said, to the octet, however its requests are cut into pieces."""
+"""Every protocol of the edge gives the golden replies, byte for byte, however its requests are split into pieces."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.support.transcripts import FOLDER, NOW_MS, SESSIONS, golden_desk, octets_of, played, session_of
-
-NAMES = sorted(path.stem for path in FOLDER.glob("*.txt"))
-
-
-def sent(name: str) -> bytes:
-    lines = (FOLDER / f"{name}.txt").read_text().splitlines()
-    return b"".join(octets_of(line[2:]) for line in lines if line.startswith("> "))
-
-
-def received(name: str) -> bytes:
-    lines = (FOLDER / f"{name}.txt").read_text().splitlines()
-    return b"".join(octets_of(line[2:]) for line in lines if line.startswith("< "))
+from tests.support.transcripts import (
+    FOLDER,
+    NAMES,
+    NOW_MS,
+    SESSIONS,
+    golden_service,
+    received,
+    replay,
+    sent,
+    session_of,
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_conversation_goes_as_it_always_did(name: str) -> None:
+def test_conversation_equals_its_transcript(name: str) -> None:
     text = (FOLDER / f"{name}.txt").read_text()
-    assert list(played(name, text)) == text.splitlines()
+
+    lines = list(replay(name, text))
+
+    assert lines == text.splitlines()
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [1, 3, 1_000_000])
-def test_pieces_change_nothing(name: str, size: int) -> None:
-    session, octets = session_of(name, golden_desk()), sent(name)
-    pieces = [octets[at : at + size] for at in range(0, len(octets), size)]
-    assert b"".join(session.receive(piece, NOW_MS) for piece in pieces if not session.ended) == received(name)
+def test_replies_do_not_depend_on_pieces(name: str, size: int) -> None:
+    session, data = session_of(name, golden_service()), sent(name)
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+
+    replies = b"".join(session.receive(piece, NOW_MS) for piece in pieces if not session.ended)
+
+    assert replies == received(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_in_shadow_mode_nothing_is_deferred_and_all_of_it_is_told(name: str) -> None:
-    desk = golden_desk(shadow=True)
-    desk.remarks.clear()
-    session, deferred = session_of(name, desk), received(name).count(b"451 4.7.500") + received(name).count(b"451%20")
-    assert b"451" not in session.receive(sent(name), NOW_MS)
-    if not name.startswith("dns"):  # which says it as an address
-        assert len(desk.remarks) == deferred
+def test_shadow_mode_defers_nothing_and_logs_every_deferral(name: str) -> None:
+    service = golden_service(shadow=True)
+    service.shadow_log.clear()
+    session, deferred = (
+        session_of(name, service),
+        received(name).count(b"451 4.7.500") + received(name).count(b"451%20"),
+    )
+
+    replies = session.receive(sent(name), NOW_MS)
+
+    assert b"451" not in replies
+    if not name.startswith("dns"):  # whose deferrals are addresses
+        assert len(service.shadow_log) == deferred
 
 
-def test_every_protocol_has_its_transcripts() -> None:
+def test_every_protocol_has_transcripts() -> None:
     assert {name.partition("-")[0] for name in NAMES} == set(SESSIONS)
     assert all(f"{protocol}-malformed" in NAMES for protocol in SESSIONS)

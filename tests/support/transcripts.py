@@ -1,8 +1,8 @@
-"""Conversations between an MTA and the edge, octet for octet, as files: ``> `` from the MTA, ``< `` from the edge.
+"""Byte-exact conversations between a mail server and the edge, as files: ``> `` from the mail server, ``< `` from the edge.
 
-Octets are written as in a Python bytes literal. Several ``> `` lines before a ``< `` arrive as one piece; ``= ended`` says that
-the edge closes. All of them meet the same desk: 192.0.2.7 has one message left of its burst of one, 192.0.2.8 and
-2001:db8:1:2::/64 none, 198.51.100.0/24 is throttled and 198.51.100.25 exempt.
+Bytes are written as in a Python bytes literal. Several ``> `` lines before a ``< `` arrive as one piece; ``= ended`` means that
+the edge closes. All conversations start with the same service: 192.0.2.7 has its whole burst of one message left, 192.0.2.8 and
+2001:db8:1:2::/64 have none, 198.51.100.0/24 is throttled and 198.51.100.25 exempt.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.edge.connections import Connections
-from engine.edge.decision_row import Row
+from engine.edge.connections import ConnectionTracker
+from engine.edge.decision_row import DecisionRow
 from engine.edge.protocols.dns import DnsSession
 from engine.edge.protocols.milter import MilterSession
 from engine.edge.protocols.opensmtpd import OpensmtpdSession
 from engine.edge.protocols.policy import PolicySession
 from engine.edge.protocols.readsocket import ReadsocketSession
-from engine.edge.protocols.session import Session
+from engine.edge.protocols.session import ProtocolSession
 from engine.edge.protocols.socketmap import SocketmapSession
 from engine.edge.protocols.tcptable import TcpTableSession
-from engine.edge.reply import Reply
-from engine.edge.service import Desk
-from engine.edge.shadow import Shadow
-from engine.edge.table import Table
+from engine.edge.reply import ReplyText
+from engine.edge.service import EdgeService
+from engine.edge.shadow import EdgeShadow
+from engine.edge.table import DecisionTable
 from topics.decisions import Source
 from topics.networks import network_of
 
@@ -32,7 +32,8 @@ NOW_MS = 1_764_000_000_000
 UNTIL_MS = NOW_MS + 3_600_000
 ZONE = "blocked.example"
 TEXT = "Server busy. Please try again later from [{ip}]; retry in {retry_s} s."
-SESSIONS: dict[str, type[Session]] = {
+NAMES = sorted(path.stem for path in FOLDER.glob("*.txt"))
+SESSIONS: dict[str, type[ProtocolSession]] = {
     "policy": PolicySession,
     "milter": MilterSession,
     "socketmap": SocketmapSession,
@@ -43,15 +44,15 @@ SESSIONS: dict[str, type[Session]] = {
 }
 
 
-def row(network: str, tag: int, until_ms: int = UNTIL_MS) -> Row:
-    """A decision of one message a minute, at most one at once."""
-    return Row(network_of(network), until_ms, 1 / 60_000, 1.0, 500, tag, Source("connections", 0, tag))
+def row(network: str, tag: int, until_ms: int = UNTIL_MS) -> DecisionRow:
+    """Return a decision of one message per minute with a burst of one."""
+    return DecisionRow(network_of(network), until_ms, 1 / 60_000, 1.0, 500, tag, Source("connections", 0, tag))
 
 
-def golden_desk(*, shadow: bool = False) -> Desk:
-    """The desk of all transcripts."""
-    table = Table(1000)
-    table.trusted_until_ms = UNTIL_MS
+def golden_service(*, shadow: bool = False) -> EdgeService:
+    """Return the service of all transcripts."""
+    table = DecisionTable(1000)
+    table.trust_until(UNTIL_MS)
     for network, tag in (
         ("192.0.2.7/32", 10000007),
         ("192.0.2.8/32", 10000008),
@@ -59,39 +60,54 @@ def golden_desk(*, shadow: bool = False) -> Desk:
         ("198.51.100.0/24", 10000024),
     ):
         table.put(row(network, tag), NOW_MS)
-    desk = Desk(table, Connections(10_000), Reply(TEXT), Shadow(everything=shadow))
+    service = EdgeService(table, ConnectionTracker(10_000), ReplyText(TEXT), EdgeShadow(everything=shadow))
     for ip in ("192.0.2.8", "2001:db8:1:2::25", "198.51.100.99"):
-        desk.ask_once(ip, NOW_MS)
+        service.check_once(ip, NOW_MS)
     table.exempt(network_of("198.51.100.25/32"), None)
-    desk.connections.take_ended(100)
-    return desk
+    service.connections.pop_ended(100)
+    return service
 
 
-def session_of(name: str, desk: Desk) -> Session:
-    """A session of the protocol that a transcript is named after."""
+def session_of(name: str, service: EdgeService) -> ProtocolSession:
+    """Return a session of the protocol after which a transcript is named."""
     protocol = name.partition("-")[0]
-    return DnsSession(desk, ZONE) if protocol == "dns" else SESSIONS[protocol](desk)
+    return DnsSession(service, ZONE) if protocol == "dns" else SESSIONS[protocol](service)
 
 
-def octets_of(escaped: str) -> bytes:
-    """The octets that a line stands for."""
-    return escaped.encode("latin-1").decode("unicode_escape").encode("latin-1")
+def unescape(text: str) -> bytes:
+    """Return the bytes that a line represents."""
+    return text.encode("latin-1").decode("unicode_escape").encode("latin-1")
 
 
-def escaped(octets: bytes) -> str:
-    """A line for octets."""
-    return repr(octets)[2:-1]
+def escape(data: bytes) -> str:
+    """Return the line that represents bytes."""
+    return repr(data)[2:-1]
 
 
-def played(name: str, text: str) -> Iterator[str]:
-    """The transcript with the edge's side as it is now; comments and the MTA's side stay."""
-    session, incoming = session_of(name, golden_desk()), b""
+def sent(name: str) -> bytes:
+    """Return all bytes from the mail server in a transcript."""
+    return _side(name, "> ")
+
+
+def received(name: str) -> bytes:
+    """Return all bytes from the edge in a transcript."""
+    return _side(name, "< ")
+
+
+def _side(name: str, mark: str) -> bytes:
+    lines = (FOLDER / f"{name}.txt").read_text().splitlines()
+    return b"".join(unescape(line[2:]) for line in lines if line.startswith(mark))
+
+
+def replay(name: str, text: str) -> Iterator[str]:
+    """Yield the transcript with the edge's current answers; comments and the mail server's side are kept."""
+    session, incoming = session_of(name, golden_service()), b""
     for line in [*text.splitlines(), ""]:
         if line.startswith("> "):
-            incoming += octets_of(line[2:])
+            incoming += unescape(line[2:])
         elif incoming:
             reply, incoming = session.receive(incoming, NOW_MS), b""
-            yield from [f"< {escaped(reply)}"] if reply else []
+            yield from [f"< {escape(reply)}"] if reply else []
             yield from ["= ended"] if session.ended else []
         if line and not line.startswith(("< ", "= ")):
             yield line

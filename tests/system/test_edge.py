@@ -1,17 +1,16 @@
-"""The edge beside a real Kafka: decisions arrive, lapse and are released; events go back; whatever dies, answers go on."""
+"""The edge with a real Kafka: it applies decisions and returns events, and answers on while Kafka or the edge fails."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-import confluent_kafka
 import orjson
 import pytest
 
-from benchmarks.ports import free_port
+from benchmarks.harness.ports import free_port
 from engine.broker import EmbeddedBroker
-from tests.support.edges import Decider, EdgeProcess, Smtpd
+from tests.support.edges import Decider, EdgeProcess, Smtpd, read_events
 from tests.support.workers import environment, tidegate
 from topics.keys import key_of, key_text
 from topics.partitioner import partition_of
@@ -19,24 +18,6 @@ from topics.partitioner import partition_of
 pytestmark = pytest.mark.timeout(240)
 
 DUNNO = "DUNNO"
-
-
-def events(bootstrap: str, topic: str, count: int, patience_s: float = 20) -> list[confluent_kafka.Message]:
-    """What committed readers see: at least ``count``, and what comes within a second more."""
-    reader = confluent_kafka.Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": f"{topic}{time.time()}", "auto.offset.reset": "earliest"}
-    )
-    reader.subscribe([topic])
-    found: list[confluent_kafka.Message] = []
-    deadline_s = time.monotonic() + patience_s
-    while time.monotonic() < deadline_s:
-        message = reader.poll(0.2)
-        if message is not None and message.error() is None:
-            found.append(message)
-            if len(found) == count:
-                deadline_s = min(deadline_s, time.monotonic() + 1)
-    reader.close()
-    return found
 
 
 @pytest.fixture
@@ -51,20 +32,23 @@ def engine(broker: EmbeddedBroker, prefix: str) -> Decider:
     return Decider(broker.bootstrap, prefix)
 
 
-def eventually(edge: EdgeProcess, ip: str, said: str, field: str = "verdict") -> None:
+def wait_for_answer(edge: EdgeProcess, ip: str, wanted: str, field: str = "verdict") -> None:
     deadline_s = time.monotonic() + 10
     while time.monotonic() < deadline_s:
-        if orjson.loads(edge.get(f"/v1/decisions/{ip}")[1])[field] == said:
+        if orjson.loads(edge.get(f"/v1/decisions/{ip}")[1])[field] == wanted:
             return
         time.sleep(0.02)
-    raise AssertionError(f"{ip} is not {said}: {edge.get(f'/v1/decisions/{ip}')}")
+    raise AssertionError(f"{ip} is not {wanted}: {edge.get(f'/v1/decisions/{ip}')}")
 
 
-def test_decisions_arrive_lapse_are_released_and_exempted(env: dict[str, str], engine: Decider, tmp_path: Path) -> None:
+def test_decisions_are_applied_expire_and_end_by_release_or_exemption(
+    env: dict[str, str], engine: Decider, tmp_path: Path
+) -> None:
     engine.throttle("192.0.2.7/32")
     with EdgeProcess(env, tmp_path / "edge") as edge:
         edge.wait_for(lambda figures: figures["fresh"] == 1 and figures["decisions"] == 1)
         smtpd = Smtpd(edge.policy)
+
         assert smtpd.ask("192.0.2.7", 1025, "1") == DUNNO
         assert (
             smtpd.ask("192.0.2.7", 1025, "2")
@@ -72,23 +56,27 @@ def test_decisions_arrive_lapse_are_released_and_exempted(env: dict[str, str], e
             .endswith(" s. (AS12345678)")
         )
         assert smtpd.ask("192.0.2.8", 1025, "3") == DUNNO
+
         engine.release("192.0.2.7/32")
-        eventually(edge, "192.0.2.7", "none")
+        wait_for_answer(edge, "192.0.2.7", "none")
+
         engine.throttle("2001:db8:1:2::/64", lasts_s=1.5)
-        eventually(edge, "2001:db8:1:2::9", "within", "why")
+        wait_for_answer(edge, "2001:db8:1:2::9", "within", "why")
         assert smtpd.ask("2001:db8:1:2::9", 1025, "4") == DUNNO
-        eventually(edge, "2001:db8:1:2::9", "defer")
-        eventually(edge, "2001:db8:1:2::9", "none")  # by the clock alone
+        wait_for_answer(edge, "2001:db8:1:2::9", "defer")
+        wait_for_answer(edge, "2001:db8:1:2::9", "none")  # expired by the clock
+
         engine.throttle("198.51.100.7/32")
-        eventually(edge, "198.51.100.7", "within", "why")
+        wait_for_answer(edge, "198.51.100.7", "within", "why")
         assert smtpd.ask("198.51.100.7", 1025, "5") == DUNNO
-        eventually(edge, "198.51.100.7", "defer")
+        wait_for_answer(edge, "198.51.100.7", "defer")
+
         engine.exempt("198.51.100.0/24")
-        eventually(edge, "198.51.100.7", "none")
+        wait_for_answer(edge, "198.51.100.7", "none")
         assert edge.stop() == 0
 
 
-def test_each_connection_comes_back_once_keyed_as_we_key(
+def test_each_connection_becomes_one_event_with_the_senders_key(
     env: dict[str, str], broker: EmbeddedBroker, prefix: str, tmp_path: Path
 ) -> None:
     ips = [f"192.0.2.{number}" for number in range(60)] + [f"2001:db8:{number:x}::25" for number in range(40)]
@@ -101,18 +89,18 @@ def test_each_connection_comes_back_once_keyed_as_we_key(
         smtpd.close()
         edge.wait_for(lambda figures: figures["events_delivered_total"] == len(ips))
         assert edge.stop() == 0
-    messages = events(broker.bootstrap, prefix + "connections", len(ips))
-    found = [orjson.loads(got.value() or b"") for got in messages]
-    assert sorted(event["ip"] for event in found) == sorted(ips)
-    assert {(event["messages"], event["recipients"], event["outcome"], event["mta"]) for event in found} == {
+    messages = read_events(broker.bootstrap, prefix + "connections", len(ips))
+    received = [orjson.loads(message.value() or b"") for message in messages]
+    assert sorted(event["ip"] for event in received) == sorted(ips)
+    assert {(event["messages"], event["recipients"], event["outcome"], event["mta"]) for event in received} == {
         (2, 2, "accepted", "edge")
     }
-    for got, event in zip(messages, found, strict=True):
+    for record, event in zip(messages, received, strict=True):
         key = key_text(key_of(event["ip"])).encode()
-        assert (got.key(), got.partition(), got.timestamp()[1]) == (key, partition_of(key, 4), event["ts"])
+        assert (record.key(), record.partition(), record.timestamp()[1]) == (key, partition_of(key, 4), event["ts"])
 
 
-def test_edges_that_are_alive_share_a_rate(env: dict[str, str], engine: Decider, tmp_path: Path) -> None:
+def test_live_edges_share_a_rate(env: dict[str, str], engine: Decider, tmp_path: Path) -> None:
     engine.throttle("192.0.2.7/32", rate_per_min=0.0, burst=10.0)
     with EdgeProcess(env, tmp_path / "one") as one:
         one.wait_for(lambda figures: figures["edges"] == 1)
@@ -126,7 +114,7 @@ def test_edges_that_are_alive_share_a_rate(env: dict[str, str], engine: Decider,
         one.wait_for(lambda figures: figures["edges"] == 1)
 
 
-def test_without_kafka_answers_go_on_decisions_lapse_and_events_arrive_later_once(
+def test_outage_of_kafka_leaves_answers_and_expiry_and_events_arrive_once(
     broker_folder: Path, prefix: str, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -143,11 +131,11 @@ def test_without_kafka_answers_go_on_decisions_lapse_and_events_arrive_later_onc
         edge.wait_for(lambda figures: figures["decisions"] == 2 and figures["fresh"] == 1)
         smtpd = Smtpd(edge.policy)
         assert [smtpd.ask(ip, 1, ip) for ip in ("192.0.2.7", "192.0.2.8")] == [DUNNO] * 2
-    lapsing_s = time.monotonic() + 12
+    expired_s = time.monotonic() + 12
     slowest_s = 0.0
     for number in range(200):
         began_s = time.monotonic()
-        assert smtpd.ask("192.0.2.7", 2, f"away {number}").startswith("451 4.7.500")
+        assert smtpd.ask("192.0.2.7", 2, f"outage {number}").startswith("451 4.7.500")
         assert smtpd.ask(f"203.0.113.{number}", 3, f"other {number}") == DUNNO
         slowest_s = max(slowest_s, time.monotonic() - began_s)
     assert slowest_s < 1
@@ -156,23 +144,23 @@ def test_without_kafka_answers_go_on_decisions_lapse_and_events_arrive_later_onc
     edge.__exit__()
     with EdgeProcess(env, tmp_path / "edge") as again:
         assert again.health()["decisions"] == 2
-        eventually(again, "192.0.2.7", "defer")
-        time.sleep(max(0, lapsing_s - time.monotonic()))
-        eventually(again, "192.0.2.8", "none")
+        wait_for_answer(again, "192.0.2.7", "defer")
+        time.sleep(max(0, expired_s - time.monotonic()))
+        wait_for_answer(again, "192.0.2.8", "none")
         assert again.figures()["spool_batches"] > 0
         with EmbeddedBroker(broker_folder, port=port) as broker:
             again.wait_for(lambda figures: figures["spool_batches"] == 0 and figures["fresh"] == 1)
-            found = [
+            received = [
                 orjson.loads(message.value() or b"")
-                for message in events(broker.bootstrap, prefix + "connections", 402)
+                for message in read_events(broker.bootstrap, prefix + "connections", 402)
             ]
             assert again.stop() == 0
-    ips = [event["ip"] for event in found if event["ip"].startswith("203.0.113.")]
+    ips = [event["ip"] for event in received if event["ip"].startswith("203.0.113.")]
     assert len(ips) == len(set(ips))
     assert len(ips) in (199, 200)  # the last one was open when the edge was killed
 
 
-def test_an_edge_that_never_heard_of_kafka_has_no_opinion(tmp_path: Path) -> None:
+def test_edge_without_kafka_since_its_start_has_no_opinion(tmp_path: Path) -> None:
     env = environment(f"127.0.0.1:{free_port()}", "x-", 4)
     with EdgeProcess(env, tmp_path / "edge") as edge:
         assert Smtpd(edge.policy).ask("192.0.2.7", 1, "1") == DUNNO
@@ -180,9 +168,7 @@ def test_an_edge_that_never_heard_of_kafka_has_no_opinion(tmp_path: Path) -> Non
         assert edge.stop() == 0
 
 
-def test_a_broker_that_stays_away_ends_nobody_and_a_stop_is_quick(
-    broker_folder: Path, prefix: str, tmp_path: Path
-) -> None:
+def test_unreachable_broker_ends_no_edge_and_a_stop_is_quick(broker_folder: Path, prefix: str, tmp_path: Path) -> None:
     with EmbeddedBroker(broker_folder) as broker:
         env = environment(broker.bootstrap, prefix, 4, KAFKA_REQUEST_TIMEOUT_MS=1000)
         assert tidegate("topics", "--create", env=env).returncode == 0
@@ -191,7 +177,7 @@ def test_a_broker_that_stays_away_ends_nobody_and_a_stop_is_quick(
             smtpd, log = Smtpd(edge.policy), Path(edge.log.name)
             assert smtpd.ask("192.0.2.7", 1, "1") == DUNNO
             broker.kill()
-            edge.wait_for(lambda figures: "Kafka can't be followed" in log.read_text())
+            edge.wait_for(lambda figures: "decisions can't be read from Kafka" in log.read_text())
             assert smtpd.ask("192.0.2.8", 1, "2") == DUNNO
             began_s = time.monotonic()
             assert edge.stop() == 0

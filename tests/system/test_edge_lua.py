@@ -1,4 +1,4 @@
-"""The shipped Lua: KumoMTA's against what its manual says of `kumo`, with a real edge behind it; rspamd's is read by its Lua
+"""The shipped Lua files. KumoMTA's runs against `kumo` as in its manual and a real edge; rspamd's is compiled by LuaJIT
 (`make e2e` runs it in rspamd itself)."""
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import pytest
 from lupa.lua54 import LuaError, LuaRuntime
 from lupa.luajit21 import LuaRuntime as LuaJitRuntime
 
-from benchmarks.ports import free_port
+from benchmarks.harness.ports import free_port
 from tests.conftest import ROOT
-from tests.support.edges import EdgeProcess
+from tests.support.edges import DEFERRAL, THROTTLED_IP, EdgeProcess, write_spent_snapshot
 from tests.support.workers import environment
-from tests.system.test_edge_protocols import IP, REFUSED, spent_snapshot
 
 KUMOMTA = ROOT / "deploy/kumomta/tidegate.lua"
 RSPAMD = ROOT / "deploy/rspamd/tidegate.lua"
@@ -26,7 +25,7 @@ TIMEOUT_S = {"1 second": 1.0}
 
 
 class Rejected(Exception):
-    """What `kumo.reject` raises."""
+    """Raised by `kumo.reject`."""
 
 
 class Response:
@@ -53,8 +52,8 @@ class Request:
         return self
 
     def send(self) -> Response:
-        with urllib.request.urlopen(self._url, timeout=self._timeout_s) as answer:
-            return Response(answer.status, answer.read().decode())
+        with urllib.request.urlopen(self._url, timeout=self._timeout_s) as response:
+            return Response(response.status, response.read().decode())
 
 
 class Meta:
@@ -74,8 +73,8 @@ def reject(code: int, text: str) -> None:
     raise Rejected(f"{code} {text}")
 
 
-def policy(place: str) -> Any:
-    """The shipped file as a KumoMTA would have loaded it, for an edge at ``place``."""
+def policy(address: str) -> Any:
+    """Return the shipped file as loaded by KumoMTA, for an edge at `address`."""
     lua = LuaRuntime(unpack_returned_tuples=True)
 
     def parse(text: str) -> object:
@@ -91,11 +90,11 @@ def policy(place: str) -> Any:
     lua.globals().package.loaded["kumo"] = kumo
     shipped = KUMOMTA.read_text()
     assert "http://127.0.0.1:10080" in shipped
-    return lua.execute(shipped.replace("http://127.0.0.1:10080", place))
+    return lua.execute(shipped.replace("http://127.0.0.1:10080", address))
 
 
 def check(tidegate: Any, meta: Meta) -> str:
-    """The refusal of a message, "" for none."""
+    """Return the rejection of a message, "" for none."""
     try:
         tidegate.check(meta)
     except (Rejected, LuaError) as rejected:
@@ -106,15 +105,16 @@ def check(tidegate: Any, meta: Meta) -> str:
 @pytest.fixture(scope="module")
 def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeProcess]:
     folder = tmp_path_factory.mktemp("edge")
-    spent_snapshot(folder / "state")
+    write_spent_snapshot(folder / "state")
     with EdgeProcess(environment(f"127.0.0.1:{free_port()}", "x-", 4), folder) as running:
         yield running
 
 
-@pytest.mark.parametrize("peer", [f"{IP}:4711", f"[::ffff:{IP}]:4711"])
-def test_kumomta_refuses_a_throttled_client_with_the_edges_reply(edge: EdgeProcess, peer: str) -> None:
+@pytest.mark.parametrize("peer", [f"{THROTTLED_IP}:4711", f"[::ffff:{THROTTLED_IP}]:4711"])
+def test_kumomta_rejects_a_throttled_client_with_the_edges_reply(edge: EdgeProcess, peer: str) -> None:
     tidegate, meta = policy(f"http://127.0.0.1:{edge.http}"), Meta(received_from=peer)
-    assert [check(tidegate, meta) for _ in range(2)] == [REFUSED] * 2
+
+    assert [check(tidegate, meta) for _ in range(2)] == [DEFERRAL] * 2
     assert meta.values["tidegate_messages"] == 2
 
 
@@ -123,17 +123,18 @@ def test_kumomta_refuses_a_throttled_client_with_the_edges_reply(edge: EdgeProce
     [
         {"received_from": "192.0.2.8:4711"},
         {"received_from": "[2001:db8::7]:4711"},
-        {"received_from": f"{IP}:4711", "authn_id": "somebody"},
+        {"received_from": f"{THROTTLED_IP}:4711", "authn_id": "user"},
         {"received_from": "unix socket"},
         {},
     ],
 )
-def test_kumomta_lets_all_others_pass(edge: EdgeProcess, meta: dict[str, object]) -> None:
+def test_kumomta_passes_other_clients(edge: EdgeProcess, meta: dict[str, object]) -> None:
     assert check(policy(f"http://127.0.0.1:{edge.http}"), Meta(**meta)) == ""
 
 
-def test_kumomta_lets_mail_pass_without_an_edge_with_a_silent_one_and_with_another_server(edge: EdgeProcess) -> None:
-    meta = Meta(received_from=f"{IP}:4711")
+def test_kumomta_passes_mail_when_the_edge_fails(edge: EdgeProcess) -> None:
+    meta = Meta(received_from=f"{THROTTLED_IP}:4711")
+
     assert check(policy(f"http://127.0.0.1:{free_port()}"), meta) == ""
     assert check(policy(f"http://127.0.0.1:{edge.http}/elsewhere"), meta) == ""
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -141,5 +142,5 @@ def test_kumomta_lets_mail_pass_without_an_edge_with_a_silent_one_and_with_anoth
 
 
 @pytest.mark.parametrize("path", [RSPAMD, KUMOMTA], ids=["rspamd", "kumomta"])
-def test_luajit_reads_it(path: Path) -> None:
+def test_file_compiles_in_luajit(path: Path) -> None:
     assert LuaJitRuntime().compile(path.read_text())

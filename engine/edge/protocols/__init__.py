@@ -1,1 +1,1 @@
-"""The protocols of the MTAs: octets in, octets out, nothing awaited; each module's head is its manual."""
+"""The protocols of the mail servers: bytes in, bytes out, nothing awaited. Each module's head is its manual."""

@@ -1,28 +1,28 @@
 """Exim's ``${readsocket}``: one line in, the reply or nothing out, and the end of the connection, which Exim waits for.
 
-The line: ``IP [PORT [MESSAGE [RECIPIENT]]]``. With a port, requests of one connection and message belong together; without
-one each is a message of its own. Nothing means no opinion, which is also what Exim has when the edge is down, if its
-fifth argument says so.
+The line: ``IP [PORT [MESSAGE [RECIPIENT]]]``. With a port, requests about one connection and message are counted once;
+without one, each request is a message of its own. An empty answer is no opinion. Exim also has an empty answer when the edge
+is down, if the fifth argument of readsocket says so.
 """
 
 from __future__ import annotations
 
-from engine.edge.protocols.session import LineSession
+from engine.edge.protocols.session import LineSession, MalformedRequest
 
 PARTS = 4
 
 
 class ReadsocketSession(LineSession):
-    """The conversation about one request."""
+    """A conversation of one request."""
 
-    def answer(self, line: bytes, now_ms: int) -> bytes:
-        """The reply's line, or nothing."""
-        parts = line.decode("latin-1").split()
+    def respond(self, request: bytes, now_ms: int) -> bytes:
+        """Return the reply's line, or nothing, and end the session."""
+        parts = request.decode("latin-1").split()
         if not 1 <= len(parts) <= PARTS:
-            return self.malformed()
+            raise MalformedRequest
         ip, port, message, recipient = parts + [""] * (PARTS - len(parts))
         self.ended = True
         if not port:
-            return self.desk.line(self.desk.ask_once(ip, now_ms), ip).encode()
-        answer = self.desk.ask(f"{ip} {port}", ip, message, recipient, now_ms)
-        return self.desk.line(answer, ip).encode()
+            return self.service.reply(self.service.check_once(ip, now_ms), ip).encode()
+        result = self.service.check(f"{ip} {port}", ip, message, recipient, now_ms)
+        return self.service.reply(result, ip).encode()

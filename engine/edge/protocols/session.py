@@ -1,58 +1,72 @@
-"""What a protocol is to the servers: a session that takes octets and gives octets, and says when it has ended.
+"""The interface between a protocol and the servers: a session takes bytes, returns bytes, and says when it has ended.
 
-A session that ends without an answer leaves the decision to the MTA, whose configuration fails open. Sessions hold at most
-``limit`` octets of a request; more is malformed.
+Parsing is separate from deciding. `next_request` splits the input into requests, and `respond` answers one of them. The peer's
+fault is the exception `MalformedRequest`: it is counted, not answered, and ends the session. Without an answer the mail server
+applies its own configuration, which lets mail pass.
+
+A session buffers at most `limit` bytes of an incomplete request; a longer one is malformed.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
-from engine.edge.service import Desk
+from engine.edge.service import EdgeService
 
-REQUEST_OCTETS = 16_384
+REQUEST_BYTES = 16_384
 
 
-class Session(ABC):
-    """One client's conversation with the desk. ``ended``: nothing more is to be read; what was returned is still to be sent.
-    ``rest``: octets of a request that has begun and isn't whole."""
+class MalformedRequest(Exception):
+    """The client broke the protocol."""
 
-    def __init__(self, desk: Desk, limit: int = REQUEST_OCTETS) -> None:
-        self.desk, self.limit = desk, limit
-        self.ended = False
-        self.rest = b""
+
+class Request(NamedTuple):
+    """A complete request in a buffer."""
+
+    content: bytes  # without its framing
+    end: int  # index after the request
+
+
+class ProtocolSession(ABC):
+    """One client's conversation with the service."""
+
+    def __init__(self, service: EdgeService, limit: int = REQUEST_BYTES) -> None:
+        self.service, self.limit = service, limit
+        self.ended = False  # no further input is read; the reply that was returned is still sent
+        self.rest = b""  # the beginning of an incomplete request
+
+    def receive(self, data: bytes, now_ms: int) -> bytes:
+        """Return the replies to all requests that `data` completes, in order."""
+        buffer, replies, start = self.rest + data, b"", 0
+        try:
+            while not self.ended and (request := self.next_request(buffer, start)) is not None:
+                replies += self.respond(request.content, now_ms)
+                start = request.end
+        except MalformedRequest:
+            self.service.count_malformed()
+            self.ended = True
+        self.rest = b"" if self.ended else buffer[start:]
+        return replies
 
     @abstractmethod
-    def receive(self, octets: bytes, now_ms: int) -> bytes:
-        """Octets from the client; the octets to send."""
+    def next_request(self, buffer: bytes, start: int) -> Request | None:
+        """Return the request that begins at `start`, None if it is incomplete. Raises `MalformedRequest`."""
+
+    @abstractmethod
+    def respond(self, request: bytes, now_ms: int) -> bytes:
+        """Return the reply to one request. Raises `MalformedRequest`."""
 
     def close(self) -> None:  # noqa: B027 (most protocols have nothing to do then)
-        """The client has gone."""
-
-    def malformed(self) -> bytes:
-        """End for a request that breaks the protocol: counted, not answered."""
-        self.desk.malformed += 1
-        self.ended = True
-        return b""
+        """End the session, because the client has disconnected."""
 
 
-class LineSession(Session):
-    """Requests that are lines, each answered on its own."""
+class LineSession(ProtocolSession):
+    """A session whose requests are lines, which end with LF or CR LF."""
 
-    def receive(self, octets: bytes, now_ms: int) -> bytes:
-        """Whole lines are answered, the last one may wait for its rest."""
-        *lines, self.rest = (self.rest + octets).split(b"\n")
-        out: list[bytes] = []
-        for line in lines:
-            if len(line) > self.limit:
-                return b"".join(out) + self.malformed()
-            out.append(self.answer(line.removesuffix(b"\r"), now_ms))
-            if self.ended:
-                return b"".join(out)
-        if len(self.rest) > self.limit:
-            return b"".join(out) + self.malformed()
-        return b"".join(out)
-
-    @abstractmethod
-    def answer(self, line: bytes, now_ms: int) -> bytes:
-        """The answer to one line, without its end."""
+    def next_request(self, buffer: bytes, start: int) -> Request | None:
+        """Return the next line without its end."""
+        end = buffer.find(b"\n", start)
+        if (len(buffer) if end < 0 else end) - start > self.limit:
+            raise MalformedRequest
+        return None if end < 0 else Request(buffer[start:end].removesuffix(b"\r"), end + 1)

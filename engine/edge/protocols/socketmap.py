@@ -1,23 +1,24 @@
 """Sendmail socketmap, as Postfix speaks it: netstrings ``NAME KEY`` in, ``OK VALUE`` or ``NOTFOUND `` out.
 
-Postfix asks for the host name first and for the address then, never for prefixes; what is no address is not found. The
-value is the right side of an access table. Neither message nor connection is named, so each request about an address
-counts as a message: prefer the policy protocol where there is a choice.
+Postfix asks for the host name, then for the address, never for prefixes; a key that isn't an address is not found. The value is
+the right-hand side of an access table. A request names neither message nor connection, so each one about an address counts as a
+message. Prefer the policy protocol where there is a choice.
 """
 
 from __future__ import annotations
 
 import re
 
-from engine.edge.protocols.session import Session
+from engine.edge.protocols.session import MalformedRequest, ProtocolSession, Request
 from topics.networks import address_of
 
 LENGTH = re.compile(rb"(0|[1-9]\d{0,5}):")
+LENGTH_DIGITS = 6
 NOT_FOUND = "NOTFOUND "
 
 
 def is_address(text: str) -> bool:
-    """Whether a key of a table is an address (and not a host name or a part of one)."""
+    """Return True if a table's key is an address, not a host name or a part of one."""
     try:
         address_of(text)
     except ValueError:
@@ -25,27 +26,25 @@ def is_address(text: str) -> bool:
     return True
 
 
-class SocketmapSession(Session):
-    """The conversation with one client of the map."""
+class SocketmapSession(ProtocolSession):
+    """A conversation with one client of the map."""
 
-    def receive(self, octets: bytes, now_ms: int) -> bytes:
-        """Whole netstrings are answered in order."""
-        octets = self.rest + octets
-        out, at = b"", 0
-        while (match := LENGTH.match(octets, at)) is not None:
-            start, end = match.end(), match.end() + int(match[1])
-            if end - start > self.limit or octets[end : end + 1] not in (b",", b""):
-                return out + self.malformed()
-            if len(octets) <= end:
-                break
-            out += self._answer(octets[start:end], now_ms)
-            at = end + 1
-        self.rest = octets[at:]
-        begun = match is not None or (self.rest.isdigit() and len(self.rest) < 7) or not self.rest
-        return out if begun else out + self.malformed()
+    def next_request(self, buffer: bytes, start: int) -> Request | None:
+        """Return the content of the next netstring."""
+        match = LENGTH.match(buffer, start)
+        if match is None:
+            begun = buffer[start:]
+            if begun and not (begun.isdigit() and len(begun) <= LENGTH_DIGITS):
+                raise MalformedRequest
+            return None
+        begin, end = match.end(), match.end() + int(match[1])
+        if end - begin > self.limit or buffer[end : end + 1] not in (b",", b""):
+            raise MalformedRequest
+        return None if len(buffer) <= end else Request(buffer[begin:end], end + 1)
 
-    def _answer(self, request: bytes, now_ms: int) -> bytes:
+    def respond(self, request: bytes, now_ms: int) -> bytes:
+        """Return the netstring that answers one request."""
         _, _, key = request.decode("latin-1").partition(" ")
-        line = self.desk.line(self.desk.ask_once(key, now_ms), key) if is_address(key) else ""
-        said = f"OK {line}" if line else NOT_FOUND
-        return f"{len(said)}:{said},".encode()
+        reply = self.service.reply(self.service.check_once(key, now_ms), key) if is_address(key) else ""
+        response = f"OK {reply}" if reply else NOT_FOUND
+        return f"{len(response)}:{response},".encode()

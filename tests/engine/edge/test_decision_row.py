@@ -1,4 +1,4 @@
-"""Which decisions the edge takes, and which it leaves out rather than guess."""
+"""The edge reads the engine's decisions and rejects those that it can't make a reply of."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.edge.decision_row import Release, Row, read_decision
+from engine.edge.decision_row import DecisionRow, Release, read_decision
 from tests.support.scenes import DECISIONS
 from topics.decisions import RELEASE, BadDecision
-from topics.networks import Network, network_of, network_text
+from topics.networks import Network, network_of
 
 LINES = DECISIONS.read_bytes().splitlines()
 THROTTLES = [line for line in LINES if orjson.loads(line)["verdict"] != RELEASE]
@@ -23,18 +23,20 @@ def key_of(line: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("line", LINES, ids=range(len(LINES)))
-def test_what_the_engine_writes_is_taken(line: bytes) -> None:
+def test_decision_of_the_engine_is_read(line: bytes) -> None:
     fields = orjson.loads(line)
     if fields["verdict"] == RELEASE:
-        found = read_decision(key_of(line), None, line)
-        assert isinstance(found, Release)
-        assert found.source is not None
+        release = read_decision(key_of(line), None, line)
+        assert isinstance(release, Release)
+        assert release.source is not None
         return
+
     row = read_decision(key_of(line), line, None)
-    assert isinstance(row, Row)
+
+    assert isinstance(row, DecisionRow)
     assert f"4.7.{row.status}" == fields["reply"]["status"]
     assert f"AS{row.tag}" == fields["reply"]["tag"]
-    assert network_text(row.network) == fields["network"]
+    assert str(row.network) == fields["network"]
     assert row.rate_per_ms * 60_000 == pytest.approx(fields["rate_per_min"])
 
 
@@ -55,33 +57,36 @@ def test_what_the_engine_writes_is_taken(line: bytes) -> None:
         {"source": None},
     ],
 )
-def test_what_no_reply_can_be_made_of_is_left_out(change: dict[str, Any]) -> None:
+def test_decision_without_a_possible_reply_is_rejected(change: dict[str, Any]) -> None:
     line = orjson.dumps(orjson.loads(THROTTLES[0]) | change)
+
     with pytest.raises(BadDecision):
         read_decision(key_of(THROTTLES[0]), line, None)
 
 
-def test_a_tombstone_without_its_header_releases_whatever_is_held() -> None:
+def test_tombstone_without_header_is_a_release_without_source() -> None:
     assert read_decision(b"192.0.2.0/24", None, None) == Release(network_of("192.0.2.0/24"), None)
 
 
 @pytest.mark.parametrize(
     "key", [b"", b"x", b"192.0.2.7/24", b"192.0.2.7/33", b"2001:db8::/-1", b"192.0.2.0/2 4", b"\xff"]
 )
-def test_a_key_that_is_no_network_is_left_out(key: bytes) -> None:
+def test_key_other_than_a_network_is_rejected(key: bytes) -> None:
     with pytest.raises(BadDecision):
         read_decision(key, None, None)
 
 
 @given(st.sampled_from([32, 128]), st.data())
-def test_networks_read_as_they_are_written(bits: int, data: st.DataObject) -> None:
+def test_network_text_is_read_back(bits: int, data: st.DataObject) -> None:
     length = data.draw(st.integers(0, bits))
     number = data.draw(st.integers(0, (1 << bits) - 1)) >> (bits - length) << (bits - length)
     if bits == 128 and number >> 32 == 0xFFFF:
         return
+
     network = Network(bits, number, length)
-    assert network_of(network_text(network)) == network
+
+    assert network_of(str(network)) == network
 
 
-def test_ipv4_in_ipv6_is_the_ipv4_network() -> None:
+def test_ipv4_mapped_network_is_the_ipv4_network() -> None:
     assert network_of("::ffff:192.0.2.0/120") == network_of("192.0.2.0/24")

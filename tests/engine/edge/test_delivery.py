@@ -1,51 +1,56 @@
-"""Connections become events on disk, and none is forgotten on the way."""
+"""Ended connections become events on disk, and none is lost on the way."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
 
-from engine.edge.connections import Connections
-from engine.edge.delivery import AT_ONCE, Delivery, Sending
+from engine.edge.connections import ConnectionTracker
+from engine.edge.delivery import SLICE_EVENTS, Delivery, DeliveryOptions
 from engine.edge.spool import Spool
 
-CLIENTS = 3 * AT_ONCE + 1
+CLIENTS = 3 * SLICE_EVENTS + 1
 
 
-class Meanwhile(Spool):
-    """A spool that somebody else's connection ends beside, whenever a batch is written."""
+class SpoolWithTraffic(Spool):
+    """A spool during whose every write another connection ends."""
 
-    connections: Connections
+    def __init__(self, folder: Path, connections: ConnectionTracker) -> None:
+        super().__init__(folder, 1 << 20)
+        self._connections = connections
 
     def append(self, lines: list[bytes]) -> None:
         super().append(lines)
-        self.connections.heard("one more", "192.0.2.1", 0)
-        self.connections.end("one more")
+        self._connections.touch("another", "192.0.2.1", 0)
+        self._connections.end("another")
 
 
-async def test_who_flushes_finds_everything_on_disk_that_another_flush_had_taken(tmp_path: Path) -> None:
-    connections, spool = Connections(1000), Spool(tmp_path, 1 << 20)
-    delivery = Delivery(connections, spool, Sending("mx1/2", "mx1", "", 0.1, 1.0, {}))
+async def test_flush_waits_for_events_of_a_concurrent_flush(tmp_path: Path) -> None:
+    connections, spool = ConnectionTracker(1000), Spool(tmp_path, 1 << 20)
+    delivery = Delivery(connections, spool, DeliveryOptions("mx1/2", "mx1", "", 0.1, 1.0, {}))
     for number in range(CLIENTS):
-        connections.heard(str(number), f"192.0.2.{number % 256}", number)
+        connections.touch(str(number), f"192.0.2.{number % 256}", number)
     connections.end_all()
-    another = asyncio.create_task(delivery.flush())
+    concurrent = asyncio.create_task(delivery.flush())
     await asyncio.sleep(0)
     assert len(spool) == 0
+
     await delivery.flush()
+
     _, lines = spool.oldest() or (0, [])
     assert len(lines) == CLIENTS
     assert all(b'"mta":"mx1"' in line for line in lines)
-    assert len(connections.take_ended(1)) == 0
-    await another
+    assert len(connections.pop_ended(1)) == 0
+    await concurrent
 
 
-async def test_what_ends_while_a_batch_is_written_waits_for_the_next_flush(tmp_path: Path) -> None:
-    connections, spool = Connections(1000), Meanwhile(tmp_path, 1 << 20)
-    spool.connections = connections
-    delivery = Delivery(connections, spool, Sending("mx1", "mx1", "", 0.1, 1.0, {}))
-    connections.heard("first", "192.0.2.7", 0)
+async def test_connection_ended_during_a_flush_is_left_to_the_next(tmp_path: Path) -> None:
+    connections = ConnectionTracker(1000)
+    spool = SpoolWithTraffic(tmp_path, connections)
+    delivery = Delivery(connections, spool, DeliveryOptions("mx1", "mx1", "", 0.1, 1.0, {}))
+    connections.touch("first", "192.0.2.7", 0)
     connections.end("first")
+
     for batches in (1, 2):
         await asyncio.wait_for(delivery.flush(), 5)
-        assert (len(spool), connections.ended) == (batches, 1)
+        assert (len(spool), connections.ended_count) == (batches, 1)

@@ -1,4 +1,4 @@
-"""The edge runs where only the edge is installed; every other command says in one line what is missing."""
+"""The edge runs where only the edge is installed; every other command reports the missing package in one line."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ def without_engine(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=scaled(60))
 
 
-def test_the_edge_needs_nothing_of_the_engine() -> None:
+def test_edge_runs_without_the_engines_packages() -> None:
     ran = without_engine("import engine.edge.run\nsys.exit(main(['edge', '--help']))")
+
     assert ran.returncode == 0, ran.stderr
     assert "tidegate edge" in ran.stdout
 
 
-def test_other_commands_say_what_is_missing() -> None:
+def test_other_command_reports_the_missing_package() -> None:
     ran = without_engine("sys.exit(main(['replay', '--help']))")
+
     assert ran.returncode == 2
     assert ran.stderr.startswith("tidegate: `tidegate replay` needs the package ")
     assert ran.stderr.endswith(": pip install 'tidegate[engine]'\n")

@@ -20,12 +20,16 @@ from tests.support.metrics import family_names, sample_values
 
 def edge_parts(folder: Path) -> EdgeParts:
     table = DecisionTable(1000)
-    desk = EdgeService(table, ConnectionTracker(1000, reported=True), ReplyText("{ip}"))
-    follower = DecisionFeed(table, FeedOptions("", 1000, 1000, {}))
+    service = EdgeService(table, ConnectionTracker(1000, reported=True), ReplyText("{ip}"))
+    feed = DecisionFeed(table, FeedOptions("", 1000, 1000, {}))
     delivery = cast(Any, SimpleNamespace(delivered=3, unspooled=1, unsendable=2))
-    state = StateDir(folder)
     return EdgeParts(
-        desk, follower, Clients(ClientLimits(10, 1.0, 1.0)), Spool(folder / "spool", 1 << 20), delivery, state
+        service,
+        feed,
+        Clients(ClientLimits(10, 1.0, 1.0)),
+        Spool(folder / "spool", 1 << 20),
+        delivery,
+        StateDir(folder),
     )
 
 
@@ -33,7 +37,9 @@ def test_metrics_are_complete_and_those_that_the_edge_counted(tmp_path: Path) ->
     parts = edge_parts(tmp_path)
     parts.service.peek("192.0.2.1", 1)
     parts.feed.latency.observe(0.2)
+
     text = prometheus(parts, 5_000)
+
     assert {metric.exposed for metric in METRICS} <= {
         name if name in {metric.exposed for metric in METRICS} else f"{name}_total" for name in family_names(text)
     }

@@ -1,4 +1,4 @@
-"""The edge's process ends when it is told to and never else, whoever loses a cancellation or lets one out."""
+"""The edge's shutdown ends its tasks, even those that lose a cancellation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 from engine.edge.run import end_tasks
 
 
-async def test_a_task_that_swallows_a_cancellation_is_asked_again() -> None:
+async def test_task_that_swallows_cancellations_is_cancelled_again() -> None:
     swallowed = 0
 
     async def stubborn() -> None:
@@ -21,6 +21,8 @@ async def test_a_task_that_swallows_a_cancellation_is_asked_again() -> None:
 
     tasks = [asyncio.create_task(stubborn()), asyncio.create_task(asyncio.sleep(60))]
     await asyncio.sleep(0)
+
     await asyncio.wait_for(end_tasks(tasks, 0.05), 5)
+
     assert swallowed == 2
     assert all(task.cancelled() for task in tasks)

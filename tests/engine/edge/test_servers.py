@@ -1,4 +1,4 @@
-"""Limits of the servers: slow, idle, deaf and too many clients are got rid of, and the others don't notice."""
+"""Slow, idle, unresponsive and surplus clients are disconnected, and the others are served."""
 
 from __future__ import annotations
 
@@ -11,11 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from engine.edge.protocols.http import Pages
+from engine.config.validators import ListenAddress, parse_listen_addresses
+from engine.edge.protocols.http import HttpApi
 from engine.edge.protocols.policy import DUNNO, PolicySession
-from engine.edge.servers import Clients, Limits, Place, Wire, activated, listen, notify_ready, opened, places
-from engine.edge.web import web_protocol
-from tests.support.transcripts import golden_desk
+from engine.edge.servers import (
+    ClientLimits,
+    Clients,
+    SessionClient,
+    bind_addresses,
+    listen,
+    notify_ready,
+    systemd_sockets,
+)
+from engine.edge.web import http_protocol
+from tests.support.transcripts import golden_service
 from topics.errors import OperatorError
 
 REQUEST = (
@@ -24,17 +33,17 @@ REQUEST = (
 
 
 @asynccontextmanager
-async def served(limits: Limits, place: Place) -> AsyncIterator[tuple[Clients, asyncio.Server]]:
-    clients, desk = Clients(limits), golden_desk()
-    async with swept(clients, lambda: Wire(PolicySession(desk), clients), place) as server:
+async def served(limits: ClientLimits, address: ListenAddress) -> AsyncIterator[tuple[Clients, asyncio.Server]]:
+    clients, service = Clients(limits), golden_service()
+    async with swept(clients, lambda: SessionClient(PolicySession(service), clients), address) as server:
         yield clients, server
 
 
 @asynccontextmanager
 async def swept(
-    clients: Clients, protocol: Callable[[], asyncio.Protocol], place: Place
+    clients: Clients, protocol: Callable[[], asyncio.Protocol], address: ListenAddress
 ) -> AsyncIterator[asyncio.Server]:
-    server = await listen(place, protocol)
+    server = await listen(address, protocol)
 
     async def sweep() -> None:
         while True:
@@ -57,38 +66,38 @@ async def connect(server: asyncio.Server) -> tuple[asyncio.StreamReader, asyncio
     return await asyncio.open_connection("127.0.0.1", port_of(server))
 
 
-async def asked(client: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> bytes:
+async def ask(client: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> bytes:
     client[1].write(REQUEST)
     return await asyncio.wait_for(client[0].readuntil(b"\n\n"), 5)
 
 
-async def until_cut_off(client: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+async def wait_until_closed(client: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
     with contextlib.suppress(ConnectionResetError):
         assert await asyncio.wait_for(client[0].read(), 5) == b""
 
 
-LOCAL = Place("127.0.0.1")
-PATIENT = Limits(100, 30, 30)
+LOCAL = ListenAddress("127.0.0.1")
+PATIENT = ClientLimits(100, 30, 30)
 
 
-async def test_a_client_that_trickles_is_cut_off_and_the_others_are_served() -> None:
-    async with served(Limits(100, 0.2, 30), LOCAL) as (clients, server):
+async def test_slow_client_is_cut_off_and_others_are_served() -> None:
+    async with served(ClientLimits(100, 0.2, 30), LOCAL) as (clients, server):
         slow, quick = await connect(server), await connect(server)
-        for octet in REQUEST[:4]:
-            slow[1].write(bytes([octet]))
-            assert await asked(quick) == DUNNO
+        for byte in REQUEST[:4]:
+            slow[1].write(bytes([byte]))
+            assert await ask(quick) == DUNNO
             await asyncio.sleep(0.1)
-        await until_cut_off(slow)
+        await wait_until_closed(slow)
         assert clients.cut_off == 1
-        assert await asked(quick) == DUNNO
+        assert await ask(quick) == DUNNO
 
 
-async def test_an_http_client_that_trickles_its_headers_is_cut_off_and_the_others_are_served() -> None:
-    desk, clients = golden_desk(), Clients(Limits(2, 0.3, 30))
-    pages = Pages(desk, lambda now_ms: {"fresh": True}, lambda now_ms: b"")
-    async with swept(clients, web_protocol(pages, clients, 1000), LOCAL) as server:
+async def test_http_client_with_slow_headers_is_cut_off_and_others_are_served() -> None:
+    clients = Clients(ClientLimits(2, 0.3, 30))
+    api = HttpApi(golden_service(), lambda now_ms: {"fresh": True}, lambda now_ms: b"")
+    async with swept(clients, http_protocol(api, clients, 1000), LOCAL) as server:
         slow, quick = await connect(server), await connect(server)
-        await until_cut_off(await connect(server))
+        await wait_until_closed(await connect(server))
         assert clients.refused == 1
         slow[1].write(b"GET /health HTTP/1.1\r\n")
         for number in range(12):
@@ -97,97 +106,102 @@ async def test_an_http_client_that_trickles_its_headers_is_cut_off_and_the_other
             if not clients.cut_off:
                 slow[1].write(b"X-%d: y\r\n" % number)
             await asyncio.sleep(0.1)
-        await until_cut_off(slow)
+        await wait_until_closed(slow)
         assert clients.cut_off == 1
 
 
-async def test_an_idle_client_is_disconnected() -> None:
-    async with served(Limits(100, 30, 0.1), LOCAL) as (clients, server):
+async def test_idle_client_is_disconnected() -> None:
+    async with served(ClientLimits(100, 30, 0.1), LOCAL) as (clients, server):
         client = await connect(server)
-        assert await asked(client) == DUNNO
-        await until_cut_off(client)
-        assert (clients.cut_off, len(clients.wires)) == (0, 0)
+        assert await ask(client) == DUNNO
+        await wait_until_closed(client)
+        assert (clients.cut_off, len(clients.connected)) == (0, 0)
 
 
-async def test_a_client_that_does_not_take_its_answers_is_cut_off() -> None:
-    async with served(Limits(100, 0.3, 30), LOCAL) as (clients, server):
-        with socket.create_connection(("127.0.0.1", port_of(server))) as deaf:
-            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            deaf.setblocking(False)
+async def test_client_that_does_not_read_replies_is_cut_off() -> None:
+    async with served(ClientLimits(100, 0.3, 30), LOCAL) as (clients, server):
+        with socket.create_connection(("127.0.0.1", port_of(server))) as unresponsive:
+            unresponsive.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            unresponsive.setblocking(False)
             loop = asyncio.get_running_loop()
             with contextlib.suppress(ConnectionError, BrokenPipeError):
-                await asyncio.wait_for(loop.sock_sendall(deaf, REQUEST * 500_000), 20)
+                await asyncio.wait_for(loop.sock_sendall(unresponsive, REQUEST * 500_000), 20)
         assert clients.cut_off == 1
 
 
-async def test_clients_beyond_the_limit_are_turned_away() -> None:
-    async with served(Limits(3, 30, 30), LOCAL) as (clients, server):
-        there = [await connect(server) for _ in range(3)]
-        assert [await asked(client) for client in there] == [DUNNO] * 3
-        await until_cut_off(await connect(server))
+async def test_client_beyond_the_limit_is_refused() -> None:
+    async with served(ClientLimits(3, 30, 30), LOCAL) as (clients, server):
+        connected = [await connect(server) for _ in range(3)]
+        assert [await ask(client) for client in connected] == [DUNNO] * 3
+        await wait_until_closed(await connect(server))
         assert clients.refused == 1
-        there[0][1].close()
+        connected[0][1].close()
         await asyncio.sleep(0.1)
-        assert len(clients.wires) == 2
-        assert await asked(await connect(server)) == DUNNO
+        assert len(clients.connected) == 2
+        assert await ask(await connect(server)) == DUNNO
 
 
-async def test_what_is_malformed_ends_without_an_answer() -> None:
+async def test_malformed_request_closes_without_a_reply() -> None:
     async with served(PATIENT, LOCAL) as (clients, server):
         client = await connect(server)
         client[1].write(b"GET / HTTP/1.1\r\n\n\n")
-        await until_cut_off(client)
-        assert len(clients.wires) == 0
+        await wait_until_closed(client)
+        assert len(clients.connected) == 0
 
 
-async def test_a_unix_socket_is_served_by_several_and_one_left_behind_replaced(tmp_path: Path) -> None:
+async def test_unix_socket_is_shared_and_a_leftover_one_replaced(tmp_path: Path) -> None:
     path = tmp_path / "policy"
     for _ in range(2):
-        (place,) = opened({"policy": f"unix:{path}"}, 2)["policy"]
-        assert place.opened
-        async with served(PATIENT, place._replace(opened=place.opened.dup())), served(PATIENT, place):
-            assert await asked(await asyncio.open_unix_connection(path)) == DUNNO
+        (address,) = bind_addresses({"policy": f"unix:{path}"}, 2)["policy"]
+        assert address.opened
+        async with served(PATIENT, address._replace(opened=address.opened.dup())), served(PATIENT, address):
+            assert await ask(await asyncio.open_unix_connection(path)) == DUNNO
             assert path.stat().st_mode & 0o777 == 0o666
 
 
-async def test_processes_share_a_port() -> None:
+async def test_servers_share_a_tcp_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
-        place = Place("127.0.0.1", free.getsockname()[1])
-    async with served(PATIENT, place), served(PATIENT, place) as (_, server):
-        assert await asked(await connect(server)) == DUNNO
+        address = ListenAddress("127.0.0.1", free.getsockname()[1])
+    async with served(PATIENT, address), served(PATIENT, address) as (_, server):
+        assert await ask(await connect(server)) == DUNNO
 
 
-def test_places_are_read_as_the_options_say_them() -> None:
-    assert list(places("127.0.0.1:1, [::1]:2,unix:/run/x")) == [
-        Place("127.0.0.1", 1),
-        Place("::1", 2),
-        Place(path="/run/x"),
+def test_listen_addresses_are_parsed() -> None:
+    assert parse_listen_addresses("127.0.0.1:1, [::1]:2,unix:/run/x") == [
+        ListenAddress("127.0.0.1", 1),
+        ListenAddress("::1", 2),
+        ListenAddress(path="/run/x"),
     ]
-    assert list(places("")) == []
+    assert parse_listen_addresses("") == []
 
 
-def test_port_0_is_for_one_process() -> None:
-    assert opened({"policy": "127.0.0.1:0", "http": ""}, 1) == {"policy": [Place("127.0.0.1", 0)], "http": []}
+def test_port_0_needs_a_single_process() -> None:
+    assert bind_addresses({"policy": "127.0.0.1:0", "http": ""}, 1) == {
+        "policy": [ListenAddress("127.0.0.1", 0)],
+        "http": [],
+    }
     with pytest.raises(OperatorError, match=r"edge\.policy: several processes can't share port 0"):
-        opened({"policy": "127.0.0.1:0"}, 2)
+        bind_addresses({"policy": "127.0.0.1:0"}, 2)
 
 
-def test_two_protocols_at_one_place_are_refused() -> None:
-    with pytest.raises(OperatorError, match=r"edge\.policy and edge\.http are both at 127\.0\.0\.1:10040: give each"):
-        opened({"policy": "127.0.0.1:10041, 127.0.0.1:10040", "http": "127.0.0.1:10040"}, 1)
+def test_two_protocols_on_one_port_are_refused() -> None:
+    with pytest.raises(OperatorError, match=r"edge\.policy and edge\.http both listen on 127\.0\.0\.1:10040: choose"):
+        bind_addresses({"policy": "127.0.0.1:10041, 127.0.0.1:10040", "http": "127.0.0.1:10040"}, 1)
 
 
-def test_without_systemd_nothing_is_inherited_and_nobody_notified(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_systemd_no_socket_is_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_PID", "1")
     monkeypatch.setenv("LISTEN_FDS", "3")
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    assert activated() == {}
+    assert systemd_sockets() == {}
     notify_ready()
 
 
-def test_systemd_hears_that_we_are_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readiness_is_reported_to_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+
         notify_ready()
+
         assert systemd.recv(100) == b"READY=1"

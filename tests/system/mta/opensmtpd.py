@@ -1,4 +1,4 @@
-"""OpenSMTPD from Debian with the shipped filter, which asks the edge; clients by the PROXY protocol, version 2."""
+"""OpenSMTPD from Debian with the shipped filter, which asks the edge; clients use the PROXY protocol, version 2."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from tests.system.mta.packages import unpacked
 from tests.system.mta.servers import DEPLOY, Conversation, MailServer
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-QUEUE_ID = 65_433  # of nobody else
+QUEUE_ID = 65_433  # unused on the machine
 SHIPPED = "/opt/tidegate/bin/tidegate filter 127.0.0.1:10045"
 
 
 def proxy_header(ip: str, port: int) -> bytes:
-    """Who really connects, as the PROXY protocol says it."""
+    """Return the PROXY header with a client's address."""
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
-    ours = "::1" if ":" in ip else "127.0.0.1"
-    addresses = socket.inet_pton(family, ip) + socket.inet_pton(family, ours) + struct.pack(">HH", port, 25)
+    local = "::1" if ":" in ip else "127.0.0.1"
+    addresses = socket.inet_pton(family, ip) + socket.inet_pton(family, local) + struct.pack(">HH", port, 25)
     return SIGNATURE + struct.pack(">BBH", 0x21, 0x21 if ":" in ip else 0x11, len(addresses)) + addresses
 
 
 class OpenSmtpd(MailServer):
-    """It knows its users and folders by their names alone, and delivers nothing: its queue stays."""
+    """OpenSMTPD, which has fixed names of users and folders. It delivers nothing; mail stays in its queue."""
 
     ENDS_BY = signal.SIGTERM
 
     def __enter__(self) -> OpenSmtpd:
         root = unpacked("opensmtpd", "opensmtpd", "libevent-2.1-7", "libdb5.3")
-        seen = {"/run": "run", "/var/spool": "spool", "/var/lib": "lib"}
-        for name in (*seen.values(), "spool/smtpd", "lib/opensmtpd", "lib/opensmtpd/empty"):
+        folders = {"/run": "run", "/var/spool": "spool", "/var/lib": "lib"}
+        for name in (*folders.values(), "spool/smtpd", "lib/opensmtpd", "lib/opensmtpd/empty"):
             (self.folder / name).mkdir()
         (self.folder / "spool/smtpd").chmod(0o711)
-        # The filter must reach this Python, wherever it is: its user has another name here and no other rights than ours.
+        # The filter must be able to run this Python, so its user has another name but the same rights as ours.
         ids = {"opensmtpd": 0, "opensmtpq": QUEUE_ID}
         prefix = mounted(
-            "OpenSMTPD", {**{path: self.folder / name for path, name in seen.items()}, **users(self.folder, ids)}
+            "OpenSMTPD", {**{path: self.folder / name for path, name in folders.items()}, **users(self.folder, ids)}
         )
         configuration = self.folder / "smtpd.conf"
         configuration.write_text(self._configuration())
@@ -54,7 +54,7 @@ class OpenSmtpd(MailServer):
             client.sendall(proxy_header(ip, 1024 + time.time_ns() // 1000 % 60_000))
             smtp = Conversation(both, both)
             assert smtp.reply().startswith("220")
-            smtp.say("EHLO mail.example.net")
+            smtp.send("EHLO mail.example.net")
             return smtp.message(2)
 
     def _configuration(self) -> str:

@@ -1,6 +1,6 @@
-"""Mail servers, unpacked into the cache folder and not installed: their packages exclude each other.
+"""Mail servers, unpacked into the cache folder instead of installed, because their packages conflict.
 
-What can't be had (no apt, no network, not root where root is needed) skips the test, which says why.
+A test whose server is unavailable (no apt, no network, no root where it is needed) is skipped with the reason.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.errors import Broken
+from benchmarks.harness.errors import Broken
 from benchmarks.peers import debian
 
 HARAKA = "Haraka@3.3.4"
 
 
 def unpacked(name: str, *packages: str) -> Path:
-    """The folder in which Debian packages lie unpacked."""
+    """Return the folder with unpacked Debian packages."""
     try:
         return debian.unpacked(name, *packages)
     except Broken as missing:
@@ -26,9 +26,9 @@ def unpacked(name: str, *packages: str) -> Path:
 
 
 def haraka() -> Path:
-    """The folder with Haraka and its modules."""
+    """Return the folder with Haraka and its modules."""
     if shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip("Haraka can't be had: no npm and node")
+        pytest.skip("Haraka is unavailable: no npm and node")
     folder = Path(os.environ["TIDEGATE_CACHE_DIR"]) / "npm" / HARAKA
     if not (folder / "complete").exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,6 +42,6 @@ def haraka() -> Path:
 
 
 def need_root(name: str) -> None:
-    """Skip unless the test may change users, as the server does."""
+    """Skip the test unless it runs as root, because the server changes its user."""
     if os.geteuid() != 0:
         pytest.skip(f"{name} must be started by root")

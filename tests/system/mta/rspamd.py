@@ -1,4 +1,4 @@
-"""rspamd from Debian with the shipped Lua, as a milter behind the tests' Postfix: it refuses at the end of DATA."""
+"""rspamd from Debian with the shipped Lua, as a milter of the tests' Postfix. It defers at the end of DATA."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from benchmarks.ports import free_port
+from benchmarks.harness.ports import free_port
 from tests.system.mta.packages import unpacked
 from tests.system.mta.servers import DEPLOY, Postfix
 
@@ -53,9 +53,9 @@ class PostfixWithRspamd(Postfix):
         folder = self.folder / "rspamd"
         folder.mkdir()
         folder.chmod(0o777)
-        shipped = (DEPLOY / "rspamd/tidegate.lua").read_text()
-        assert "127.0.0.1:10080" in shipped
-        (folder / "tidegate.lua").write_text(shipped.replace("127.0.0.1:10080", f"127.0.0.1:{edge}"))
+        lua = (DEPLOY / "rspamd/tidegate.lua").read_text()
+        assert "127.0.0.1:10080" in lua
+        (folder / "tidegate.lua").write_text(lua.replace("127.0.0.1:10080", f"127.0.0.1:{edge}"))
         (folder / "rspamd.local.lua").write_text(f"dofile '{folder}/tidegate.lua'\n")
         root = unpacked("rspamd", *PACKAGES.split())
         share = root / "usr/share/rspamd"
@@ -81,8 +81,8 @@ class PostfixWithRspamd(Postfix):
 
 
 def variables(folder: Path, share: Path) -> list[str]:
-    """Where rspamd is to look for everything."""
-    ours = dict.fromkeys(("CONFDIR", "LOCAL_CONFDIR", "RUNDIR", "DBDIR", "LOGDIR"), folder)
-    theirs = {"SHAREDIR": share, "PLUGINSDIR": share / "plugins", "RULESDIR": share / "rules"}
-    theirs |= {"LUALIBDIR": share / "lualib", "WWWDIR": share / "www"}
-    return [f"--var={name}={path}" for name, path in {**ours, **theirs}.items()]
+    """Return the options that set rspamd's folders."""
+    own = dict.fromkeys(("CONFDIR", "LOCAL_CONFDIR", "RUNDIR", "DBDIR", "LOGDIR"), folder)
+    shipped = {"SHAREDIR": share, "PLUGINSDIR": share / "plugins", "RULESDIR": share / "rules"}
+    shipped |= {"LUALIBDIR": share / "lualib", "WWWDIR": share / "www"}
+    return [f"--var={name}={path}" for name, path in {**own, **shipped}.items()]

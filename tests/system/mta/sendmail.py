@@ -1,4 +1,4 @@
-"""Sendmail from Debian, asking over the milter protocol; clients come from other addresses of the loopback network."""
+"""Sendmail from Debian over the milter protocol; clients connect from other addresses of the loopback network."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MAILER(`smtp')dnl
 
 
 class Sendmail(MailServer):
-    """It takes everything and keeps it in its queue. It waits for a machine whose name has no dot, so it gets one."""
+    """Sendmail that queues all mail. It would wait for DNS on a host name without a dot, so /etc/hosts has one."""
 
     CLIENTS = Clients("127.0.2.7", "127.0.2.8", "127.51.100.7", "127.51.100.0/24")
 
@@ -61,7 +61,7 @@ class Sendmail(MailServer):
             greeting = smtp.reply()
             if not greeting.startswith("220"):
                 return greeting
-            smtp.say("EHLO mail.example.net")
+            smtp.send("EHLO mail.example.net")
             return smtp.message(2)
 
     def _snippet(self) -> str:

@@ -1,7 +1,7 @@
-"""Mail servers as the tests run them: the shipped snippets of `deploy/`, with the edge's port, and nothing delivered anywhere.
+"""Mail servers for tests: with the shipped snippets of `deploy/` and the edge's port; they deliver no mail.
 
-Each is asked by `deliver`: one connection of a client whose address the server is made to believe (XCLIENT, PROXY or an
-option), one message; it gives the last reply, which is the refusal or the acceptance of the message.
+`deliver` sends one message over one connection, from a client address set by XCLIENT, PROXY or an option. It returns the last
+reply, which refuses or accepts the message.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.ports import free_port
+from benchmarks.harness.ports import free_port
 from tests.conftest import ROOT
 from tests.system.mta.mounts import mounted, users
 from tests.system.mta.packages import haraka, need_root, unpacked
@@ -29,7 +29,7 @@ DEPLOY = ROOT / "deploy"
 START_S = 20.0
 MILTER_SNIPPET = DEPLOY / "sendmail/tidegate.mc"
 CODES = re.compile(r"^\d{3}[- ](\d\.\d+\.\d+ )?")
-EXIM_ID = 65_432  # of nobody else
+EXIM_ID = 65_432  # unused on the machine
 MESSAGE = "Subject: x\r\n\r\nx\r\n."
 
 
@@ -40,11 +40,11 @@ REFUSAL = re.compile(
 
 
 class Clients(NamedTuple):
-    """Addresses from which a server can be made to believe that a client comes; ``slow`` is in ``network``."""
+    """Client addresses that can be set for a server."""
 
-    one: str
+    client: str
     other: str
-    slow: str
+    slow: str  # in `network`
     network: str
 
 
@@ -55,58 +55,58 @@ class Conversation:
         self._reading, self._writing = reading, writing
 
     def reply(self) -> str:
-        """The next reply; its lines (Exim breaks long ones) put together, the codes before all but the first left out."""
+        """Return the next reply as one line; Exim wraps long ones. Only the first line keeps its codes."""
         lines: list[str] = []
         while not lines or lines[-1][3:4] == "-":
             lines.append(self._reading.readline().decode().rstrip("\r\n"))  # type: ignore[attr-defined]
         first, *more = [CODES.sub("", line, 1) if number else line for number, line in enumerate(lines)]
         return " ".join([f"{first[:3]} {first[4:]}", *more])
 
-    def say(self, command: str) -> str:
-        """The reply to a command."""
+    def send(self, command: str) -> str:
+        """Return the reply to a command."""
         self._writing.write(f"{command}\r\n".encode())  # type: ignore[attr-defined]
         self._writing.flush()  # type: ignore[attr-defined]
         return self.reply()
 
     def offer(self, recipients: int = 1) -> str:
-        """Offer a message and take it back; the first refusal, or the last recipient's reply."""
-        said = self._envelope(recipients)
-        self.say("RSET")
-        return said
+        """Offer a message, then reset. Return the first refusal or the last recipient's reply."""
+        reply = self._envelope(recipients)
+        self.send("RSET")
+        return reply
 
     def message(self, recipients: int = 1) -> str:
-        """Send one message; the first refusal, or the reply to its end."""
-        said = self._envelope(recipients)
-        if not said.startswith("250"):
-            self.say("RSET")
-            return said
-        assert self.say("DATA").startswith("354")
-        return self.say(MESSAGE)
+        """Send one message. Return the first refusal or the reply to its end."""
+        reply = self._envelope(recipients)
+        if not reply.startswith("250"):
+            self.send("RSET")
+            return reply
+        assert self.send("DATA").startswith("354")
+        return self.send(MESSAGE)
 
     def _envelope(self, recipients: int) -> str:
-        said = self.say("MAIL FROM:<a@example.net>")
+        reply = self.send("MAIL FROM:<a@example.net>")
         for number in range(recipients):
-            if not said.startswith("250"):
+            if not reply.startswith("250"):
                 break
-            said = self.say(f"RCPT TO:<u{number}@example.org>")
-        return said
+            reply = self.send(f"RCPT TO:<u{number}@example.org>")
+        return reply
 
 
 def connection(port: int, ip: str = "127.0.0.1") -> socket.socket:
-    """A client's socket, from an address of the loopback network."""
+    """Return a client's socket, connected from an address of the loopback network."""
     return socket.create_connection(("127.0.0.1", port), timeout=30, source_address=(ip, 0))
 
 
 class MailServer(ABC):
-    """A server that runs while this is a context; ``port``: where it listens."""
+    """A server that runs while this is a context, and listens on `port`."""
 
     CLIENTS = Clients("192.0.2.7", "192.0.2.8", "198.51.100.7", "198.51.100.0/24")
     REFUSAL = REFUSAL
-    ENDS_BY = signal.SIGKILL  # one that has processes of its own ends them when it is asked to: SIGTERM
+    ENDS_BY = signal.SIGKILL  # SIGTERM for a server that must end its own processes
     _process: subprocess.Popen[bytes] | None = None
 
     def __init__(self, policy_port: int, other_port: int) -> None:
-        """``policy_port``: the edge's for the policy protocol; ``other_port``: for what this server speaks."""
+        """`policy_port` is the edge's port for the policy protocol, `other_port` its port for this server's protocol."""
         self.policy_port, self.other_port, self.port = policy_port, other_port, free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="tidegate-mta-"))
         self.folder.chmod(0o755)
@@ -116,7 +116,7 @@ class MailServer(ABC):
         """Start it."""
 
     def start(self, command: list[str], environ: dict[str, str]) -> None:
-        """Run it in its folder, what it says in a log there, and wait until it listens."""
+        """Run it in its folder with its output in a log there, and wait until it listens."""
         with (self.folder / "output.log").open("wb") as log:
             self._process = subprocess.Popen(
                 command, env=environ, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -131,15 +131,15 @@ class MailServer(ABC):
 
     @abstractmethod
     def deliver(self, ip: str) -> str:
-        """The reply to a message of a client with this address."""
+        """Return the reply to a message from a client with this address."""
 
-    def refused(self, said: str, ip: str) -> bool:
-        """Whether this is the whole reply to a throttled client, octet for octet."""
-        match = self.REFUSAL.fullmatch(said)
+    def refused(self, reply: str, ip: str) -> bool:
+        """Return True if this is exactly the reply to a throttled client."""
+        match = self.REFUSAL.fullmatch(reply)
         return match is not None and match[1] == ip
 
     def wait_until_it_listens(self, port: int = 0) -> None:
-        """The port answers; 0: its own."""
+        """Wait until a port accepts connections; 0 is the server's own."""
         deadline_s = time.monotonic() + START_S
         while time.monotonic() < deadline_s:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port or self.port)):
@@ -151,13 +151,13 @@ class MailServer(ABC):
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Conversation]:
-        """A connection, before its greeting."""
+        """Yield a connection before its greeting."""
         with connection(self.port) as client, client.makefile("rwb") as both:
             yield Conversation(both, both)
 
 
 class Postfix(MailServer):
-    """Postfix from Debian, with a queue of its own; clients by XCLIENT."""
+    """Postfix from Debian with its own queue; clients use XCLIENT."""
 
     EXTRA = ""
     ENDS_BY = signal.SIGTERM
@@ -183,12 +183,12 @@ class Postfix(MailServer):
 
     @contextlib.contextmanager
     def client(self, ip: str) -> Iterator[Conversation]:
-        """A client with this address, greeted."""
+        """Yield a client with this address, after EHLO."""
         with self.connection() as smtp:
             assert smtp.reply().startswith("220")
-            smtp.say("EHLO mail.example.net")
-            assert smtp.say(f"XCLIENT ADDR={ip} PORT={1024 + time.time_ns() // 1000 % 60_000}").startswith("220")
-            smtp.say("EHLO mail.example.net")
+            smtp.send("EHLO mail.example.net")
+            assert smtp.send(f"XCLIENT ADDR={ip} PORT={1024 + time.time_ns() // 1000 % 60_000}").startswith("220")
+            smtp.send("EHLO mail.example.net")
             yield smtp
 
     def _main(self, root: Path, spool: Path) -> str:
@@ -238,7 +238,7 @@ in_flow_delay = 0s
 
 
 class PostfixWithMilter(Postfix):
-    """The same, asking over the milter protocol instead."""
+    """Postfix that asks over the milter protocol."""
 
     EXTRA = (
         "\nsmtpd_recipient_restrictions = reject_unauth_destination\n"
@@ -247,9 +247,10 @@ class PostfixWithMilter(Postfix):
 
 
 class Exim(MailServer):
-    """Exim from Debian, one process a connection over its standard input, which may say who connects.
+    """Exim from Debian, one process per connection on standard input; an option sets the client's address.
 
-    It knows itself as Debian-exim and no other user will do, so it sees a passwd file of its own."""
+    It requires the user Debian-exim, so it sees another passwd file.
+    """
 
     def __enter__(self) -> Exim:
         root = unpacked("exim", "exim4-daemon-light", "exim4-base", "exim4-config", "libidn12")
@@ -290,14 +291,14 @@ begin retry
         ) as process:
             smtp = Conversation(process.stdout, process.stdin)
             assert smtp.reply().startswith("220")
-            smtp.say("EHLO mail.example.net")
-            said = smtp.message(2)
-            smtp.say("QUIT")
-            return said
+            smtp.send("EHLO mail.example.net")
+            reply = smtp.message(2)
+            smtp.send("QUIT")
+            return reply
 
 
 class Haraka(MailServer):
-    """Haraka from npm; clients by the PROXY protocol."""
+    """Haraka from npm; clients use the PROXY protocol."""
 
     def __enter__(self) -> Haraka:
         modules = haraka()
@@ -325,6 +326,6 @@ class Haraka(MailServer):
     def deliver(self, ip: str) -> str:
         with self.connection() as smtp:
             port = 1024 + time.time_ns() // 1000 % 60_000
-            assert smtp.say(f"PROXY TCP{6 if ':' in ip else 4} {ip} 127.0.0.1 {port} 25").startswith("220")
-            smtp.say("EHLO mail.example.net")
+            assert smtp.send(f"PROXY TCP{6 if ':' in ip else 4} {ip} 127.0.0.1 {port} 25").startswith("220")
+            smtp.send("EHLO mail.example.net")
             return smtp.message(2)

@@ -1,4 +1,4 @@
-"""The benchmark from event to 451 on the wire, small: each sender hears the whole reply, and the last line is as promised."""
+"""A small run of the benchmark from event to 451 on the wire: each sender gets the whole reply, and the last line is valid."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.conftest import ROOT
 
 @pytest.mark.mta
 @pytest.mark.timeout(240)
-def test_a_small_run_hears_each_451() -> None:
-    command = [sys.executable, "-m", "benchmarks.wire_latency", "--small"]
+def test_small_run_measures_each_451() -> None:
+    command = [sys.executable, "-m", "benchmarks.edge.wire_latency", "--small"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=230, check=False)
     if "can't be had" in ran.stderr or "by root" in ran.stderr:
         pytest.skip(ran.stderr.strip())
