@@ -214,7 +214,7 @@ def active_decision(decisions: Sequence[Decision], at_ms: int) -> Decision | Non
 
 def newcomers_peak(partition: Partition) -> npt.NDArray[np.float64]:
     """Return the 90th percentile of newcomers' peaks by scale; infinite on scales where newcomers aren't counted."""
-    peak, known = np.full(len(SCALE_NAMES), np.inf), partition.state.site["q90"][0]
+    peak, known = np.full(len(SCALE_NAMES), np.inf), partition.state.site["cohort_q90"][0]
     peak[: len(known)] = known
     return peak
 

@@ -42,10 +42,10 @@ def calibrate(ctx: click.Context, events: tuple[str, ...], budget: float, as_jso
     from engine.analysis import calibration
     from engine.analysis.backtest import ConfigurationCandidate, backtest
     from engine.pipeline import build
-    from engine.pipeline.precompile import warm
+    from engine.pipeline.precompile import precompile
 
     build.require_peak_memory(settings, "calibrate")
-    warm()
+    precompile()
 
     def run(candidates: list[ConfigurationCandidate]) -> None:
         counts = backtest(candidates, event_files(events, f"{len(candidates)} thresholds"))

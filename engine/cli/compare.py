@@ -102,9 +102,9 @@ def compare_configurations(files: tuple[Path, Path], events: tuple[str, ...], de
     first, second = (load_settings(file, {}, {}) for file in files)
     from engine.analysis import comparison
     from engine.analysis.backtest import ConfigurationCandidate, backtest
-    from engine.pipeline.precompile import warm
+    from engine.pipeline.precompile import precompile
 
-    warm()
+    precompile()
     old, new = ConfigurationCandidate(first, delay_ms), ConfigurationCandidate(second, delay_ms)
     counts = backtest((old, new), event_files(events, "compare"))
     report_poison(counts)
@@ -120,9 +120,9 @@ def compare_shadow(
     from engine.analysis import comparison
     from engine.analysis.backtest import backtest
     from engine.kafka.topic_admin import check_topics
-    from engine.pipeline.precompile import warm
+    from engine.pipeline.precompile import precompile
 
-    warm()
+    precompile()
     if decisions is not None:
         live, both = _candidates(decisions_of(decisions), delay_ms)
         counts = backtest((live, both), event_files(events, "compare"))

@@ -60,13 +60,13 @@ def demo(ctx: click.Context, bootstrap: str | None, seed: int, scale: float, dat
     console = Console()
     from engine.broker import EmbeddedBroker
     from engine.demo.simulate import simulate
-    from engine.pipeline.precompile import warm
+    from engine.pipeline.precompile import precompile
 
     with tempfile.TemporaryDirectory(prefix="tidegate-demo-") as scratch:
         folder = data_dir or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         console.print("Compiling the kernels (half a minute at first, cached afterwards) ...")
-        console.print(f"  ready in {warm():.1f} s")
+        console.print(f"  ready in {precompile():.1f} s")
         own = None if settings.kafka.bootstrap else EmbeddedBroker(folder / "broker", heap_mb=settings.local.heap_mb)
         console.print("Starting Kafka ..." if own else f"Using Kafka at {settings.kafka.bootstrap}")
         with own or nullcontext():

@@ -66,14 +66,14 @@ def explain(
     from engine.analysis.explanation import in_lines
     from engine.kafka.topic_admin import check_topics
     from engine.pipeline import build
-    from engine.pipeline.precompile import warm
+    from engine.pipeline.precompile import precompile
     from topics.times import parse_time_ms
 
     build.require_peak_memory(settings, "explain")
     at_ms = None if at is None else parse_time_ms(at)
     if not events and not settings.kafka.bootstrap:
         raise OperatorError(NO_SOURCE)
-    warm()
+    precompile()
     if not events:
         check_topics(settings, create=False)
     result = from_files(settings, key, at_ms, events) if events else asyncio.run(from_cluster(settings, key, at_ms))

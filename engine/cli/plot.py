@@ -52,14 +52,14 @@ def plot(
     from engine.analysis.timeline import TimelineReplay
     from engine.detector.constants import SCALE_NAMES
     from engine.pipeline import build
-    from engine.pipeline.precompile import warm
+    from engine.pipeline.precompile import precompile
     from topics.times import parse_time_ms
 
     build.require_peak_memory(settings, "plot")
     if scale not in (None, *SCALE_NAMES):
         raise OperatorError(f"unknown scale {scale!r}: give one of {', '.join(SCALE_NAMES)}")
     since_ms, until_ms = (None if text is None else parse_time_ms(text) for text in (since, until))
-    warm()
+    precompile()
     replay = TimelineReplay(settings, key)
     if source == TOPIC:
         from_topic(settings, replay)

@@ -49,13 +49,13 @@ def replay(
     """
     settings = settings_from(ctx, topics_partitions=partitions, model_sensitivity=sensitivity)
     from engine.pipeline import build
-    from engine.pipeline.precompile import warm
+    from engine.pipeline.precompile import precompile
     from topics.decisions import encode_decision
 
     if overrides is not None:
         build.require_peak_memory(settings, "replay --overrides")
     records = [] if overrides is None else overrides_from(overrides)
-    warm()
+    precompile()
     engine = build.replay(settings, overrides=records)
     started_s = time.perf_counter()
     with output_file(decisions) as out:

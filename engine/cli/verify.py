@@ -17,7 +17,7 @@ from engine.cli.sources import NO_SOURCE, decisions_of, decisions_on, key_from
 from engine.config.load import Settings
 from engine.kafka.topic_admin import check_topics
 from engine.pipeline import build
-from engine.pipeline.precompile import warm
+from engine.pipeline.precompile import precompile
 from engine.pipeline.replay import Dealer, EventReader
 from engine.worker.cluster_reader import connection_events, first_offset
 from topics.decisions import Decision
@@ -38,7 +38,7 @@ def verify_network(
     """
     build.require_peak_memory(settings, "explain --verify")
     key = None if network == ALL and events else key_from(network)
-    warm()
+    precompile()
     if events:
         if decisions is None:
             raise OperatorError("no decisions to verify: give --decisions FILE, as `tidegate replay` wrote it")

@@ -63,7 +63,7 @@ def warm(
     require_cluster(settings)
     from engine.kafka.topic_admin import check_topics
     from engine.pipeline import build
-    from engine.pipeline.precompile import warm as compile_kernels
+    from engine.pipeline.precompile import precompile
     from engine.pipeline.replay import EventReader
     from engine.worker.seed_state import clear, seed, survey
 
@@ -75,7 +75,7 @@ def warm(
         raise OperatorError(
             "the cluster has state: stop the workers and pass --replace to delete it, or choose another topics.prefix"
         )
-    compile_kernels()
+    precompile()
     history = LogHistory(build.replay(settings, reader))
     damaged = kind != EVENTS and read_logs(history, logs, kind, year, time_zone)
     if kind == EVENTS:

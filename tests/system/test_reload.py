@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from benchmarks.ports import free_port
+from benchmarks.harness.ports import free_port
 from engine.broker import EmbeddedBroker
 from tests.support.workers import WorkerProcess, environment, tidegate, until
 
@@ -45,7 +45,7 @@ def test_thresholds_change_while_a_worker_works(broker: EmbeddedBroker, prefix: 
         file.write_text('[model]\nsensitivity = "high"\n[worker]\nfetch_bytes = 100000\n')
         refused = tidegate("reload", env=env)
         assert refused.returncode == 2
-        assert b"the worker goes on as before: worker.fetch_bytes changed, which needs a restart" in refused.stderr
+        assert b"the worker keeps its configuration: worker.fetch_bytes changed, which needs a restart" in refused.stderr
         file.write_text('[model]\nsensitivity = "much"\n')
         assert b"is not valid" in tidegate("reload", env=env).stderr
         worker.process.send_signal(signal.SIGHUP)

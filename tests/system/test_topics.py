@@ -42,8 +42,8 @@ async def test_every_difference_is_found_and_none_is_altered(broker: EmbeddedBro
             (prefix + CONNECTIONS.name, DIFFERS, False),
             (prefix + STATE.name, DIFFERS, True),
         ]
-    assert "has 6 partitions, this configuration says 4: set topics.partitions = 6" in found[0].text
-    assert "retention.ms=60000, its contract says -1" in found[1].text
+    assert "has 6 partitions, this configuration expects 4: set topics.partitions = 6" in found[0].text
+    assert "retention.ms=60000, its contract requires -1" in found[1].text
 
 
 def test_a_wrong_cleanup_policy_is_fatal(broker: EmbeddedBroker, prefix: str) -> None:
@@ -51,7 +51,7 @@ def test_a_wrong_cleanup_policy_is_fatal(broker: EmbeddedBroker, prefix: str) ->
     run_tool("TopicCommand", "--bootstrap-server", broker.bootstrap, "--create", "--topic", name, "--partitions", "4")
     found = asyncio.run(ensure(broker.bootstrap, contracts(prefix, 4, -1, 1), {}))
     (finding,) = [each for each in found if each.fatal]
-    assert "has cleanup.policy=delete, its contract says compact" in finding.text
+    assert "has cleanup.policy=delete, its contract requires compact" in finding.text
 
 
 async def test_more_copies_than_brokers_is_one_line(broker: EmbeddedBroker, prefix: str) -> None:
@@ -76,7 +76,7 @@ def test_the_command_creates_and_its_status_tells_a_fatal_difference(broker: Emb
     created = run(topics_command, [*cluster, "--create"])
     assert created.exit_code == 0
     assert f"topic {prefix}connections created with 4 partitions" in created.output
-    assert f"{len(ALL)} of {len(ALL)} topics as contracted on {broker.bootstrap}" in created.output
+    assert f"{len(ALL)} of {len(ALL)} topics meet their contract on {broker.bootstrap}" in created.output
     assert run(topics_command, [*cluster, "--check"]).exit_code == 0
     other = CliRunner(env={"TIDEGATE_TOPICS_PREFIX": prefix, "TIDEGATE_TOPICS_PARTITIONS": "5"})
     wrong = other.invoke(topics_command, [*cluster, "--check"])

@@ -17,7 +17,7 @@ from engine.cli.top import rates
 from engine.config.load import load_settings
 from engine.web.client import WorkerAddress, worker_address
 from engine.worker.status import status_of
-from tests.engine.worker.test_apply import EVENTS, Bench, batch_of
+from tests.support.bench import EVENTS, Bench, batch_of
 from topics.errors import OperatorError
 
 
@@ -25,8 +25,8 @@ from topics.errors import OperatorError
 def status() -> dict[str, Any]:
     """Return the status of a worker after a hundred events."""
     bench = Bench()
-    asyncio.run(bench.take(batch_of(EVENTS[:100])))
-    return status_of(bench.engine, lambda number: 100)
+    asyncio.run(bench.apply(batch_of(EVENTS[:100])))
+    return status_of(bench.applier, lambda number: 100)
 
 
 class FakeWorker:
@@ -81,7 +81,9 @@ def test_status_of_healthy_worker_exits_0(worker: FakeWorker, capsys: pytest.Cap
     assert "problem" not in shown
 
 
-def test_status_of_lagging_worker_exits_1_with_the_problem(worker: FakeWorker, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_of_lagging_worker_exits_1_with_the_problem(
+    worker: FakeWorker, capsys: pytest.CaptureFixture[str]
+) -> None:
     lagging = orjson.loads(orjson.dumps(worker.pages["/v1/status"]))
     lagging["partitions"]["2"] |= {"lag": 12_000, "lag_s": 300.0}
     worker.pages["/v1/status"] = lagging

@@ -24,8 +24,8 @@ from engine.web.decision_log import DecisionLog
 from engine.web.health_checks import find_problems
 from engine.worker.metrics import samples
 from engine.worker.status import status_of
+from tests.support.bench import COMPOSER, EVENTS, Bench, batch_of
 from tests.support.decision_records import A, B, C, active_networks, decision, decision_record
-from tests.engine.worker.test_apply import COMPOSER, EVENTS, Bench, batch_of
 from tests.support.months import write_month
 from tests.support.sequences import START_MS, Event, far_apart
 from topics.columns.scan import ACCEPTED
@@ -52,7 +52,7 @@ def test_a_shadow_is_as_its_options_say() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "wanted"),
     [
-        ("shadow_reasons", "override", "give some of volume, probation, pool, with commas"),
+        ("shadow_reasons", "override", "give a comma-separated list of volume, probation, pool"),
         ("shadow_networks", "192.0.2.1/24", "give networks such as 192.0.2.0/24"),
         ("mode", "off", "enforce"),
     ],
@@ -105,10 +105,10 @@ def test_decision_log_shows_shadow_decisions_and_watches_only_live_ones() -> Non
 
 async def test_decisions_in_shadow_are_counted_apart() -> None:
     live, shade = Bench(), Bench()
-    shade.engine.compose_with(replace(COMPOSER, shadow=EVERYTHING))
+    await shade.reconfigure(replace(COMPOSER, shadow=EVERYTHING))
     for bench in (live, shade):
-        await bench.take(batch_of(EVENTS[:1000]))
-    ours, theirs = (status_of(bench.engine, lambda number: 100) for bench in (shade, live))
+        await bench.apply(batch_of(EVENTS[:1000]))
+    ours, theirs = (status_of(bench.applier, lambda number: 100) for bench in (shade, live))
     assert (ours["shadow"], theirs["shadow"]) == ("everything", "")
     assert sum(theirs["since_start"]["reasons"].values()) > 10
     assert ours["since_start"]["in_shadow"] == theirs["since_start"]["reasons"]
@@ -122,11 +122,14 @@ async def test_decisions_in_shadow_are_counted_apart() -> None:
 
 async def test_a_budget_that_a_shadow_would_have_used_is_called_so() -> None:
     bench = Bench()
-    await bench.take(batch_of(EVENTS[:100]))
-    status = status_of(bench.engine, lambda number: 100)
+    await bench.apply(batch_of(EVENTS[:100]))
+    status = status_of(bench.applier, lambda number: 100)
     status["partitions"]["2"]["established"] |= {"share": 0.5}
     assert "deferred 50.00% of" in find_problems(status)[0]
-    assert "deferred, or would have deferred outside shadow mode, 50.00% of" in find_problems({**status, "shadow": "pool"})[0]
+    assert (
+        "deferred, or would have deferred outside shadow mode, 50.00% of"
+        in find_problems({**status, "shadow": "pool"})[0]
+    )
 
 
 def burst(first: int, at_ms: int, key: int = far_apart(1)) -> list[Event]:
@@ -135,22 +138,22 @@ def burst(first: int, at_ms: int, key: int = far_apart(1)) -> list[Event]:
 
 async def test_a_reload_withdraws_what_is_in_force_and_turning_it_off_speaks_within_half_a_term() -> None:
     bench, network = Bench(), network_text(far_apart(1))
-    await bench.take(batch_of(burst(0, START_MS)))
+    await bench.apply(batch_of(burst(0, START_MS)))
     first = bench.publisher.decisions[-1]
     assert first.verdict == THROTTLE
 
-    assert await bench.engine.say(bench.engine.compose_with(replace(COMPOSER, shadow=EVERYTHING))) == 1
+    assert await bench.reconfigure(replace(COMPOSER, shadow=EVERYTHING)) == 1
     withdrawn = bench.publisher.decisions[-1]
     assert (withdrawn.network, withdrawn.verdict, withdrawn.reason) == (network, RELEASE, OVERRIDE)
     assert "was put in shadow by the configuration: everything" in decision_text(withdrawn)
 
     term_ms = first.until - first.issued
-    await bench.take(batch_of(burst(4, START_MS + term_ms // 2 + 60_000)), 4)
+    await bench.apply(batch_of(burst(4, START_MS + term_ms // 2 + 60_000)), 4)
     in_shadow = bench.publisher.decisions[-1]
     assert (in_shadow.network, in_shadow.verdict) == (network, SHADOW)
 
-    assert await bench.engine.say(bench.engine.compose_with(COMPOSER)) == 0
-    await bench.take(batch_of(burst(8, in_shadow.issued + term_ms // 2 + 60_000)), 8)
+    assert await bench.reconfigure(COMPOSER) == 0
+    await bench.apply(batch_of(burst(8, in_shadow.issued + term_ms // 2 + 60_000)), 8)
     live = bench.publisher.decisions[-1]
     assert (live.network, live.verdict) == (network, THROTTLE)
     assert live.issued - in_shadow.issued < term_ms // 2 + 2 * 60_000
@@ -158,8 +161,8 @@ async def test_a_reload_withdraws_what_is_in_force_and_turning_it_off_speaks_wit
 
 async def test_an_explanation_says_that_it_passes() -> None:
     bench = Bench()
-    bench.engine.compose_with(replace(COMPOSER, shadow=EVERYTHING))
-    await bench.take(batch_of(burst(0, START_MS)))
+    await bench.reconfigure(replace(COMPOSER, shadow=EVERYTHING))
+    await bench.apply(batch_of(burst(0, START_MS)))
     made = bench.publisher.decisions
     found = explain(bench.partition, far_apart(1), START_MS + 10, made, "")
     assert (found.throttled, found.as_json()["throttled"], found.as_json()["shadow"]) == (False, False, True)
