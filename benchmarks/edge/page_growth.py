@@ -29,7 +29,7 @@ from selenium.webdriver.common.by import By
 
 from benchmarks.harness.cluster import PARTITIONS, Place
 from benchmarks.harness.errors import Broken
-from tests.support.browsing import NoBrowser, colours, complaints, opened, screen, settle
+from tests.support.browsing import NoBrowser, console_messages, open_browser, set_colours, set_screen, wait_for_page
 from topics.keys import key_of, key_text
 from topics.partitioner import partition_of
 
@@ -122,8 +122,8 @@ def look(driver: Chrome, at_s: float) -> Look:
     driver.execute_cdp_cmd("HeapProfiler.collectGarbage", {})
     heap = driver.execute_cdp_cmd("Runtime.getHeapUsage", {})
     nodes = driver.execute_cdp_cmd("Memory.getDOMCounters", {})["nodes"]
-    rate, live = (driver.find_element(By.ID, name).text for name in ("rate", "live"))
-    movers = len(driver.find_elements(By.CSS_SELECTOR, "#movers .who"))
+    rate, live = (driver.find_element(By.ID, name).text for name in ("rate", "active"))
+    movers = len(driver.find_elements(By.CSS_SELECTOR, "#top-senders .who"))
     return Look(at_s, int(heap["usedSize"]), int(nodes), renderers(driver), rate, number(live), movers)
 
 
@@ -164,9 +164,9 @@ def photograph(driver: Chrome, folder: Path) -> None:
     """The page as it is, light and dark, on a desk and on a phone."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, size in SCREENS.items():
-        screen(driver, *size)
+        set_screen(driver, *size)
         for scheme in ("light", "dark"):
-            colours(driver, scheme)
+            set_colours(driver, scheme)
             driver.save_screenshot(str(folder / f"{name}-{scheme}.png"))
 
 
@@ -176,13 +176,13 @@ def measure(mail: Mail, folder: Path, url: str, minutes: float, live: int) -> di
     seconds = minutes * MINUTE_S
     span_s = min(MINUTE_S, seconds / 4)
     try:
-        with mail.going_on(), opened(folder / "browser") as driver:
+        with mail.going_on(), open_browser(folder / "browser") as driver:
             started_s = time.monotonic()
             driver.get(url)
-            settle(driver, "home")
+            wait_for_page(driver, "home")
             first_s = time.monotonic() - started_s
             found = looks(driver, seconds, min(EVERY_S, span_s / 3))
-            said = complaints(driver)
+            said = console_messages(driver)
             photograph(driver, folder / SCREENS_FOLDER)
     except NoBrowser as error:
         raise Broken(f"{error}; or leave the browser out: --browser-minutes 0") from error

@@ -21,11 +21,11 @@ DRIVERS = ("chromedriver", "chromium.chromedriver")
 
 
 class NoBrowser(Exception):
-    """There is none here; the message says what to install."""
+    """No browser is installed; the message says what to install."""
 
 
-def _found(names: tuple[str, ...]) -> str:
-    """Where one of them is; `NoBrowser`."""
+def _executable(names: tuple[str, ...]) -> str:
+    """Return the path of the first that is installed; raise `NoBrowser` without one."""
     for name in names:
         path = shutil.which(name)
         if path is not None:
@@ -35,26 +35,26 @@ def _found(names: tuple[str, ...]) -> str:
 
 @contextmanager
 def browser(folder: Path) -> Iterator[Chrome]:
-    """A browser for a test, which is skipped without one."""
+    """Open a browser for a test; the test is skipped without one."""
     try:
-        with opened(folder) as driver:
+        with open_browser(folder) as driver:
             yield driver
     except NoBrowser as error:
         pytest.skip(str(error))
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Chrome]:
-    """A browser whose profile is in ``folder``, 1280 x 900, in English and UTC; `NoBrowser`."""
+def open_browser(folder: Path) -> Iterator[Chrome]:
+    """Open a browser (1280 x 900, English, UTC) with its profile in ``folder``; raise `NoBrowser` without one."""
     options = ChromeOptions()
-    options.binary_location = _found(BROWSERS)
+    options.binary_location = _executable(BROWSERS)
     for argument in (
         "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
         "--no-first-run", "--window-size=1280,900", "--lang=en-GB", f"--user-data-dir={folder / 'profile'}",
     ):  # fmt: skip
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = Service(_found(DRIVERS), env={**os.environ, "TZ": "UTC", "LANG": "en_GB.UTF-8"})
+    service = Service(_executable(DRIVERS), env={**os.environ, "TZ": "UTC", "LANG": "en_GB.UTF-8"})
     driver = Chrome(options=options, service=service)
     try:
         yield driver
@@ -62,24 +62,24 @@ def opened(folder: Path) -> Iterator[Chrome]:
         driver.quit()
 
 
-def settle(driver: Chrome, wanted: str) -> None:
-    """Wait until the page shows what was ``wanted`` of it: "home" or an address."""
+def wait_for_page(driver: Chrome, shown: str) -> None:
+    """Wait until the page shows "home" or the sender with an address."""
     script = "return document.documentElement.dataset.ready"
-    WebDriverWait(driver, WAIT_S, 0.05).until(lambda _: driver.execute_script(script) == wanted)
+    WebDriverWait(driver, WAIT_S, 0.05).until(lambda _: driver.execute_script(script) == shown)
 
 
-def colours(driver: Chrome, scheme: str) -> None:
-    """As if the reader's system were ``light`` or ``dark``."""
+def set_colours(driver: Chrome, scheme: str) -> None:
+    """Emulate a system with a "light" or "dark" colour scheme."""
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
-def screen(driver: Chrome, width: int, height: int) -> None:
-    """A screen of so many pixels."""
+def set_screen(driver: Chrome, width: int, height: int) -> None:
+    """Emulate a screen of this size in pixels."""
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
-def complaints(driver: Chrome) -> list[str]:
-    """What the page has written to the browser's console so far."""
+def console_messages(driver: Chrome) -> list[str]:
+    """Return and clear the messages on the browser's console."""
     return [str(line["message"]) for line in driver.get_log("browser")]  # type: ignore[no-untyped-call]

@@ -1,5 +1,5 @@
-"""Workers on a real Kafka tell a webhook of watched senders, once when one is throttled and once when it is released,
-whichever worker has the partition by then."""
+"""Workers with a real Kafka notify a webhook of watched senders: once when one is throttled, once when it is released,
+whichever worker owns the partition by then."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ WATCHED, LATER = "198.51.100.9", "198.51.100.11"
 
 
 @pytest.fixture
-def told() -> Iterator[tuple[list[dict[str, Any]], str]]:
-    """What was POSTed, and where to."""
+def hook() -> Iterator[tuple[list[dict[str, Any]], str]]:
+    """Receive POST requests; give their bodies and the URL."""
     bodies: list[dict[str, Any]] = []
 
     class Hook(BaseHTTPRequestHandler):
@@ -35,7 +35,7 @@ def told() -> Iterator[tuple[list[dict[str, Any]], str]]:
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
-            """Not on the test's output."""
+            """Write nothing to the test's output."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
@@ -46,16 +46,16 @@ def told() -> Iterator[tuple[list[dict[str, Any]], str]]:
 
 
 def burst(*ips: str) -> bytes:
-    """Events of newcomers that lead to throttles."""
+    """Return events of newcomers that lead to throttles."""
     now_ms = int(time.time() * 1000)
     events = ({"ts": now_ms - 60_000 + i, "ip": ip} for i in range(2_000) for ip in ips)
     return b"".join(orjson.dumps(event) + b"\n" for event in events)
 
 
-def test_a_watched_sender_is_told_of_once_and_remembered_by_the_next_worker(
-    broker: EmbeddedBroker, prefix: str, tmp_path: Path, told: tuple[list[dict[str, Any]], str]
+def test_watched_sender_is_reported_once_and_its_end_by_the_next_worker(
+    broker: EmbeddedBroker, prefix: str, tmp_path: Path, hook: tuple[list[dict[str, Any]], str]
 ) -> None:
-    bodies, url = told
+    bodies, url = hook
     watch = f"{WATCHED}/32,{LATER}/32"
     options = {"NOTIFY_WEBHOOK": url, "NOTIFY_WATCH": watch, "NOTIFY_HOLD_S": 0, "NOTIFY_ON": "watch"}
     env = environment(broker.bootstrap, prefix, 1, **options)
@@ -69,12 +69,12 @@ def test_a_watched_sender_is_told_of_once_and_remembered_by_the_next_worker(
     with WorkerProcess(env, tmp_path) as worker:
         worker.wait_for(1, 4_000)
         assert tidegate("produce", "-", env=env, stdin=burst(LATER)).returncode == 0
-        until(lambda: len(bodies) > 1, "one of the other sender")
+        until(lambda: len(bodies) > 1, "a notification of the other sender")
         Decider(broker.bootstrap, prefix).release(f"{WATCHED}/32")
-        until(lambda: len(bodies) > 2, "one that it is over")
-        until(lambda: notices(broker, prefix) == {f"watch {LATER}/32"}, "a notice taken off the topic")
+        until(lambda: len(bodies) > 2, "a notification that it is over")
+        until(lambda: notices(broker, prefix) == {f"watch {LATER}/32"}, "a notice removed from the topic")
         assert worker.stop() == 0
-    assert [(one["condition"], one["name"], one["state"]) for one in bodies] == [
+    assert [(body["condition"], body["name"], body["state"]) for body in bodies] == [
         ("watch", f"watch {WATCHED}/32", "begun"),
         ("watch", f"watch {LATER}/32", "begun"),
         ("watch", f"watch {WATCHED}/32", "over"),
@@ -84,15 +84,15 @@ def test_a_watched_sender_is_told_of_once_and_remembered_by_the_next_worker(
 
 
 def notices(broker: EmbeddedBroker, prefix: str) -> set[str]:
-    """What the topic says that operators know of."""
+    """Return the names of the conditions on the topic."""
     consumer = confluent_kafka.Consumer({"bootstrap.servers": broker.bootstrap, "group.id": f"{prefix}look"})
     try:
         tp = confluent_kafka.TopicPartition(f"{prefix}notices", 0, confluent_kafka.OFFSET_BEGINNING)
         _, end = consumer.get_watermark_offsets(tp, timeout=WAIT_S)
         consumer.assign([tp])
-        found: set[str] = set()
+        names: set[str] = set()
         for message in consumer.consume(end, timeout=WAIT_S) if end else []:
-            (found.add if message.value() else found.discard)((message.key() or b"").decode())
-        return found
+            (names.add if message.value() else names.discard)((message.key() or b"").decode())
+        return names
     finally:
         consumer.close()

@@ -167,7 +167,7 @@ function showEngine(overview, parts) {
 }
 
 function overrideItem(one) {
-  const until = one.until ? `until ${timeText(one.until)}` : "without end";
+  const until = one.until ? `until ${timeText(one.until)}` : "until cancelled";
   const action = one.ended ? "ended" : `${one.action || one.kind || "exempt"} ${until}`;
   return listItem(networkLink(one.network), timeText(one.at), [action, one.reason, one.by && `by ${one.by}`].filter(Boolean).join(" · "));
 }
