@@ -1,1 +1,1 @@
-"""The wire: topics, keys, events, decisions, changelog rows; record batches as columns. Pure: no I/O, no clock."""
+"""The wire: topics, keys, networks, events, decisions, overrides and changelog rows. Pure: no I/O, no clock."""

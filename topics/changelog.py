@@ -1,16 +1,16 @@
-"""The state changelog: what a record's key and value look like.
+"""Record keys and values of the state changelog, a compacted topic.
 
-Compacted. Kinds of records: one for each row of a table (a sender, a pool), and one for what a partition keeps as a whole
-("site": cohort, clock, source offset; "door": who waits for a row; "flood": prefixes of those without one). Key of a
-sender's row: eight octets, the table key big-endian; of another table's, its kind in one octet before that; of a whole,
-its name. A null value deletes: the row was evicted. Value: a 16-octet head, then the row as it is in memory:
+A record is a row of a table (a sender, a pool) or one of a partition's singletons: "site" (cohort, clock, source offset),
+"door" (admission filter) and "flood" (prefixes of untracked senders). Key of a sender's row: 8 bytes, the table key
+big-endian. Key of another table's row: a byte with its kind, then the table key. Key of a singleton: its name. A null value
+means that the row was evicted. Value: a head of 16 bytes, then the row as it is in memory:
 
     0  uint16  state format version            4  uint32  epoch of the writer (changes with every restart)
     2  uint16  kind                            8  uint32  CRC-32C of head (this field 0) and row
-                                              12  uint32  octets that follow
+                                              12  uint32  bytes that follow
 
-All integers of head and row are little-endian. A record of version N is read by N and N + 1; a later version is refused.
-Everything between two transaction markers is one consistent cut: the site's ``applied_offset`` says of which events.
+All integers of head and row are little-endian. Versions N and N + 1 read a record of version N; a later version is refused.
+The records between two transaction markers are one consistent cut, of the events up to the site's ``applied_offset``.
 """
 
 from __future__ import annotations
@@ -24,4 +24,4 @@ SITE_KEY, FILTER_KEY, PREFIX_KEY = b"site", b"door", b"flood"
 
 
 class BadState(ValueError):
-    """A changelog record that can't be read; the message says which and what to do."""
+    """A changelog record that can't be read; the message names it and says what to do."""

@@ -1,12 +1,14 @@
-"""The operator's errors: a wrong option, a broker that is down, a full disk.
+"""The operator's errors: a wrong option, an unavailable broker, a full disk.
 
-The peer's errors are counted and answered where they are met; our own are asserts, which crash. Declared here and known
-to the engine as `topics.errors`, so that checking a cluster's topics needs nothing of the engine.
+A peer's errors are counted and answered where they occur. Our own are asserts, which crash.
 """
 
 from __future__ import annotations
 
 
 class OperatorError(Exception):
-    """Something that the operator can mend. The message is one line that says what to do; the command line prints it as
-    ``tidegate: message`` on standard error and exits with status 2."""
+    """An error that the operator can correct.
+
+    The message is one line that says what to do. Commands print ``tidegate: message`` on standard error and exit with
+    status 2.
+    """

@@ -1,11 +1,12 @@
-"""The connection event: one client connection as an edge saw it. A JSON object on the connections topic and a line of NDJSON.
+"""Connection events: one client connection of an MTA. A JSON object on the connections topic and a line of NDJSON.
 
-Contract: ``ts`` (ms since epoch) and ``ip`` are required; ``messages``, default 1, and ``recipients``, default
-``messages``, are 0 to 1,000,000; ``outcome`` is accepted (the default), deferred or rejected. Other fields are ignored. A
-bool, a float or null is not an integer. A duplicate name's last value counts, as orjson has it; whatever orjson refuses
-(NaN, invalid UTF-8, deep nesting) is not JSON, and integers beyond 64 bits arrive as floats.
+``ts`` (ms since epoch) and ``ip`` are required. ``messages``, default 1, and ``recipients``, default ``messages``, are 0 to
+1,000,000. ``outcome`` is accepted (the default), deferred or rejected. Other fields are ignored. A bool, a float or null is
+not an integer. Of a duplicate name the last value counts, as in orjson. Text that orjson refuses (NaN, invalid UTF-8, deep
+nesting) is not JSON, and integers beyond 64 bits are floats.
 
-This is the slow path and the definition: `topics.columns.scan` reads the plain form at full speed with the same result.
+This module is the slow path and the definition; `topics.columns.scan` reads the plain form at full speed, with the same
+result.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from topics.keys import key_of
 ACCEPTED, DEFERRED, REJECTED = "accepted", "deferred", "rejected"
 OUTCOMES = frozenset((ACCEPTED, DEFERRED, REJECTED))
 LAST_TS_MS = 253_402_300_799_999
-MOST_MESSAGES = 1_000_000
+MAX_MESSAGES = 1_000_000
 
 
 class PoisonRecord(ValueError):
@@ -29,15 +30,14 @@ class PoisonRecord(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionEvent:
-    """``ts``: event time, ms since epoch; ``ip``: IPv4 or IPv6 text; ``mta``: which edge, "" if unknown; ``messages`` and
-    ``recipients``: offered in this connection; ``outcome``: "accepted", "deferred" or "rejected"."""
+    """One client connection."""
 
-    ts: int
-    ip: str
-    mta: str
-    messages: int
+    ts: int  # event time, ms since epoch
+    ip: str  # IPv4 or IPv6 text
+    mta: str  # name of the MTA, "" if unknown
+    messages: int  # offered in this connection
     recipients: int
-    outcome: str
+    outcome: str  # "accepted", "deferred" or "rejected"
 
 
 def _integer(fields: dict[str, Any], name: str, most: int) -> int:
@@ -63,7 +63,7 @@ def _address(fields: dict[str, Any]) -> str:
 
 
 def parse_event(record: bytes) -> ConnectionEvent:
-    """Read one record. PoisonRecord, and no other exception, when it breaks the contract."""
+    """Read one record. Raise PoisonRecord, and no other exception, if it breaks the contract."""
     try:
         fields = orjson.loads(record)
     except orjson.JSONDecodeError:
@@ -74,8 +74,8 @@ def parse_event(record: bytes) -> ConnectionEvent:
         raise PoisonRecord("ts missing")
     ts = _integer(fields, "ts", LAST_TS_MS)
     ip = _address(fields)
-    messages = _integer(fields, "messages", MOST_MESSAGES) if "messages" in fields else 1
-    recipients = _integer(fields, "recipients", MOST_MESSAGES) if "recipients" in fields else messages
+    messages = _integer(fields, "messages", MAX_MESSAGES) if "messages" in fields else 1
+    recipients = _integer(fields, "recipients", MAX_MESSAGES) if "recipients" in fields else messages
     outcome = fields.get("outcome", ACCEPTED)
     if type(outcome) is not str or outcome not in OUTCOMES:
         raise PoisonRecord("outcome unknown")
@@ -84,7 +84,7 @@ def parse_event(record: bytes) -> ConnectionEvent:
 
 
 def encode_event(event: ConnectionEvent) -> bytes:
-    """The event's JSON, without line break: ts, ip, mta, messages, recipients, outcome, what is a default left out."""
+    """Return the event's JSON without line break and without fields that have their default."""
     fields: dict[str, Any] = {"ts": event.ts, "ip": event.ip}
     if event.mta:
         fields["mta"] = event.mta

@@ -1,7 +1,7 @@
-"""Kafka's default partitioner in plain Python: which partition a record key belongs to.
+"""Kafka's default partitioner in plain Python: record key to partition.
 
 The algorithm is Apache Kafka's (`Utils.murmur2`, `BuiltInPartitioner.partitionForKey`), the default of the Java client,
-aiokafka and kafka-python. librdkafka's default is another one: such a producer needs ``partitioner=murmur2_random``.
+aiokafka and kafka-python. librdkafka has another default, so its producers need ``partitioner=murmur2_random``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _WORD = 0xFFFFFFFF
 
 
 def murmur2(key: bytes) -> int:
-    """Kafka's 32-bit murmur2 of a record key, as an unsigned integer."""
+    """Return Kafka's 32-bit murmur2 of a record key, as an unsigned integer."""
     h = _SEED ^ len(key)
     whole = len(key) & ~3
     for i in range(0, whole, 4):
@@ -26,5 +26,5 @@ def murmur2(key: bytes) -> int:
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """The partition, 0 to ``partitions`` - 1, that Kafka's default partitioner gives a record key."""
+    """Return the partition, 0 to ``partitions`` - 1, that Kafka's default partitioner gives a record key."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions

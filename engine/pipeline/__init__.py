@@ -1,1 +1,1 @@
-"""The pure engine: built, replayed over files, compiled beforehand."""
+"""Build the pure engine, replay files through it, and compile its kernels before use."""

@@ -1,12 +1,13 @@
-"""Another detector for the same replay: any anomaly pipeline of river, over closed windows of each sender.
+"""A detector for comparisons: an anomaly pipeline of river over the closed windows of each sender.
 
-A window (`river.window_s`) of a sender closes at its first event behind it. Its messages and hour of day are scored, then
-learned; a score of `river.score` and more, on a window with more messages than the sender's mean so far, throttles it to that
-mean for `TERM_WINDOWS` windows. So a burst is answered only when its window is over. Retries are no demand here either.
+A sender's window (`river.window_s`) closes at the sender's first event after it. The pipeline scores its messages and hour of
+day, then learns them. A score of at least `river.score`, in a window with more messages than the sender's mean, throttles the
+sender to that mean for `TERM_WINDOWS` windows. So a throttle comes only after the burst's window. Deferred events aren't
+counted.
 
-For replays alone (`replay`, `compare`, `make evaluate`): its models are no rows of a changelog, so no worker runs it. At most
-`river.keys` senders a partition are watched, later ones never; cost: microseconds to a tenth of a millisecond a closed window
-and about a kilobyte to some tens a sender, by the pipeline.
+It runs in replays only (`replay`, `compare`, `make evaluate`), because its models aren't rows of a changelog. It tracks at
+most `river.keys` senders per partition and ignores later ones. Cost, by pipeline: 1 to 100 microseconds per closed window, and
+1 to some tens of kB per sender.
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ from topics.networks import network_text
 HOUR_MS = 3_600_000
 TERM_WINDOWS = 6
 GRACE_WINDOWS = 8
-CAPACITY = 1024  # of the table that stays empty
+CAPACITY = 1024  # rows of the detector's own table, which stays empty
 
-Pipeline = Any  # river's pipelines share no type
+Pipeline = Any  # river's pipelines have no common type
 
 
 def gaussian() -> Pipeline:
-    """The default: how far a window's messages lie in the tail of a normal distribution of their logarithms."""
+    """Return the default: the tail probability of a window's messages in a normal distribution of their logarithms."""
     return anomaly.GaussianScorer(grace_period=GRACE_WINDOWS)  # type: ignore[no-untyped-call]
 
 
 def half_space_trees() -> Pipeline:
-    """Streaming half-space trees on logarithms within 0 to 10."""
+    """Return streaming half-space trees on logarithms from 0 to 10."""
     return anomaly.HalfSpaceTrees(
         n_trees=10, height=6, window_size=32, limits={"messages": (0, 10), "hour": (0, 24)}, seed=1
     )
@@ -54,22 +55,22 @@ PIPELINES: dict[str, Callable[[], Pipeline]] = {"gaussian": gaussian, "half-spac
 
 
 def factory_of(name: str) -> Callable[[], Pipeline]:
-    """One of `PIPELINES`, or what ``module:callable`` names. OperatorError if there is no such thing."""
+    """Return one of `PIPELINES`, or the callable that ``module:callable`` names. Raise OperatorError if there is none."""
     if name in PIPELINES:
         return PIPELINES[name]
     module, _, attribute = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        factory = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise OperatorError(
-            f"river.pipeline = {name!r}: {error}: give {', '.join(PIPELINES)} or module:callable, which makes a pipeline"
+            f"river.pipeline = {name!r}: {error}: give {', '.join(PIPELINES)} or module:callable that returns a pipeline"
         ) from error
-    if not callable(found):
-        raise OperatorError(f"river.pipeline = {name!r} is no callable: give one that makes a pipeline")
-    return found  # type: ignore[no-any-return]
+    if not callable(factory):
+        raise OperatorError(f"river.pipeline = {name!r} isn't callable: give a callable that returns a pipeline")
+    return factory  # type: ignore[no-any-return]
 
 
-FOUND = np.dtype(
+WINDOW_VERDICT = np.dtype(
     [
         ("event", "i8"),  # its number in the block
         ("key", "u8"),
@@ -79,23 +80,23 @@ FOUND = np.dtype(
         ("rate_per_h", "f8"),
         ("score", "f8"),
         ("messages", "f8"),  # of the window
-        ("mean", "f8"),  # of a window before it
+        ("mean", "f8"),  # messages per earlier window
     ]
 )
 
 
 @dataclass(slots=True)
-class Watched:
-    """A sender: its pipeline, its open window, its windows so far."""
+class SenderWindows:
+    """A sender's pipeline and windows."""
 
     model: Pipeline
-    window: int
-    messages: int = 0
-    closed: int = 0
-    mean: float = 0.0
+    window: int  # number of the open one
+    messages: int = 0  # in the open one
+    closed: int = 0  # number of closed ones
+    mean: float = 0.0  # messages per closed one
 
     def close(self, hour: int) -> float:
-        """Score the open window, then learn it; minus infinity for one with no more messages than the mean before it."""
+        """Score the open window, then learn it. The score of a window with no more messages than the mean is minus infinity."""
         features, amount = {"messages": math.log1p(self.messages), "hour": hour}, math.log1p(self.messages)
         known = (features, amount) if self.model._supervised else (features,)
         score = float(self.model.score_one(*known))
@@ -107,17 +108,17 @@ class Watched:
 
 
 class WindowPartition(Partition):
-    """A partition whose verdicts (FOUND[]) are a pipeline's. The rows of the model stay empty."""
+    """A partition whose verdicts (WINDOW_VERDICT[]) are a pipeline's. Its own table stays empty."""
 
     def __init__(self, policy: Policy, options: RiverOptions) -> None:
         super().__init__(policy, CAPACITY)
-        self._make = factory_of(options.pipeline)
+        self._factory = factory_of(options.pipeline)
         self._options = options
-        self._senders: dict[int, Watched] = {}
+        self._senders: dict[int, SenderWindows] = {}
 
     def apply(self, columns: EventColumns, first: int, last: int) -> npt.NDArray[Any]:
-        """Apply events ``first`` to ``last`` in order; what was found in the windows that they closed."""
-        return np.array([row for i in range(first, last) for row in self._event(columns, i)], FOUND)
+        """Apply events ``first`` to ``last`` in order and return the verdicts on the windows that they closed."""
+        return np.array([row for i in range(first, last) for row in self._event(columns, i)], WINDOW_VERDICT)
 
     def _event(self, columns: EventColumns, i: int) -> Iterator[tuple[float, ...]]:
         key, ts_ms = int(columns.key[i]), int(columns.ts_ms[i])
@@ -129,7 +130,7 @@ class WindowPartition(Partition):
             if len(self._senders) >= self._options.keys:
                 self.state.site["untracked"] += 1
                 return
-            sender = self._senders[key] = Watched(self._make(), window)
+            sender = self._senders[key] = SenderWindows(self._factory(), window)
         if window > sender.window:
             messages, mean = sender.messages, sender.mean
             score = sender.close(sender.window * length_ms // HOUR_MS % 24)
@@ -143,32 +144,32 @@ class WindowPartition(Partition):
 
 @dataclass(frozen=True, slots=True)
 class WindowComposer:
-    """Makes decisions of FOUND rows; what ``own`` is for the engine's."""
+    """Composes decisions from WINDOW_VERDICT rows."""
 
-    own: Composer
-    pipeline: str
+    own: Composer  # of the engine's decisions, for topic, configuration, reply and shadow rules
+    pipeline: str  # its name
 
     @property
     def config(self) -> str:
-        """The hash that names the configuration."""
+        """Return "sha256:..." of the options that change decisions."""
         return self.own.config
 
-    def decision(self, found: Any, partition: int) -> Decision:
-        """The decision for one row."""
-        network, issued_ms = network_text(int(found["key"])), int(found["issued_ms"])
-        rate_per_min = round(float(found["rate_per_h"]) / 60, 6)
-        figures = {name: round(float(found[name]), 3) for name in ("score", "messages", "mean")}
+    def decision(self, verdict: Any, partition: int) -> Decision:
+        """Return the decision for one verdict."""
+        network, issued_ms = network_text(int(verdict["key"])), int(verdict["issued_ms"])
+        rate_per_min = round(float(verdict["rate_per_h"]) / 60, 6)
+        figures = {name: round(float(verdict[name]), 3) for name in ("score", "messages", "mean")}
         return Decision(
             network=network,
             verdict=self.own.shadow.verdict(network, VOLUME),
             issued=issued_ms,
-            until=int(found["until_ms"]),
+            until=int(verdict["until_ms"]),
             rate_per_min=rate_per_min,
-            burst=max(1.0, round(float(found["rate_per_h"]), 3)),
+            burst=max(1.0, round(float(verdict["rate_per_h"]), 3)),
             reason=VOLUME,
             reply=self.own.reply.compose(network, VOLUME, issued_ms, max(rate_per_min, 1e-6)),
             evidence=figures,
-            source=Source(self.own.topic, partition, int(found["offset"])),
+            source=Source(self.own.topic, partition, int(verdict["offset"])),
             model=f"river/{self.pipeline}",
             config=self.own.config,
         )

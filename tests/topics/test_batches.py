@@ -23,7 +23,7 @@ from tests.support.fetches import (
     signed_varint,
     wanted,
 )
-from tests.support.kernels import octets_of
+from tests.support.kernels import byte_array
 from topics.columns import batches as batches_module
 from topics.columns.batches import BATCH, find_batches
 from topics.columns.batchwrite import CODECS as WRITTEN_CODECS
@@ -37,15 +37,15 @@ FORMS = [
 ]
 
 
-def oracle_says(octets: bytes, first_offset: int = 0) -> list[Got]:
+def oracle_says(buffer: bytes, first_offset: int = 0) -> list[Got]:
     return [
         Got(*record[:4])
-        for record in ((r.offset, r.timestamp_ms, r.key, r.value) for r in records_of(octets, first_offset))
+        for record in ((r.offset, r.timestamp_ms, r.key, r.value) for r in records_of(buffer, first_offset))
     ]
 
 
-def aiokafka_says(octets: bytes) -> list[Got]:
-    reader, found = MemoryRecords(octets), []
+def aiokafka_says(buffer: bytes) -> list[Got]:
+    reader, found = MemoryRecords(buffer), []
     while reader.has_next():
         batch = reader.next_batch()
         assert batch.validate_crc()
@@ -60,18 +60,18 @@ def aiokafka_says(octets: bytes) -> list[Got]:
 def test_what_any_writer_wrote_is_read_as_it_was(
     writer: str, codec: str, records: list[Sent], base_offset: int
 ) -> None:
-    octets = at_offset(WRITERS[writer](records, codec), base_offset)
-    found = fetch(octets)
+    buffer = at_offset(WRITERS[writer](records, codec), base_offset)
+    found = fetch(buffer)
     assert found.batches["sound"].tolist() == [1]
-    assert found.used == len(octets)
-    assert found.records == wanted(records, base_offset) == oracle_says(octets) == aiokafka_says(octets)
+    assert found.used == len(buffer)
+    assert found.records == wanted(records, base_offset) == oracle_says(buffer) == aiokafka_says(buffer)
 
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_batches_of_thousands_of_records_are_read_whole(codec: str) -> None:
     records = [Sent(STAMP_MS + i, b"%d" % (i % 99), b'{"ts":%d}' % i) for i in range(5000)]
-    octets = b"".join(at_offset(by_aiokafka(records[at : at + 1000], codec), at) for at in range(0, 5000, 1000))
-    assert fetch(octets).records == wanted(records)
+    buffer = b"".join(at_offset(by_aiokafka(records[at : at + 1000], codec), at) for at in range(0, 5000, 1000))
+    assert fetch(buffer).records == wanted(records)
 
 
 def test_every_codec_that_can_be_read_can_be_written() -> None:
@@ -108,9 +108,9 @@ def test_a_cut_fetch_ends_with_its_last_whole_batch(codec: str) -> None:
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("first_offset", range(9))
 def test_records_below_the_first_offset_are_left_out(codec: str, first_offset: int) -> None:
-    octets = at_offset(by_aiokafka(THREE, codec), 2) + at_offset(by_aiokafka(THREE, codec), 5)
+    buffer = at_offset(by_aiokafka(THREE, codec), 2) + at_offset(by_aiokafka(THREE, codec), 5)
     both = wanted(THREE, 2) + wanted(THREE, 5)
-    assert fetch(octets, first_offset).records == [record for record in both if record.offset >= first_offset]
+    assert fetch(buffer, first_offset).records == [record for record in both if record.offset >= first_offset]
 
 
 def test_offsets_that_compaction_took_away_are_covered_by_the_last_one() -> None:
@@ -121,44 +121,44 @@ def test_offsets_that_compaction_took_away_are_covered_by_the_last_one() -> None
 
 
 def test_the_brokers_append_time_stands_for_every_record() -> None:
-    octets = resealed(by_aiokafka(THREE), attributes=0x08, most_ms=STAMP_MS + 99)
-    assert {record.timestamp_ms for record in fetch(octets).records} == {STAMP_MS + 99}
-    assert fetch(octets).records == aiokafka_says(octets)
+    buffer = resealed(by_aiokafka(THREE), attributes=0x08, most_ms=STAMP_MS + 99)
+    assert {record.timestamp_ms for record in fetch(buffer).records} == {STAMP_MS + 99}
+    assert fetch(buffer).records == aiokafka_says(buffer)
 
 
 def test_the_head_of_a_batch_is_read() -> None:
-    octets = at_offset(by_aiokafka(THREE, "zstd", is_transactional=1, producer_id=2**40, producer_epoch=3), 2**50)
-    batch = fetch(octets).batches[0]
+    buffer = at_offset(by_aiokafka(THREE, "zstd", is_transactional=1, producer_id=2**40, producer_epoch=3), 2**50)
+    batch = fetch(buffer).batches[0]
     assert (batch["base_offset"], batch["last_offset"], batch["records"]) == (2**50, 2**50 + 2, 3)
     assert (batch["base_ms"], batch["most_ms"], batch["producer_id"]) == (STAMP_MS, STAMP_MS + 2, 2**40)
     assert (batch["attributes"], batch["unpacked"], batch["skip"]) == (0x14, 1, 0)
 
 
 def test_a_batch_to_be_skipped_is_neither_unpacked_nor_read() -> None:
-    octets = at_offset(by_aiokafka(THREE, "gzip"), 0) + at_offset(by_aiokafka(THREE), 3)
+    buffer = at_offset(by_aiokafka(THREE, "gzip"), 0) + at_offset(by_aiokafka(THREE), 3)
     found = np.zeros(4, BATCH)
-    count, _ = find_batches(octets_of(octets), 0, True, found)
+    count, _ = find_batches(byte_array(buffer), 0, True, found)
     found["skip"] = 1
-    arena = batches_module.unpack(octets, found[:count], np.empty(0, np.uint8))
+    arena = batches_module.unpack(buffer, found[:count], np.empty(0, np.uint8))
     arena.flags.writeable = False
     columns = batches_module.empty_records(8)
-    assert (len(arena), batches_module.read_records(octets_of(octets), arena, found[:count], 0, columns)) == (0, 0)
+    assert (len(arena), batches_module.read_records(byte_array(buffer), arena, found[:count], 0, columns)) == (0, 0)
 
 
 def test_more_batches_than_there_is_room_for_come_with_the_next_call() -> None:
-    octets = b"".join(at_offset(by_aiokafka(THREE), 3 * i) for i in range(5))
+    buffer = b"".join(at_offset(by_aiokafka(THREE), 3 * i) for i in range(5))
     room, at, found = np.zeros(2, BATCH), 0, []
-    while (step := find_batches(octets_of(octets), at, True, room))[0]:
+    while (step := find_batches(byte_array(buffer), at, True, room))[0]:
         count, at = step
         found += room["base_offset"][:count].tolist()
-    assert (found, at) == ([0, 3, 6, 9, 12], len(octets))
+    assert (found, at) == ([0, 3, 6, 9, 12], len(buffer))
 
 
 @given(st.binary(max_size=100))
 @example(b"123456789")
-def test_checksums_are_castagnolis(octets: bytes) -> None:
-    assert checksum(octets_of(octets)) == crc32c(octets)
-    assert checksum(octets_of(b"123456789")) == 0xE3069283
+def test_checksums_are_castagnolis(buffer: bytes) -> None:
+    assert checksum(byte_array(buffer)) == crc32c(buffer)
+    assert checksum(byte_array(b"123456789")) == 0xE3069283
 
 
 SOUND = at_offset(by_aiokafka(THREE), 0)
@@ -217,7 +217,7 @@ BROKEN = {
     "key longer than its record": signed_varint(6) + b"\0\0\0" + signed_varint(3) + b"ab",
     "key length below null": signed_varint(6) + b"\0\0\0" + signed_varint(-2) + b"\1\0",
     "no value": signed_varint(4) + b"\0\0\0\1",
-    "value of 2^62 octets": signed_varint(15) + b"\0\0\0\1" + signed_varint(2**62) + b"\0",
+    "value of 2^62 buffer": signed_varint(15) + b"\0\0\0\1" + signed_varint(2**62) + b"\0",
     "value longer than its record": signed_varint(7) + b"\0\0\0\1" + signed_varint(2) + b"a",
     "no headers": signed_varint(5) + b"\0\0\0\1\1",
     "offset below the batch": record_of(-1, Sent(1000, b"k", b"v"), 1000),
@@ -251,7 +251,7 @@ BOMBS = {
 def test_a_decompression_bomb_is_refused_and_its_neighbours_are_read(
     codec: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches_module, "MOST_UNPACKED", 1 << 16)
+    monkeypatch.setattr(batches_module, "MAX_UNPACKED_BYTES", 1 << 16)
     bomb = section_batch(BOMBS[codec], 3, CODECS.index(codec))
     before, behind = at_offset(by_aiokafka(THREE, codec), 0), at_offset(by_aiokafka(THREE, codec), 6)
     found = fetch(before + at_offset(bomb, 3) + behind)

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.oracles import jsonscan
-from tests.support.kernels import murmur2_of, octets_of, parse_one_key, write_one_ipv6, write_one_key
+from tests.support.kernels import byte_array, murmur2_of, parse_one_key, write_one_ipv6, write_one_key
 from topics.columns.keys import SCRATCH, partitions_of_keys
 from topics.keys import IPV4_TAG, LAST_KEY, key_of, key_text
 from topics.partitioner import murmur2, partition_of
@@ -27,8 +27,8 @@ NEARLY = st.text("0123456789abcdefABCDEF:.%/ g", max_size=42)
 
 def parse(text: str) -> int | None:
     """The key, None when the kernel hands the text on."""
-    octets = octets_of(text.encode())
-    understood, key = parse_one_key(octets, 0, len(octets))
+    buffer = byte_array(text.encode())
+    understood, key = parse_one_key(buffer, 0, len(buffer))
     return int(key) if understood else None
 
 
@@ -99,8 +99,8 @@ def test_embedded_ipv4_and_multicast_are_left_to_the_slow_parser(text: str) -> N
 
 
 def test_only_the_text_between_start_and_end_is_parsed() -> None:
-    octets = octets_of(b"9192.0.2.71")
-    assert parse_one_key(octets, 1, 10) == (True, key_of("192.0.2.7"))
+    buffer = byte_array(b"9192.0.2.71")
+    assert parse_one_key(buffer, 1, 10) == (True, key_of("192.0.2.7"))
 
 
 @given(KEYS)
@@ -134,7 +134,7 @@ def test_every_key_text_fits_the_scratch_memory(key: int) -> None:
 
 @given(st.binary(max_size=40))
 def test_the_compiled_murmur2_is_kafkas(text: bytes) -> None:
-    assert int(murmur2_of(octets_of(text))) == murmur2(text) == aiokafka_murmur2(text) % 2**32
+    assert int(murmur2_of(byte_array(text))) == murmur2(text) == aiokafka_murmur2(text) % 2**32
 
 
 @given(st.lists(KEYS, max_size=20), st.integers(1, 200))

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.fetches import Got, fetch, nullable, signed_varint
-from tests.support.kernels import octets_of
+from tests.support.kernels import byte_array
 from tests.support.lines import canonical
 from topics.columns.batchwrite import CODECS, ColumnBatch, field
 from topics.columns.keys import IPV4_TAG, SCRATCH
 from topics.columns.rows import varint_size, write_varint
 from topics.columns.scan import READY, EventColumns, empty_columns, scan_lines
 from topics.columns.write import LINE_ROOM, RECORD_OVERHEAD, Drafts, texts, write_lines, write_records
-from topics.events import LAST_TS_MS, MOST_MESSAGES, OUTCOMES, parse_event
+from topics.events import LAST_TS_MS, MAX_MESSAGES, OUTCOMES, parse_event
 from topics.keys import key_of, key_text
 
 NAMES = ["mx1", "edge-22.example.org", ""]
@@ -42,7 +42,7 @@ DRAFTS = st.lists(
         st.integers(0, LAST_TS_MS),
         KEYS,
         st.integers(0, 2**64 - 1),
-        st.integers(0, MOST_MESSAGES),
+        st.integers(0, MAX_MESSAGES),
         st.integers(0, 2),
         st.integers(0, len(NAMES) - 1),
     ),
@@ -83,19 +83,19 @@ def test_a_written_line_says_what_was_drafted(drafts: list[Draft], tail: str, ro
 def scanned(lines: list[bytes]) -> tuple[npt.NDArray[np.uint8], EventColumns, bytes]:
     text = b"".join(line.replace(b"\n", b" ") + b"\n" for line in lines)
     columns = empty_columns(len(lines) + 1)
-    count, _ = scan_lines(octets_of(text), columns)
+    count, _ = scan_lines(byte_array(text), columns)
     assert (count, columns.status[:count].tolist()) == (len(lines), [READY] * len(lines))
-    return octets_of(text), columns, text
+    return byte_array(text), columns, text
 
 
 @given(st.lists(canonical(), min_size=1, max_size=6), st.data())
 def test_written_records_have_the_lines_for_values_their_keys_and_their_times(
     lines: list[bytes], data: st.DataObject
 ) -> None:
-    octets, columns, text = scanned(lines)
+    buffer, columns, text = scanned(lines)
     chosen = np.array(data.draw(st.lists(st.integers(0, len(lines) - 1), min_size=1, unique=True)), np.int64)
     out = np.zeros(sum(columns.length[chosen]) + RECORD_OVERHEAD * len(chosen), np.uint8)
-    count, size = write_records(octets, columns, chosen, np.empty(SCRATCH, np.uint8), out)
+    count, size = write_records(buffer, columns, chosen, np.empty(SCRATCH, np.uint8), out)
     stamps = columns.ts_ms[chosen]
     batch = ColumnBatch(out[:size].tobytes(), count, (int(stamps[0]), int(stamps.max())), codec="lz4")._build()
     assert fetch(batch).records == [
@@ -111,14 +111,14 @@ def test_written_records_have_the_lines_for_values_their_keys_and_their_times(
 
 def test_records_that_do_not_fit_are_left_for_the_next_batch() -> None:
     line = b'{"ts":1700000000000,"ip":"192.0.2.7"}'
-    octets, columns, _ = scanned([line] * 10)
+    buffer, columns, _ = scanned([line] * 10)
     out = np.zeros(3 * (len(line) + RECORD_OVERHEAD), np.uint8)
-    count, size = write_records(octets, columns, np.arange(10), np.empty(SCRATCH, np.uint8), out)
+    count, size = write_records(buffer, columns, np.arange(10), np.empty(SCRATCH, np.uint8), out)
     assert 3 <= count < 10
     assert len(fetch(ColumnBatch(out[:size].tobytes(), count, (0, 0), codec="none")._build()).records) == count
     short = np.zeros(len(line) + RECORD_OVERHEAD - 1, np.uint8)
-    assert write_records(octets, columns, np.arange(10), np.empty(SCRATCH, np.uint8), short) == (0, 0)
-    assert write_records(octets, columns, np.arange(0), np.empty(SCRATCH, np.uint8), short) == (0, 0)
+    assert write_records(buffer, columns, np.arange(10), np.empty(SCRATCH, np.uint8), short) == (0, 0)
+    assert write_records(buffer, columns, np.arange(0), np.empty(SCRATCH, np.uint8), short) == (0, 0)
 
 
 @given(st.integers(0, 2**50) | st.integers(0, 20_000))
@@ -129,14 +129,14 @@ def test_a_varint_has_the_size_that_is_foretold(value: int) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_a_field_is_its_octets_behind_their_number(octets: bytes) -> None:
-    assert field(octets) == signed_varint(len(octets)) + octets == nullable(octets)
+def test_a_field_is_its_octets_behind_their_number(buffer: bytes) -> None:
+    assert field(buffer) == signed_varint(len(buffer)) + buffer == nullable(buffer)
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20])
 def test_an_lz4_frame_holds_its_octets_however_many_they_are(size: int) -> None:
     _, compress = CODECS["lz4"]
-    for octets in (bytes(size), random.Random(size).randbytes(size)):
-        packed = compress(octets)
-        assert bytes(cramjam.lz4.decompress(packed)) == octets
+    for buffer in (bytes(size), random.Random(size).randbytes(size)):
+        packed = compress(buffer)
+        assert bytes(cramjam.lz4.decompress(packed)) == buffer
         assert len(packed) <= size + 11 + 4 * -(-size // (1 << 20))

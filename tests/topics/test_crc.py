@@ -16,13 +16,13 @@ from topics.columns.memory import int64
 
 
 @kernel
-def tables(octets: Any, start: int, end: int) -> int:
-    return int64(crc.by_tables(octets, start, end))
+def tables(buffer: Any, start: int, end: int) -> int:
+    return int64(crc.by_tables(buffer, start, end))
 
 
 @kernel
-def instruction(octets: Any, start: int, end: int) -> int:
-    return int64(crc.by_instruction(octets, start, end))
+def instruction(buffer: Any, start: int, end: int) -> int:
+    return int64(crc.by_instruction(buffer, start, end))
 
 
 WAYS = [tables, instruction] if crc.HAS_INSTRUCTION else [tables]

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from topics.events import LAST_TS_MS, MOST_MESSAGES, OUTCOMES, ConnectionEvent, PoisonRecord, encode_event, parse_event
+from topics.events import LAST_TS_MS, MAX_MESSAGES, OUTCOMES, ConnectionEvent, PoisonRecord, encode_event, parse_event
 
 ADDRESSES = (
     st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str).filter(lambda ip: not ip.startswith("ffff:ffff:"))
 )
-COUNTS = st.integers(0, MOST_MESSAGES)
+COUNTS = st.integers(0, MAX_MESSAGES)
 EVENTS = st.builds(
     ConnectionEvent,
     ts=st.integers(0, LAST_TS_MS),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.oracles.records import crc32c, records_of
 from tests.support.fetches import Sent, by_aiokafka, record_of, section_batch
-from tests.support.kernels import octets_of
+from tests.support.kernels import byte_array
 from topics.changelog import FILTER_KIND, HEAD, KINDS, POOL_KIND, ROW_KIND, SITE_KIND
 from topics.columns.batches import BATCH, RecordColumns, empty_records, find_batches, read_records
 from topics.columns.batchwrite import ColumnBatch
@@ -44,7 +44,7 @@ class Checked(NamedTuple):
     keys: list[int]
     kinds: list[int]
     versions: list[int]
-    octets: Octets
+    buffer: Octets
     records: RecordColumns
 
 
@@ -59,10 +59,10 @@ def section(rows: Octets, numbers: list[int], kind: int = ROW_KIND) -> bytes:
 
 
 def check(batch: bytes) -> Checked:
-    view, found = octets_of(batch), np.zeros(1, BATCH)
+    view, found = byte_array(batch), np.zeros(1, BATCH)
     assert find_batches(view, 0, True, found) == (1, len(batch))
     count = int(found["records"][0])
-    records, nothing = empty_records(count), octets_of(b"")
+    records, nothing = empty_records(count), byte_array(b"")
     assert read_records(view, nothing, found, 0, records) == count
     keys, kinds, versions = np.zeros(count, np.uint64), np.zeros(count, np.uint8), np.zeros(count, np.uint8)
     scratch = (np.zeros(SITE_SIZE + HEAD_SIZE, np.uint8), keys, kinds, versions)
@@ -89,7 +89,7 @@ def test_rows_come_back_as_they_were(numbers: list[int], seed: int) -> None:
     assert (checked.read, checked.fault) == (len(numbers), OK)
     assert checked.keys == [int.from_bytes(rows[i, :8].tobytes(), "little") for i in numbers]
     back = np.zeros((20, ROW_SIZE), np.uint8)
-    read_rows(checked.octets, octets_of(b""), checked.records, np.array(numbers, np.int64), back)
+    read_rows(checked.buffer, byte_array(b""), checked.records, np.array(numbers, np.int64), back)
     assert (back[numbers] == rows[numbers]).all()
     assert not back[[i for i in range(20) if i not in numbers]].any()
 
@@ -111,7 +111,7 @@ def test_a_batch_of_thousands_of_rows_fits_the_room_that_is_foretold() -> None:
 
 
 def test_a_site_record_has_the_documented_form_and_is_told_from_rows() -> None:
-    site = octets_of(bytes(range(SITE_SIZE)))
+    site = byte_array(bytes(range(SITE_SIZE)))
     out = np.zeros(HEAD_SIZE + SITE_SIZE, np.uint8)
     assert write_whole(site, (SITE_KIND, VERSION, EPOCH), out) == len(out)
     assert out.tobytes() == value_of(site.tobytes(), kind=SITE_KIND)
@@ -141,7 +141,7 @@ def test_a_tombstone_has_a_rows_key_and_no_value(kind: int, before: bytes) -> No
 def test_a_passed_over_record_is_not_read() -> None:
     checked = check_values(value_of(bytes([1]) * ROW_SIZE), value_of(bytes([2]) * ROW_SIZE))
     back = np.zeros((1, ROW_SIZE), np.uint8)
-    read_rows(checked.octets, octets_of(b""), checked.records, np.array([-1, 0], np.int64), back)
+    read_rows(checked.buffer, byte_array(b""), checked.records, np.array([-1, 0], np.int64), back)
     assert set(back[0].tolist()) == {2}
 
 

@@ -1,1 +1,1 @@
-"""Compiled columns: record batches and events as arrays, one kernel call a block, no Python object an event."""
+"""Compiled columns: record batches and events as arrays, one kernel call per block, no Python object per event."""

@@ -1,7 +1,7 @@
-"""Record batches (format v2) from a records section that is already in its wire form.
+"""Build record batches (format v2) from a records section that is already in its wire form.
 
-`ColumnBatch` stands where aiokafka's BatchBuilder would (`AIOKafkaProducer.send_batch`), so that a batch of thousands of
-rows costs one kernel call, one compression and one checksum, and no Python object a record.
+`ColumnBatch` replaces aiokafka's BatchBuilder in `AIOKafkaProducer.send_batch`. A batch of thousands of rows then costs one
+kernel call, one compression and one checksum, and no Python object per record.
 """
 
 from __future__ import annotations
@@ -16,18 +16,22 @@ import numpy as np
 from topics.columns.batches import GZIP, LZ4, SNAPPY, TRANSACTIONAL, ZSTD
 from topics.columns.crc import checksum
 
-_LZ4_HEAD: Final = bytes.fromhex("04224d18606051")  # independent blocks of a mebibyte at most, no checksums but its own
+_LZ4_HEAD: Final = bytes.fromhex(
+    "04224d18606051"
+)  # independent blocks of at most 1 MiB; only the header has a checksum
 _LZ4_BLOCK: Final = 1 << 20
 _LZ4_SIZE: Final = struct.Struct("<I")
 _LZ4_PLAIN: Final = 1 << 31  # marks a block that is not compressed
 
 
-def _lz4(octets: bytes) -> bytes:
-    """An LZ4 frame of independent blocks, as Kafka refuses linked ones. Block by block: cramjam's compressor of streams keeps
-    all other threads from running meanwhile."""
+def _lz4(content: bytes) -> bytes:
+    """Return an LZ4 frame of independent blocks; Kafka refuses linked ones.
+
+    Compresses block by block, because cramjam's stream compressor holds the GIL.
+    """
     parts = [_LZ4_HEAD]
-    for at in range(0, len(octets), _LZ4_BLOCK):
-        block = octets[at : at + _LZ4_BLOCK]
+    for at in range(0, len(content), _LZ4_BLOCK):
+        block = content[at : at + _LZ4_BLOCK]
         packed = bytes(cramjam.lz4.compress_block(block, store_size=False))
         if len(packed) < len(block):
             parts += [_LZ4_SIZE.pack(len(packed)), packed]
@@ -39,30 +43,31 @@ def _lz4(octets: bytes) -> bytes:
 Compress = Callable[[bytes], bytes]
 CODECS: Final[dict[str, tuple[int, Compress]]] = {
     "none": (0, bytes),
-    "gzip": (GZIP, lambda octets: bytes(cramjam.gzip.compress(octets))),
-    "snappy": (SNAPPY, lambda octets: bytes(cramjam.snappy.compress_raw(octets))),
+    "gzip": (GZIP, lambda content: bytes(cramjam.gzip.compress(content))),
+    "snappy": (SNAPPY, lambda content: bytes(cramjam.snappy.compress_raw(content))),
     "lz4": (LZ4, _lz4),
-    "zstd": (ZSTD, lambda octets: bytes(cramjam.zstd.compress(octets))),
+    "zstd": (ZSTD, lambda content: bytes(cramjam.zstd.compress(content))),
 }
-_HEAD = struct.Struct(">hiqqqhii")  # attributes to record count: what the CRC covers besides the records
+_HEAD = struct.Struct(">hiqqqhii")  # attributes to record count, which the CRC covers with the records
 _FRONT = struct.Struct(">qiibI")
 
 
-def field(octets: bytes) -> bytes:
-    """Octets behind their length as a zigzag varint, as records and their keys and values stand in a batch."""
-    left, head = len(octets) << 1, bytearray()
+def field(content: bytes) -> bytes:
+    """Return the content after its length as a zigzag varint: the form of records, keys and values in a batch."""
+    left, head = len(content) << 1, bytearray()
     while left > 127:
         head.append(left & 0x7F | 0x80)
         left >>= 7
     head.append(left)
-    return bytes(head) + octets
+    return bytes(head) + content
 
 
 class ColumnBatch:
-    """One record batch. ``records``: the records section; ``count``: records in it; ``base_ms``, ``most_ms``: what their
-    timestamp deltas count from, and the greatest timestamp; ``codec``: see `CODECS`.
+    """One record batch with the interface of aiokafka 0.14.0's batch builder, which a contract test compares.
 
-    Meets what aiokafka 0.14.0 asks of a batch builder; a contract test holds it to that."""
+    ``records`` is the records section, ``count`` the records in it. ``span_ms`` has the base of the timestamp deltas and the
+    greatest timestamp. ``codec`` is one of `CODECS`.
+    """
 
     def __init__(
         self, records: bytes, count: int, span_ms: tuple[int, int], *, codec: str = "lz4", transactional: bool = False
@@ -83,16 +88,16 @@ class ColumnBatch:
         return _FRONT.pack(0, len(body) + 9, -1, 2, checksum(np.frombuffer(body, np.uint8))) + body
 
     def close(self) -> None:
-        """Nothing can be added from the start."""
+        """Do nothing: the batch is complete."""
 
     def closed(self) -> bool:
-        """Always: the batch is complete."""
+        """Return True: the batch is complete."""
         return True
 
     def size(self) -> int:
-        """Octets on the wire."""
+        """Return its bytes on the wire."""
         return _FRONT.size + _HEAD.size + len(self._records)
 
     def record_count(self) -> int:
-        """Records in the batch."""
+        """Return the number of records."""
         return self._count

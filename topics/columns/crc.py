@@ -1,7 +1,7 @@
-"""CRC-32C (Castagnoli), as Kafka's record batches and our changelog rows carry it, compiled.
+"""CRC-32C (Castagnoli) of Kafka's record batches and of changelog rows, compiled.
 
-Polynomial 0x1EDC6F41 reflected (RFC 3720, appendix B.4). x86 processors have had an instruction for it since 2008; others
-use slicing by eight. Which of the two it is, is decided once, at import; a test holds both to one answer.
+Polynomial 0x1EDC6F41 reflected (RFC 3720, appendix B.4). x86 processors have had an instruction for it since 2008; on others
+slicing by eight is used. The import chooses between the two; a test compares their results.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from llvmlite.binding import get_host_cpu_features
 
 from topics.columns.jit import inline, kernel
-from topics.columns.memory import crc32c_step, int64, octets8
+from topics.columns.memory import crc32c_step, int64, load64
 
 
 def _tables() -> npt.NDArray[np.uint32]:
@@ -34,12 +34,12 @@ TABLES = _tables()
 
 
 @inline
-def by_tables(octets: Any, start: int, end: int) -> Any:
-    """CRC-32C of ``octets[start:end]`` (uint8) as uint32, by eight tables: 2 GB/s."""
+def by_tables(buffer: Any, start: int, end: int) -> Any:
+    """Return the CRC-32C of ``buffer[start:end]`` (uint8) as uint32, by eight tables: 2 GB/s."""
     crc = np.uint32(0xFFFFFFFF)
     i = start
     while i + 8 <= end:
-        word = octets8(octets, i) ^ np.uint64(crc)
+        word = load64(buffer, i) ^ np.uint64(crc)
         crc = np.uint32(
             TABLES[7, word & np.uint64(0xFF)]
             ^ TABLES[6, (word >> np.uint64(8)) & np.uint64(0xFF)]
@@ -52,22 +52,22 @@ def by_tables(octets: Any, start: int, end: int) -> Any:
         )
         i += 8
     while i < end:
-        crc = np.uint32(TABLES[0, (crc ^ np.uint32(octets[i])) & np.uint32(0xFF)] ^ (crc >> np.uint32(8)))
+        crc = np.uint32(TABLES[0, (crc ^ np.uint32(buffer[i])) & np.uint32(0xFF)] ^ (crc >> np.uint32(8)))
         i += 1
     return np.uint32(crc ^ np.uint32(0xFFFFFFFF))
 
 
 @inline
-def by_instruction(octets: Any, start: int, end: int) -> Any:
-    """CRC-32C of ``octets[start:end]`` (uint8) as uint32, by the processor's instruction: 7 GB/s."""
+def by_instruction(buffer: Any, start: int, end: int) -> Any:
+    """Return the CRC-32C of ``buffer[start:end]`` (uint8) as uint32, by the processor's instruction: 7 GB/s."""
     crc = np.uint64(0xFFFFFFFF)
     i = start
     while i + 8 <= end:
-        crc = crc32c_step(crc, octets8(octets, i))
+        crc = crc32c_step(crc, load64(buffer, i))
         i += 8
     rest = np.uint32(crc)
     while i < end:
-        rest = np.uint32(TABLES[0, (rest ^ np.uint32(octets[i])) & np.uint32(0xFF)] ^ (rest >> np.uint32(8)))
+        rest = np.uint32(TABLES[0, (rest ^ np.uint32(buffer[i])) & np.uint32(0xFF)] ^ (rest >> np.uint32(8)))
         i += 1
     return np.uint32(rest ^ np.uint32(0xFFFFFFFF))
 
@@ -77,6 +77,6 @@ crc32c = by_instruction if HAS_INSTRUCTION else by_tables
 
 
 @kernel
-def checksum(octets: Any) -> int:
-    """CRC-32C of a whole uint8 array."""
-    return int64(crc32c(octets, 0, octets.shape[0]))
+def checksum(buffer: Any) -> int:
+    """Return the CRC-32C of a whole uint8 array."""
+    return int64(crc32c(buffer, 0, buffer.shape[0]))

@@ -1,14 +1,15 @@
-"""All Numba flags of the project, and where compiled code is kept.
+"""All Numba flags of the project, and the cache of compiled code.
 
 Every compiled function is decorated with `kernel` (called from Python) or `inline` (called from kernels).
-Machine code is cached on disk under ``$TIDEGATE_CACHE_DIR/kernels/<digest>``. Numba keys its cache by the source file of the
-function alone, so a change in an inlined callee of another file would leave stale machine code behind: the digest of all
-kernel sources in the folder's name rules that out.
 
-``_nrt`` off: without it every array that is handed on costs an atomic reference count, two thirds of the scan's time
-(measured). So kernels allocate nothing; scratch memory is an argument.
+Machine code is cached under ``$TIDEGATE_CACHE_DIR/kernels/<digest>``. Numba's cache keys contain only the function's own
+source file, so a change of an inlined function of another file would leave stale code. The digest of all kernel sources in
+the folder's name prevents that.
 
-Rejected: ``fastmath`` (a decision must not depend on the compiler's reordering), ``parallel`` (a partition is one thread),
+``_nrt`` is off, so kernels can't allocate and take scratch memory as arguments. With it every passed array costs an atomic
+reference count: two thirds of the scan's time (measured).
+
+Rejected: ``fastmath`` (decisions must not depend on the compiler's reordering), ``parallel`` (a partition is one thread),
 ahead-of-time compilation (needs a C compiler on the user's machine).
 """
 
@@ -29,13 +30,13 @@ KERNEL_FOLDERS = ("topics/columns", "engine/detector", "engine/state")
 
 
 def cache_dir() -> Path:
-    """The folder for everything that can be made again: compiled kernels, Kafka's jars."""
+    """Return the folder for compiled kernels and Kafka's jars, which can be deleted at any time."""
     chosen = os.environ.get("TIDEGATE_CACHE_DIR")
     return Path(chosen) if chosen else Path.home() / ".cache" / "tidegate"
 
 
 def kernel_digest() -> str:
-    """Short SHA-256 over every file that can hold compiled code, and the Numba version."""
+    """Return a short SHA-256 over the Numba version and all files that may hold compiled code."""
     digest = hashlib.sha256(numba.__version__.encode())
     for folder in KERNEL_FOLDERS:
         for source in sorted((PROJECT / folder).glob("*.py")):
@@ -51,12 +52,12 @@ FLAGS = {"nogil": True, "error_model": "numpy", "_nrt": False}
 
 
 def kernel(function: Function) -> Function:
-    """Compile a function that Python calls: releases the GIL, cached, IEEE arithmetic, allocates nothing, raises nothing."""
+    """Compile a function that Python calls: cached, without GIL, with IEEE arithmetic; it can't allocate or raise."""
     compiled: Function = numba.njit(cache=True, **FLAGS)(function)
     return compiled
 
 
 def inline(function: Function) -> Function:
-    """Compile a function that only kernels call; LLVM always inlines it."""
+    """Compile a function that only kernels call. LLVM always inlines it."""
     compiled: Function = numba.njit(forceinline=True, **FLAGS)(function)
     return compiled

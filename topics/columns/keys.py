@@ -1,8 +1,8 @@
-"""IP text to 64-bit keys and back, compiled: the twin of `topics.keys`.
+"""IP text to 64-bit keys and back, compiled: the twin of `topics.keys`. Also keys to partitions, and keys inside networks.
 
 A key is the upper half of an IPv6 address (the /64) or ``0xFFFFFFFF00000000 | IPv4``. Addresses of ``ffff:ffff::/32`` are
-multicast, never a client, so the two ranges can't meet. The parsers take the plain forms and answer "not understood" for
-everything else (dotted IPv4 inside IPv6, zone ids, anything malformed): the caller then asks `topics.keys`.
+multicast, never a client, so the two ranges can't collide. The parsers read the plain forms only. For others (dotted IPv4
+inside IPv6, zone ids, malformed text) they return "not understood", and the caller asks `topics.keys`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from topics.columns.jit import inline, kernel
-from topics.columns.memory import int64, octet
+from topics.columns.memory import byte_at, int64
 from topics.networks import IPV4_BITS, KEY_BITS, Network
 
 IPV4_TAG = np.uint64(0xFFFFFFFF00000000)
-SCRATCH = 64  # octets that every key text fits into: the longest is an IPv6 /64, 24
+SCRATCH = 64  # bytes, enough for every key text: the longest is an IPv6 /64, 24
 
 
 @inline
 def _parse_ipv4(text: Any, start: int, end: int) -> Any:
-    """(understood, address) of a dotted quad; leading zeros are refused as Python's ipaddress does."""
+    """Return (understood, address) of a dotted quad. Refuses leading zeros, as Python's ipaddress does."""
     address = np.uint64(0)
     groups = 0
     i = start
@@ -31,19 +31,19 @@ def _parse_ipv4(text: Any, start: int, end: int) -> Any:
         first = i
         value = 0
         while i < end and i - first < 4:
-            digit = octet(text, i) - 48
+            digit = byte_at(text, i) - 48
             if digit < 0 or digit > 9:
                 break
             value = value * 10 + digit
             i += 1
         length = i - first
-        if length == 0 or length > 3 or value > 255 or (length > 1 and octet(text, first) == 48):
+        if length == 0 or length > 3 or value > 255 or (length > 1 and byte_at(text, first) == 48):
             return False, address
         address = (address << np.uint64(8)) | np.uint64(value)
         groups += 1
         if i == end:
             break
-        if octet(text, i) != 46 or groups == 4:
+        if byte_at(text, i) != 46 or groups == 4:
             return False, address
         i += 1
         if i == end:
@@ -64,20 +64,20 @@ def _hex_digit(byte: int) -> int:
 
 @inline
 def _parse_ipv6(text: Any, start: int, end: int) -> Any:
-    """(understood, upper 64 bits, lower 64 bits). Groups before ``::`` fill from the left, those after it from the right."""
+    """Return (understood, upper 64 bits, lower 64 bits). Groups before ``::`` fill from the left, others from the right."""
     high, low = np.uint64(0), np.uint64(0)
     tail_high, tail_low = np.uint64(0), np.uint64(0)
     zero = np.uint64(0)
     before, after = 0, 0
     compressed = False
     i = start
-    if end - start >= 2 and octet(text, i) == 58 and octet(text, i + 1) == 58:
+    if end - start >= 2 and byte_at(text, i) == 58 and byte_at(text, i + 1) == 58:
         compressed = True
         i += 2
     while i < end:
         value, digits = np.uint64(0), 0
         while i < end and digits < 5:
-            digit = _hex_digit(octet(text, i))
+            digit = _hex_digit(byte_at(text, i))
             if digit < 0:
                 break
             value = (value << np.uint64(4)) | np.uint64(digit)
@@ -95,12 +95,12 @@ def _parse_ipv6(text: Any, start: int, end: int) -> Any:
             before += 1
         if before + after > 8 or i == end:
             break
-        if octet(text, i) != 58:
+        if byte_at(text, i) != 58:
             return False, zero, zero
         i += 1
         if i == end:
             return False, zero, zero
-        if octet(text, i) == 58:
+        if byte_at(text, i) == 58:
             if compressed:
                 return False, zero, zero
             compressed = True
@@ -117,14 +117,14 @@ def _parse_ipv6(text: Any, start: int, end: int) -> Any:
 
 @inline
 def parse_key(text: Any, start: int, end: int) -> Any:
-    """(understood, key) of the address text in ``text[start:end]`` (uint8)."""
+    """Return (understood, key) of the address in ``text[start:end]`` (uint8)."""
     if end - start < 2 or end - start > 39:
         return False, np.uint64(0)
     for i in range(start, min(end, start + 5)):
-        if octet(text, i) == 46:
+        if byte_at(text, i) == 46:
             understood, address = _parse_ipv4(text, start, end)
             return understood, IPV4_TAG | address
-        if octet(text, i) == 58:
+        if byte_at(text, i) == 58:
             break
     understood, high, low = _parse_ipv6(text, start, end)
     if understood and high == np.uint64(0) and (low >> np.uint64(32)) == np.uint64(0xFFFF):
@@ -148,7 +148,7 @@ def _write_decimal(value: int, out: Any, at: int) -> int:
 
 @inline
 def write_ipv4(address: int, out: Any, at: int) -> int:
-    """Write a dotted quad at ``out[at:]`` (uint8), give the position behind it."""
+    """Write a dotted quad at ``out[at:]`` (uint8) and return the position after it."""
     for group in range(4):
         if group:
             out[at] = 46
@@ -171,14 +171,14 @@ def _write_hex(value: int, out: Any, at: int) -> int:
 
 @inline
 def _group(high: Any, low: Any, g: int) -> int:
-    """The g-th 16-bit group of an IPv6 address, from the left."""
+    """Return the g-th 16-bit group of an IPv6 address, from the left."""
     half = high if g < 4 else low
     return int64((half >> np.uint64(48 - 16 * (g & 3))) & np.uint64(0xFFFF))
 
 
 @inline
 def write_ipv6(high: Any, low: Any, out: Any, at: int) -> int:
-    """Write the canonical text (RFC 5952) of an IPv6 address at ``out[at:]``, give the position behind it."""
+    """Write the canonical text (RFC 5952) of an IPv6 address at ``out[at:]`` and return the position after it."""
     best, best_length, g = -1, 1, 0
     while g < 8:
         run = 0
@@ -204,7 +204,7 @@ def write_ipv6(high: Any, low: Any, out: Any, at: int) -> int:
 
 @inline
 def write_key(key: Any, out: Any, at: int) -> int:
-    """Write a record key (``192.0.2.7``, ``2001:db8:1:2::/64``) at ``out[at:]``, give the position behind it."""
+    """Write a record key (``192.0.2.7``, ``2001:db8:1:2::/64``) at ``out[at:]`` and return the position after it."""
     if key >= IPV4_TAG:
         return write_ipv4(int64(key & np.uint64(0xFFFFFFFF)), out, at)
     at = write_ipv6(key, np.uint64(0), out, at)
@@ -214,7 +214,7 @@ def write_key(key: Any, out: Any, at: int) -> int:
 
 @inline
 def murmur2(text: Any, length: int) -> Any:
-    """Kafka's murmur2 of ``text[:length]`` (uint8), as uint32 (org.apache.kafka.common.utils.Utils.murmur2)."""
+    """Return Kafka's murmur2 of ``text[:length]`` (uint8), as uint32 (org.apache.kafka.common.utils.Utils.murmur2)."""
     m = np.uint32(0x5BD1E995)
     h = np.uint32(np.uint32(0x9747B28C) ^ np.uint32(length))
     i = 0
@@ -244,7 +244,7 @@ def murmur2(text: Any, length: int) -> Any:
 
 @inline
 def partition_of_key(key: Any, partitions: int, scratch: Any) -> int:
-    """The partition that Kafka's default partitioner gives a key's record key. ``scratch``: uint8[SCRATCH]."""
+    """Return the partition that Kafka's default partitioner gives a key's record key. ``scratch`` is uint8[SCRATCH]."""
     length = write_key(key, scratch, 0)
     return int64(murmur2(scratch, length) & np.uint32(0x7FFFFFFF)) % partitions
 
@@ -256,7 +256,7 @@ def _partitions_of_keys(keys: Any, partitions: int, scratch: Any, out: Any) -> N
 
 
 def partitions_of_keys(keys: npt.NDArray[np.uint64], partitions: int) -> npt.NDArray[np.int32]:
-    """The partition (int32) that Kafka's default partitioner gives each key's record key."""
+    """Return the partition (int32) that Kafka's default partitioner gives each key's record key."""
     out = np.empty(len(keys), np.int32)
     _partitions_of_keys(keys, partitions, np.empty(SCRATCH, np.uint8), out)
     return out

@@ -1,10 +1,11 @@
-"""One JSON connection event to columns, compiled; what it doesn't fully understand goes to orjson.
+"""Scan JSON connection events into columns, compiled. Also the time of an event.
 
-The scanner takes the canonical flat object (strings without escapes, plain integers, true/false/null, any white space) and
-answers SLOW for everything else: escapes, non-ASCII text, nesting, floats, duplicate contract fields, any value that the
-contract refuses. `topics.events.parse_event` then decides, so both paths give one result; a property test holds them
-against each other. Measured share of SLOW: 0 on the evaluation traces and on what `tidegate import` writes; it is the
-share of records with escaped or non-ASCII text elsewhere. Never reads outside ``text[start:end]``.
+The scanner reads the canonical flat object: strings without escapes, plain integers, true/false/null, any white space. For
+everything else it returns SLOW: escapes, non-ASCII text, nesting, floats, duplicate contract fields, and every value that the
+contract refuses. `topics.events.parse_event` then decides, so both paths have one result; a property test compares them.
+
+Measured share of SLOW: 0 on the evaluation traces and on the output of `tidegate import`. Elsewhere it is the share of
+records with escaped or non-ASCII text. The scanner never reads outside ``text[start:end]``.
 """
 
 from __future__ import annotations
@@ -16,34 +17,33 @@ import numpy.typing as npt
 
 from topics.columns.jit import inline, kernel
 from topics.columns.keys import parse_key
-from topics.columns.memory import HIGHS, ONES, int64, octet, octets4, octets8, trailing_zeros
+from topics.columns.memory import HIGHS, ONES, byte_at, int64, load32, load64, trailing_zeros
 
 READY, SLOW, POISON = 0, 1, 2
 ACCEPTED, DEFERRED, REJECTED = 0, 1, 2
 LAST_TS_MS = 253_402_300_799_999
-MOST_MESSAGES = 1_000_000
+MAX_MESSAGES = 1_000_000
 
 _TS, _IP, _MESSAGES, _RECIPIENTS, _OUTCOME = 1, 2, 4, 8, 16
 
 
 class EventColumns(NamedTuple):
-    """The events of a block, one array a field, all of the same length; see `empty_columns`."""
+    """The events of a block, one array per field, all of the same length."""
 
     offset: npt.NDArray[np.int64]
-    record_ms: npt.NDArray[np.int64]
-    ts_ms: npt.NDArray[np.int64]
+    record_ms: npt.NDArray[np.int64]  # timestamp of the Kafka record, -1 for none
+    ts_ms: npt.NDArray[np.int64]  # timestamp in the event
     key: npt.NDArray[np.uint64]
     messages: npt.NDArray[np.int32]
-    outcome: npt.NDArray[np.uint8]
-    status: npt.NDArray[np.uint8]
-    unpacked: npt.NDArray[np.uint8]
-    start: npt.NDArray[np.int32]
-    length: npt.NDArray[np.int32]
+    outcome: npt.NDArray[np.uint8]  # ACCEPTED, DEFERRED or REJECTED
+    status: npt.NDArray[np.uint8]  # READY, SLOW or POISON
+    unpacked: npt.NDArray[np.uint8]  # the buffer that has the value; 0: as fetched, 1: decompressed
+    start: npt.NDArray[np.int32]  # of the value
+    length: npt.NDArray[np.int32]  # of the value, -1 for null
 
 
 def empty_columns(capacity: int) -> EventColumns:
-    """Columns for ``capacity`` events. ``start``/``length`` is the value's place, ``unpacked`` says in which buffer
-    (0: as fetched, 1: decompressed); ``length`` -1 is a null value."""
+    """Return columns for ``capacity`` events."""
     kinds = (np.int64, np.int64, np.int64, np.uint64, np.int32, np.uint8, np.uint8, np.uint8, np.int32, np.int32)
     return EventColumns._make(np.zeros(capacity, kind) for kind in kinds)
 
@@ -51,7 +51,7 @@ def empty_columns(capacity: int) -> EventColumns:
 @inline
 def _skip_space(text: Any, i: int, end: int) -> int:
     while i < end:
-        byte = octet(text, i)
+        byte = byte_at(text, i)
         if byte > 32 or not (byte == 32 or byte == 10 or byte == 13 or byte == 9):
             break
         i += 1
@@ -60,11 +60,12 @@ def _skip_space(text: Any, i: int, end: int) -> int:
 
 @inline
 def _string_end(text: Any, i: int, end: int) -> int:
-    """Position of the closing quote of a plain string whose text starts at ``i``; -1 when it isn't plain.
+    """Return the position of the closing quote of a plain string whose text starts at ``i``; -1 if it isn't plain.
 
-    Eight octets at a time: the lowest flag of (octet == '"', octet == '\\', octet < 0x20, octet >= 0x80) is exact."""
+    Reads 8 bytes at a time: the lowest flag of (byte == '"', byte == '\\', byte < 0x20, byte >= 0x80) is exact.
+    """
     while i + 8 <= end:
-        word = octets8(text, i)
+        word = load64(text, i)
         quote = word ^ np.uint64(0x22 * ONES)
         escape = word ^ np.uint64(0x5C * ONES)
         flags = (quote - np.uint64(ONES)) & ~quote
@@ -73,10 +74,10 @@ def _string_end(text: Any, i: int, end: int) -> int:
         flags = (flags | word) & np.uint64(HIGHS)
         if flags:
             i += trailing_zeros(flags) >> 3
-            return i if octet(text, i) == 34 else -1
+            return i if byte_at(text, i) == 34 else -1
         i += 8
     while i < end:
-        byte = octet(text, i)
+        byte = byte_at(text, i)
         if byte == 34:
             return i
         if byte == 92 or byte < 32 or byte > 127:
@@ -87,17 +88,17 @@ def _string_end(text: Any, i: int, end: int) -> int:
 
 @inline
 def _integer(text: Any, i: int, end: int) -> Any:
-    """(end position or -1, value) of a non-negative integer of at most 18 digits without a leading zero."""
+    """Return (end position or -1, value) of a non-negative integer of at most 18 digits without a leading zero."""
     first, value = i, int64(0)
     byte = int64(0)
     while i < end:
-        byte = octet(text, i)
+        byte = byte_at(text, i)
         if byte < 48 or byte > 57 or i - first > 18:
             break
         value = value * 10 + (byte - 48)
         i += 1
     length = i - first
-    if length == 0 or length > 18 or (length > 1 and octet(text, first) == 48):
+    if length == 0 or length > 18 or (length > 1 and byte_at(text, first) == 48):
         return -1, value
     if i < end and (byte == 46 or byte == 101 or byte == 69):
         return -1, value
@@ -106,13 +107,13 @@ def _integer(text: Any, i: int, end: int) -> Any:
 
 @inline
 def _literal_end(text: Any, i: int, end: int) -> int:
-    """End of ``true``, ``false`` or ``null`` at ``i``; -1 when it is none of them."""
+    """Return the end of ``true``, ``false`` or ``null`` at ``i``; -1 for other text."""
     if end - i < 5:
         return -1
-    word = octets4(text, i)
+    word = load32(text, i)
     if word in (_TRUE, _NULL):
         return i + 4
-    return i + 5 if word == _FALS and octet(text, i + 4) == 101 else -1
+    return i + 5 if word == _FALS and byte_at(text, i + 4) == 101 else -1
 
 
 def _word(text: bytes) -> np.uint64:
@@ -126,21 +127,25 @@ _ACCEPTED_VALUE, _DEFERRED_VALUE, _REJECTED_VALUE = _word(b"accepted"), _word(b"
 
 @inline
 def _field(text: Any, start: int, end: int) -> int:
-    """Which contract field the name in ``text[start:end]`` is, its closing quote at ``end``; 0 for any other."""
+    """Return the contract field whose name is ``text[start:end]``, its closing quote at ``end``; 0 for other names."""
     length = end - start
     if length == 2:
-        second = octet(text, start + 1)
-        if octet(text, start) == 116 and second == 115:
+        second = byte_at(text, start + 1)
+        if byte_at(text, start) == 116 and second == 115:
             return _TS
-        if octet(text, start) == 105 and second == 112:
+        if byte_at(text, start) == 105 and second == 112:
             return _IP
     elif length == 8:
-        if octets8(text, start) == _MESSAGES_NAME:
+        if load64(text, start) == _MESSAGES_NAME:
             return _MESSAGES
     elif length == 10:
-        if octets8(text, start) == _RECIPIENTS_NAME and octet(text, start + 8) == 116 and octet(text, start + 9) == 115:
+        if (
+            load64(text, start) == _RECIPIENTS_NAME
+            and byte_at(text, start + 8) == 116
+            and byte_at(text, start + 9) == 115
+        ):
             return _RECIPIENTS
-    elif length == 7 and octets8(text, start) == _OUTCOME_NAME:
+    elif length == 7 and load64(text, start) == _OUTCOME_NAME:
         return _OUTCOME
     return 0
 
@@ -149,7 +154,7 @@ def _field(text: Any, start: int, end: int) -> int:
 def _outcome(text: Any, start: int, end: int) -> int:
     if end - start != 8:
         return -1
-    word = octets8(text, start)
+    word = load64(text, start)
     if word == _ACCEPTED_VALUE:
         return ACCEPTED
     if word == _REJECTED_VALUE:
@@ -159,19 +164,19 @@ def _outcome(text: Any, start: int, end: int) -> int:
 
 @inline
 def _store_integer(field: int, value: int, columns: Any, at: int) -> bool:
-    """Take a contract field's integer; False when it is refused."""
+    """Store a contract field's integer; return False if the contract refuses it."""
     if field == _TS and value <= LAST_TS_MS:
         columns.ts_ms[at] = value
         return True
-    if field == _MESSAGES and value <= MOST_MESSAGES:
+    if field == _MESSAGES and value <= MAX_MESSAGES:
         columns.messages[at] = value
         return True
-    return bool(field == _RECIPIENTS and value <= MOST_MESSAGES)
+    return bool(field == _RECIPIENTS and value <= MAX_MESSAGES)
 
 
 @inline
 def _store_text(text: Any, field: int, span: Any, columns: Any, at: int) -> bool:
-    """Take a contract field's text, ``text[span[0]:span[1]]``; False when it is refused."""
+    """Store a contract field's text, ``text[span[0]:span[1]]``; return False if the contract may refuse it."""
     if field == _IP:
         understood, key = parse_key(text, span[0], span[1])
         columns.key[at] = key
@@ -184,18 +189,20 @@ def _store_text(text: Any, field: int, span: Any, columns: Any, at: int) -> bool
 
 
 @inline
-def _value(text: Any, i: int, end: int, field: int, place: Any) -> int:
-    """Read the value at ``i`` and take it if it is a contract field's; the position behind it, -1 for SLOW.
-    ``place``: (columns, event number)."""
-    first = octet(text, i)
+def _value(text: Any, i: int, end: int, field: int, target: Any) -> int:
+    """Read the value at ``i``, store it if it is a contract field's, and return the position after it; -1 for SLOW.
+
+    ``target`` is (columns, event number).
+    """
+    first = byte_at(text, i)
     if first == 34:
         end = _string_end(text, i + 1, end)
-        if end < 0 or (field and not _store_text(text, field, (i + 1, end), place[0], place[1])):
+        if end < 0 or (field and not _store_text(text, field, (i + 1, end), target[0], target[1])):
             return -1
         return end + 1
     if 48 <= first <= 57:
         end, value = _integer(text, i, end)
-        if end < 0 or (field and not _store_integer(field, value, place[0], place[1])):
+        if end < 0 or (field and not _store_integer(field, value, target[0], target[1])):
             return -1
         return end
     return -1 if field else _literal_end(text, i, end)
@@ -203,23 +210,26 @@ def _value(text: Any, i: int, end: int, field: int, place: Any) -> int:
 
 @inline
 def scan_event(text: Any, start: int, end: int, columns: Any, at: int) -> int:
-    """Read the JSON object in ``text[start:end]`` (uint8) into ``columns[at]``; READY, or SLOW with the columns unspecified."""
+    """Read the JSON object in ``text[start:end]`` (uint8) into ``columns[at]``.
+
+    Return READY, or SLOW with unspecified columns.
+    """
     columns.messages[at] = 1
     columns.outcome[at] = ACCEPTED
     seen = 0
     i = _skip_space(text, start, end)
-    if i >= end or octet(text, i) != 123:
+    if i >= end or byte_at(text, i) != 123:
         return SLOW
     i = _skip_space(text, i + 1, end)
     while True:
-        if i >= end or octet(text, i) != 34:
+        if i >= end or byte_at(text, i) != 34:
             return SLOW
         name_start = i + 1
         name_end = _string_end(text, name_start, end)
         if name_end < 0:
             return SLOW
         i = _skip_space(text, name_end + 1, end)
-        if i >= end or octet(text, i) != 58:
+        if i >= end or byte_at(text, i) != 58:
             return SLOW
         i = _skip_space(text, i + 1, end)
         if i >= end:
@@ -234,9 +244,9 @@ def scan_event(text: Any, start: int, end: int, columns: Any, at: int) -> int:
         i = _skip_space(text, i, end)
         if i >= end:
             return SLOW
-        if octet(text, i) == 125:
+        if byte_at(text, i) == 125:
             break
-        if octet(text, i) != 44:
+        if byte_at(text, i) != 44:
             return SLOW
         i = _skip_space(text, i + 1, end)
     if _skip_space(text, i + 1, end) != end:
@@ -268,14 +278,16 @@ def event_times(columns: EventColumns, first: int, last: int, window_ms: int) ->
 
 @kernel
 def scan_lines(text: Any, columns: Any) -> Any:
-    """Scan newline-separated events of ``text`` (uint8). Fills ``columns`` up to its length and gives (events, bytes
-    used): only whole lines are used, blank ones are passed over, ``record_ms`` is left as it is."""
+    """Scan newline-separated events of ``text`` (uint8) until ``columns`` is full, and return (events, bytes used).
+
+    Uses whole lines only, skips blank lines, and leaves ``record_ms`` unchanged.
+    """
     n, at, size = 0, 0, text.shape[0]
     used = 0
     capacity = columns.offset.shape[0]
     while at < size and n < capacity:
         end = at
-        while end < size and octet(text, end) != 10:
+        while end < size and byte_at(text, end) != 10:
             end += 1
         if end == size:
             break

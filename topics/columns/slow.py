@@ -1,6 +1,6 @@
-"""The slow path: records that the scanner handed back go through `topics.events`, one by one, with the same result.
+"""Slow path: records that the scanner didn't read go through `topics.events` one by one, with the same result.
 
-About 2 microseconds a record. Its share is measured where it is used: `Settled.slow` over the block's events.
+Cost: about 2 microseconds per record. `Settled.slow` counts them.
 """
 
 from __future__ import annotations
@@ -18,21 +18,24 @@ OUTCOMES = {"accepted": ACCEPTED, "deferred": DEFERRED, "rejected": REJECTED}
 
 
 class Poison(NamedTuple):
-    """A record that is no connection event: its number in the block, and why."""
+    """A record that is no connection event."""
 
-    event: int
+    event: int  # its number in the block
     reason: str
 
 
 class Settled(NamedTuple):
-    """What became of a block's records: how many took the slow path, and which are poison."""
+    """The result of `settle` for a block."""
 
-    slow: int
-    poison: list[Poison]
+    slow: int  # records that took the slow path
+    poison: list[Poison]  # by number
 
 
 def settle(columns: EventColumns, count: int, value_of: Callable[[int], bytes]) -> Settled:
-    """Decide the records among the first ``count`` that are SLOW or POISON; ``value_of(i)`` gives a record's value."""
+    """Parse the SLOW records among the first ``count``, which become READY or POISON.
+
+    ``value_of(i)`` returns the value of record i.
+    """
     status = columns.status[:count]
     if not status.any():
         return Settled(0, [])

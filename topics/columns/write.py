@@ -1,8 +1,8 @@
-"""Events to their wire forms, compiled: JSON lines from columns, and record batches from JSON lines.
+"""Write events in their wire forms, compiled: JSON lines from columns, and record batches from JSON lines.
 
-`write_lines` is what simulators and benchmarks make their input with; `write_records` turns scanned lines into the
-records section of a batch (key: the record key, value: the line as it is, timestamp: the event's). About 4 and 6 million
-events a second on one core.
+Simulators and benchmarks make their input with `write_lines`. `write_records` turns scanned lines into the records section
+of a batch (key: the record key, value: the unchanged line, timestamp: the event's). Rates: about 4 and 6 million events per
+second on one core.
 """
 
 from __future__ import annotations
@@ -14,49 +14,47 @@ import numpy.typing as npt
 
 from topics.columns.jit import inline, kernel
 from topics.columns.keys import IPV4_TAG, write_ipv4, write_ipv6, write_key
-from topics.columns.memory import int64, octet
+from topics.columns.memory import byte_at, int64
 from topics.columns.rows import varint_size, write_code, write_varint
 from topics.columns.scan import DEFERRED, REJECTED
 
-LINE_ROOM = 160  # octets of a line besides its mta and tail texts: at most
-RECORD_OVERHEAD = 64  # octets of a record besides its value: at most
+LINE_ROOM = 160  # bytes of a line without its mta and tail texts, at most
+RECORD_OVERHEAD = 64  # bytes of a record without its value, at most
 
 
 class Drafts(NamedTuple):
-    """Events to be written, one array a field: ``high``: the key (upper half of an IPv6 address, or tagged IPv4);
-    ``low``: the lower half; ``mta``: index into the names of `Texts`."""
+    """Events to be written, one array per field."""
 
     ts_ms: npt.NDArray[np.int64]
-    high: npt.NDArray[np.uint64]
-    low: npt.NDArray[np.uint64]
+    high: npt.NDArray[np.uint64]  # the key: upper half of an IPv6 address, or tagged IPv4
+    low: npt.NDArray[np.uint64]  # lower half of an IPv6 address
     messages: npt.NDArray[np.int32]
     outcome: npt.NDArray[np.uint8]
-    mta: npt.NDArray[np.uint8]
+    mta: npt.NDArray[np.uint8]  # index into the names of `Texts`
 
 
 class Texts(NamedTuple):
-    """``names``: the quoted mta names, one after the other; name i ends at ``ends[i]``; ``tail``: JSON text that goes
-    before the closing brace of every event (such as ``,"helo":"mail.example.org"``), maybe empty."""
+    """Constant texts of events."""
 
-    names: npt.NDArray[np.uint8]
-    ends: npt.NDArray[np.int64]
-    tail: npt.NDArray[np.uint8]
+    names: npt.NDArray[np.uint8]  # the quoted mta names, concatenated
+    ends: npt.NDArray[np.int64]  # name i ends at ends[i]
+    tail: npt.NDArray[np.uint8]  # JSON before each closing brace, such as ``,"helo":"mail.example.org"``; may be empty
 
 
 def texts(names: list[str], tail: str = "") -> Texts:
-    """Texts of plain ASCII mta names and a tail."""
+    """Return the texts of plain ASCII mta names and a tail."""
     quoted = [f'"{name}"'.encode("ascii") for name in names]
     ends = np.cumsum([len(name) for name in quoted], dtype=np.int64)
-    return Texts(_octets(b"".join(quoted)), ends, _octets(tail.encode("ascii")))
+    return Texts(_byte_array(b"".join(quoted)), ends, _byte_array(tail.encode("ascii")))
 
 
-def _octets(text: bytes) -> npt.NDArray[np.uint8]:
+def _byte_array(text: bytes) -> npt.NDArray[np.uint8]:
     return np.frombuffer(text, np.uint8)
 
 
-_TS, _IP, _MTA = (_octets(text) for text in (b'{"ts":', b',"ip":"', b'","mta":'))
+_TS, _IP, _MTA = (_byte_array(text) for text in (b'{"ts":', b',"ip":"', b'","mta":'))
 _MESSAGES, _DEFERRED, _REJECTED = (
-    _octets(text) for text in (b',"messages":', b',"outcome":"deferred"', b',"outcome":"rejected"')
+    _byte_array(text) for text in (b',"messages":', b',"outcome":"deferred"', b',"outcome":"rejected"')
 )
 
 
@@ -81,8 +79,10 @@ def _put_integer(value: int, out: Any, at: int) -> int:
 
 @kernel
 def write_lines(drafts: Drafts, first: int, chosen: Texts, out: npt.NDArray[np.uint8]) -> Any:
-    """Write events from number ``first`` on as JSON lines; gives (the next event, octets written). Stops when another
-    line might not fit: ``out`` must have LINE_ROOM and the texts' lengths to spare."""
+    """Write events from number ``first`` on as JSON lines and return (next event, bytes written).
+
+    Stops when another line might not fit, which is when ``out`` has less space than LINE_ROOM and the texts' lengths.
+    """
     at, i = 0, first
     room = LINE_ROOM + chosen.names.shape[0] + chosen.tail.shape[0]
     while i < drafts.ts_ms.shape[0] and at + room <= out.shape[0]:
@@ -112,14 +112,16 @@ def write_lines(drafts: Drafts, first: int, chosen: Texts, out: npt.NDArray[np.u
 
 @inline
 def _zigzag(value: int) -> int:
-    """The zigzag code of a value that may be negative."""
+    """Return the zigzag code of a value that may be negative."""
     return (value << 1) ^ (value >> 63)
 
 
 @kernel
 def write_records(text: Any, columns: Any, chosen: Any, scratch: Any, out: Any) -> Any:
-    """Records of the scanned lines ``chosen`` (event numbers into ``columns``; values in ``text``) in one batch, their
-    timestamps counted from the first one's. Stops when ``out`` might not hold another; gives (records, octets)."""
+    """Write records of the scanned lines ``chosen`` (indexes into ``columns``; values in ``text``) as one batch's section.
+
+    Timestamps are deltas to the first one's. Stops when another record might not fit; returns (records, bytes).
+    """
     at, n = 0, 0
     base_ms = columns.ts_ms[chosen[0]] if chosen.shape[0] else 0
     for i in chosen:
@@ -138,7 +140,7 @@ def write_records(text: Any, columns: Any, chosen: Any, scratch: Any, out: Any) 
         at = write_varint(length, out, at + key_length)
         start = columns.start[i]
         for k in range(length):
-            out[at + k] = octet(text, start + k)
+            out[at + k] = byte_at(text, start + k)
         at += length
         out[at] = 0
         at += 1

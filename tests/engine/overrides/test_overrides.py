@@ -8,11 +8,22 @@ from dataclasses import replace
 import pytest
 
 from engine.config.load import load_settings
-from engine.overrides.changes import ADDS, CHANGES, ENDS, KEEPS, REFUSES, Change, InForce, by_relay, changes, removals
-from engine.overrides.import_file import connectors
-from engine.overrides.parse import end_ms, place, rate_per_min, span_ms
-from engine.overrides.request import orders_of
-from engine.overrides.store import order
+from engine.decisions.override_index import OverrideIndex
+from engine.overrides.changes import (
+    ADDS,
+    CHANGES,
+    ENDS,
+    KEEPS,
+    REFUSES,
+    OverrideChange,
+    networks_of_names,
+    plan_overrides,
+    plan_removals,
+)
+from engine.overrides.import_file import parse_connectors
+from engine.overrides.parse import parse_end_ms, parse_rate_per_min, parse_span_ms, parse_target
+from engine.overrides.request import plan_of
+from engine.overrides.store import apply_plan
 from topics.errors import OperatorError
 from topics.overrides import CONNECTOR, EXEMPT, EXEMPT_NAME, RELEASE, THROTTLE, THROTTLED, Override, Removal
 
@@ -33,7 +44,7 @@ def throttled(network: str) -> Override:
 
 
 def kinds(wanted: list[Override], *present: Override) -> list[tuple[str, str]]:
-    return [(change.kind, change.network) for change in changes(wanted, InForce(present, NOW_MS))]
+    return [(change.kind, change.network) for change in plan_overrides(wanted, OverrideIndex(present))]
 
 
 def test_an_order_adds_changes_or_keeps() -> None:
@@ -52,8 +63,8 @@ def test_what_is_over_counts_no_more() -> None:
 @pytest.mark.parametrize("outer", ["192.0.2.7/32", "192.0.2.0/24", "0.0.0.0/0"])
 def test_what_is_exempt_is_neither_released_nor_throttled(outer: str) -> None:
     for one in (released("192.0.2.7/32"), throttled("192.0.2.7/32")):
-        (change,) = changes([one], InForce([exempt(outer)], NOW_MS))
-        assert (change.kind, change.said) == (REFUSES, None)
+        (change,) = plan_overrides([one], OverrideIndex([exempt(outer)]))
+        assert (change.kind, change.record) == (REFUSES, None)
         assert outer in change.text
     assert kinds([throttled("198.51.100.7/32"), released("2001:db8::/32")], exempt("192.0.2.0/24"))[0][0] == ADDS
 
@@ -74,25 +85,25 @@ def test_a_release_ends_a_throttle_by_hand_and_an_exemption_those_under_it() -> 
 
 
 def test_only_what_is_exempt_is_removed() -> None:
-    present = InForce([exempt("192.0.2.0/24"), throttled("198.51.100.7/32")], NOW_MS)
+    present = OverrideIndex([exempt("192.0.2.0/24"), throttled("198.51.100.7/32")])
     found = list(
-        removals(["192.0.2.0/24", "192.0.2.0/24", "198.51.100.7/32"], present, Removal("", NOW_MS, "over", "me"))
+        plan_removals(["192.0.2.0/24", "192.0.2.0/24", "198.51.100.7/32"], present, Removal("", NOW_MS, "over", "me"))
     )
     assert [change.kind for change in found] == [ENDS, REFUSES, REFUSES]
-    assert found[0].said == Removal("192.0.2.0/24", NOW_MS, "over", "me")
+    assert found[0].record == Removal("192.0.2.0/24", NOW_MS, "over", "me")
     assert "tidegate release" in found[2].text
 
 
 def test_a_relays_name_stands_for_its_networks() -> None:
     relays = {"esp": ("192.0.2.0/24", "2001:db8::/40")}
-    assert list(by_relay(["esp", "10.0.0.0/8"], relays)) == [
+    assert list(networks_of_names(["esp", "10.0.0.0/8"], relays)) == [
         ("192.0.2.0/24", "esp"), ("2001:db8::/40", "esp"), ("10.0.0.0/8", ""),
     ]  # fmt: skip
 
 
 def test_overrides_are_shown_in_the_order_of_their_networks() -> None:
     said = [exempt("2001:db8::/32"), exempt("192.0.2.0/24"), exempt("10.0.0.0/8"), exempt("10.0.0.0/16")]
-    assert [one.network for one in InForce(said, NOW_MS).all()] == [
+    assert [one.network for one in OverrideIndex(said).all_unexpired(NOW_MS)] == [
         "10.0.0.0/8", "10.0.0.0/16", "192.0.2.0/24", "2001:db8::/32",
     ]  # fmt: skip
 
@@ -101,12 +112,12 @@ CSV = "Network, owner,reason,until\n192.0.2.0/24,ACME,MX,30d\n\n10.0.0.1/8,a,b,\
 
 
 def test_a_csv_file_says_of_each_line_what_it_wants_or_why_not() -> None:
-    found = list(connectors(CSV, exempt("", owner="", reason="imported")))
+    found = list(parse_connectors(CSV, exempt("", owner="", reason="imported")))
     wanted = [one for one in found if isinstance(one, Override)]
     assert [(one.network, one.owner, one.reason, one.until) for one in wanted] == [
         ("192.0.2.0/24", "ACME", "MX", NOW_MS + 30 * 24 * HOUR_MS)
     ]
-    refused = [one.text for one in found if isinstance(one, Change)]
+    refused = [one.text for one in found if isinstance(one, OverrideChange)]
     assert [text.partition(":")[0] for text in refused] == ["line 4", "line 5", "line 6", "line 7"]
     assert [
         word in text for word, text in zip(("10.0.0.0/8", "--owner", "line 2", "no network"), refused, strict=True)
@@ -115,7 +126,7 @@ def test_a_csv_file_says_of_each_line_what_it_wants_or_why_not() -> None:
 
 def test_a_file_of_networks_has_one_a_line_and_remarks() -> None:
     text = "# partners\n192.0.2.0/24  # MX\n\nclient:.example.com\n2001:db8::/32\n"
-    found = [one for one in connectors(text, exempt("")) if isinstance(one, Override)]
+    found = [one for one in parse_connectors(text, exempt("")) if isinstance(one, Override)]
     assert [(one.network, one.kind, one.owner) for one in found] == [
         ("192.0.2.0/24", "exempt", "ACME"), ("client:.example.com", "exempt-name", "ACME"), ("2001:db8::/32", "exempt", "ACME"),
     ]  # fmt: skip
@@ -123,35 +134,37 @@ def test_a_file_of_networks_has_one_a_line_and_remarks() -> None:
 
 def test_an_unknown_column_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown column 'ip'"):
-        list(connectors("network,ip\n", exempt("")))
+        list(parse_connectors("network,ip\n", exempt("")))
 
 
 def test_times_and_rates() -> None:
-    assert [span_ms(text) for text in ("90 s", "30m", "1.5h", "7d", "2w")] == [
+    assert [parse_span_ms(text) for text in ("90 s", "30m", "1.5h", "7d", "2w")] == [
         90_000, 1_800_000, 5_400_000, 604_800_000, 1_209_600_000,
     ]  # fmt: skip
-    assert end_ms("2h", NOW_MS) == NOW_MS + 2 * HOUR_MS
-    assert end_ms("2025-12-01T01:00", NOW_MS) == end_ms("2025-12-01T02:00+01:00", NOW_MS) == NOW_MS + HOUR_MS
-    assert [rate_per_min(text) for text in ("60/h", "2/min", "0/h", "1/s")] == [1.0, 2.0, 0.0, 60.0]
-    assert place("::ffff:192.0.2.7") == ("192.0.2.7/32", False)
+    assert parse_end_ms("2h", NOW_MS) == NOW_MS + 2 * HOUR_MS
+    assert (
+        parse_end_ms("2025-12-01T01:00", NOW_MS) == parse_end_ms("2025-12-01T02:00+01:00", NOW_MS) == NOW_MS + HOUR_MS
+    )
+    assert [parse_rate_per_min(text) for text in ("60/h", "2/min", "0/h", "1/s")] == [1.0, 2.0, 0.0, 60.0]
+    assert parse_target("::ffff:192.0.2.7") == "192.0.2.7/32"
 
 
 @pytest.mark.parametrize("text", ["", "2", "h", "-1h", "0h", "1e9d", "999999999w"])
 def test_what_is_no_span_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="give one such as"):
-        span_ms(text)
+        parse_span_ms(text)
 
 
 @pytest.mark.parametrize("text", ["", "60", "60/y", "-1/h", "1e99/h"])
 def test_what_is_no_rate_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="give one such as"):
-        rate_per_min(text)
+        parse_rate_per_min(text)
 
 
 def asked(**said: str) -> list[Override | Removal | None]:
     """What a program's order writes where 192.0.2.0/24 is exempt."""
     said = {"action": "exempt", "network": "192.0.2.7", "owner": "ACME", "by": "me"} | said
-    return [change.said for change in orders_of(said, NOW_MS)(InForce([exempt("192.0.2.0/24")], NOW_MS))]
+    return [change.record for change in plan_of(said, NOW_MS)(OverrideIndex([exempt("192.0.2.0/24")]))]
 
 
 def test_a_program_orders_in_the_words_of_the_commands() -> None:
@@ -167,7 +180,7 @@ def test_a_program_orders_in_the_words_of_the_commands() -> None:
     ("said", "told"),
     [
         ({"until": "soon"}, "'soon' is no end: give a span"),
-        ({"owner": " "}, "owner is missing: whose it is"),
+        ({"owner": " "}, "owner is missing: give owner and contact"),
         ({"action": "release", "network": "helo:.example.com"}, "is a name: give a network"),
         ({"action": "release", "until": "2030-01-31T18:00"}, "is no time span: give one such as 30m"),
         ({"reason": "x" * 201}, "reason is longer than 200 letters"),
@@ -185,8 +198,8 @@ async def test_an_order_given_within_a_worker_leaves_its_log_alone() -> None:
     before = log.level
     log.setLevel(logging.ERROR)
     try:
-        with pytest.raises(OperatorError, match="nothing is sure to be done"):
-            await order(load_settings(None, {}, {"kafka.bootstrap": "127.0.0.1:9"}), NOW_MS, lambda present: [])
+        with pytest.raises(OperatorError, match="the order may not be complete"):
+            await apply_plan(load_settings(None, {}, {"kafka.bootstrap": "127.0.0.1:9"}), lambda index: [])
         assert log.level == logging.ERROR
     finally:
         log.setLevel(before)

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.decisions.compose import Composer, Reply
+from engine.decisions.compose import Composer, ReplyTexts
 from engine.detector.throttle import Policy
 from engine.pipeline import replay as replay_module
-from engine.pipeline.replay import Replay, Tally, whole_lines
+from engine.pipeline.replay import Replay, ReplayCounts, whole_lines
 from engine.state.partition import Partition
 from tests.support.sequences import DAY_MS, OUTCOMES, START_MS, rich_sequence
 from topics.decisions import POOL, PROBATION, VOLUME, encode_decision
@@ -25,7 +25,7 @@ from topics.keys import key_of, key_text
 from topics.partitioner import partition_of
 
 COMPOSER = Composer(
-    "connections", "sha256:00", Reply({VOLUME: "4.7.500", PROBATION: "4.7.501", POOL: "4.7.502"}, "{ip}")
+    "connections", "sha256:00", ReplyTexts({VOLUME: "4.7.500", PROBATION: "4.7.501", POOL: "4.7.502"}, "{ip}")
 )
 ROWS = 4096
 
@@ -55,9 +55,9 @@ def partitions_of(count: int) -> list[Partition]:
     return [Partition(Policy(1.0, DAY_MS, number, count), ROWS) for number in range(count)]
 
 
-def replayed(source: BinaryIO, partitions: int = 1) -> tuple[list[bytes], Tally]:
+def replayed(source: BinaryIO, partitions: int = 1) -> tuple[list[bytes], ReplayCounts]:
     run = Replay(partitions_of(partitions), COMPOSER)
-    return [encode_decision(decision) for found in run.run(source) for decision in found], run.tally
+    return [encode_decision(decision) for found in run.run(source) for decision in found], run.counts
 
 
 def decisions_of(lines: Iterable[bytes], partitions: int = 1) -> list[bytes]:
@@ -130,8 +130,8 @@ def test_the_slow_path_gives_the_same(expected: list[bytes]) -> None:
 
 def test_a_last_line_needs_no_line_break(expected: list[bytes]) -> None:
     assert decisions_of([b"".join(LINES).rstrip(b"\n")]) == expected
-    assert replayed(io.BytesIO(b"")) == ([], Tally())
-    assert replayed(io.BytesIO(b"\n\n"))[1] == Tally(lines=2)
+    assert replayed(io.BytesIO(b"")) == ([], ReplayCounts())
+    assert replayed(io.BytesIO(b"\n\n"))[1] == ReplayCounts(lines=2)
 
 
 @pytest.mark.parametrize("partitions", [2, 5])
@@ -177,7 +177,7 @@ def test_whole_lines_leave_nothing_out_and_cut_no_line(text: bytes, size: int) -
 
 
 def test_a_line_without_end_is_cut_before_it_fills_the_memory() -> None:
-    with patch.object(replay_module, "LONGEST_LINE", 1000):
+    with patch.object(replay_module, "MAX_LINE_BYTES", 1000):
         chunks = list(whole_lines(io.BytesIO(b"x" * 5000 + b"\n" + LINES[0]), 100))
     assert max(len(chunk) for chunk in chunks) <= 1101
     assert chunks[-1].endswith(LINES[0])

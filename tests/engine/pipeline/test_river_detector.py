@@ -107,7 +107,7 @@ def test_it_compares_with_the_engine_s_own(tmp_path: Path, capsys: pytest.Captur
     [
         ("no.such:thing", "No module named"),
         ("river.anomaly:Nothing", "has no attribute"),
-        ("river.anomaly:__name__", "no callable"),
+        ("river.anomaly:__name__", "isn't callable"),
     ],
 )
 def test_a_pipeline_that_is_not_there_is_one_line(
@@ -128,7 +128,7 @@ def test_what_needs_the_engine_s_own_model_says_so(
 ) -> None:
     monkeypatch.setenv("TIDEGATE_MODEL_DETECTOR", "river")
     monkeypatch.setenv("TIDEGATE_KAFKA_BOOTSTRAP", "127.0.0.1:1")
-    monkeypatch.setattr("engine.service.worker.check_topics", lambda *_, **__: None)
+    monkeypatch.setattr("engine.kafka.topic_admin.check_topics", lambda *_, **__: None)
     events = tmp_path / "events.ndjson"
     events.write_bytes(mail()[0])
     arguments = {

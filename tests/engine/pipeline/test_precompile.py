@@ -9,17 +9,17 @@ from pathlib import Path
 
 from numba.core.dispatcher import Dispatcher
 
-from engine.pipeline.precompile import warm
-from engine.state.encode import take_cut
+from engine.pipeline.precompile import precompile
+from engine.state.encode import cut_state
 from engine.state.restore import Restoration
-from engine.worker.changelog import _add
-from tests.engine.worker.test_apply import EVENTS, Bench, batch_of, block_of
+from engine.worker.changelog import add_block
+from tests.support.bench import EVENTS, Bench, batch_of, block_of
 from tests.support.fetches import Sent, at_offset, by_aiokafka
 from tests.support.runs import fresh, state_of, wire_of
 
 
 def compiled() -> Iterator[tuple[str, int]]:
-    """Every kernel that Python can call, and for how many kinds of arguments it has been compiled."""
+    """Yield every kernel that Python can call, and the number of signatures that it has been compiled for."""
     for name, module in sorted(sys.modules.items()):
         if name.startswith(("topics.columns.", "engine.")):
             for kernel, value in sorted(vars(module).items()):
@@ -28,21 +28,21 @@ def compiled() -> Iterator[tuple[str, int]]:
 
 
 async def work() -> None:
-    """All that a worker does with kernels: blocks with and without compression, poison, a checkpoint, a restoration."""
+    """Do all that a worker does with kernels: blocks with and without compression, poison, a checkpoint, a restore."""
     bench = Bench()
-    await bench.take(batch_of(EVENTS[:1000]) + batch_of(EVENTS[1000:2000], "lz4"))
-    await bench.take(at_offset(by_aiokafka([Sent(0, None, None), Sent(0, b"k", b"{}")]), 2000), 2000)
-    cuts = [take_cut(bench.partition, 1)]
+    await bench.apply(batch_of(EVENTS[:1000]) + batch_of(EVENTS[1000:2000], "lz4"))
+    await bench.apply(at_offset(by_aiokafka([Sent(0, None, None), Sent(0, b"k", b"{}")]), 2000), 2000)
+    cuts = [cut_state(bench.partition, 1)]
     restoration = Restoration(fresh(rows=4096))
-    _add(restoration, block_of(wire_of(cuts)))
+    add_block(restoration, block_of(wire_of(cuts)))
     restoration.finish()
     assert state_of(restoration.partition) == state_of(bench.partition)
 
 
-def test_nothing_is_compiled_once_a_worker_is_warm(root: Path) -> None:
-    """In a process of its own, where no other test has compiled anything."""
+def test_worker_compiles_nothing_after_precompile(root: Path) -> None:
+    """Run in a process of its own, because other tests compile kernels."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.engine.pipeline.test_warm"],
+        [sys.executable, "-m", "tests.engine.pipeline.test_precompile"],
         cwd=root,
         env=os.environ,
         capture_output=True,
@@ -53,7 +53,7 @@ def test_nothing_is_compiled_once_a_worker_is_warm(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    assert warm() > 0
+    assert precompile() > 0
     before = dict(compiled())
     asyncio.run(work())
     late = {name for name, count in compiled() if count > before.get(name, 0)}
