@@ -38,12 +38,11 @@ from faust.transport.drivers import aiokafka as driver
 from yarl import URL
 
 from engine.config.load import load_settings
-from engine.detector.expiry import requeue
+from engine.detector.expiry import rebuild_queue
 from engine.detector.layout import empty_state
 from engine.kafka.blocks import BlockConsumer, BlockFetcher, BlockRecords, RawRecords
 from engine.worker.app import BlockSchema, Tidegate, create_app
 from engine.worker.assignor import Assignor
-from engine.worker.prefetch import EventConsumer, EventFetcher, EventRecords
 from engine.worker.transport import Consumer, ConsumerThread, Transport
 from tests.support.fetches import Sent, by_aiokafka
 from topics.columns.batchwrite import ColumnBatch
@@ -93,8 +92,8 @@ def test_the_fetcher_builds_its_readers_from_two_names_of_its_module() -> None:
     assert fetcher.PartitionRecords is BlockRecords.__mro__[1]
 
 
-async def fetched(octets: bytes) -> Any:
-    """A fetcher, as far as the handling of a response needs one, after a response with these octets."""
+async def fetched(raw: bytes) -> Any:
+    """A fetcher, as far as the handling of a response needs one, after a response with these raw."""
     reached = SimpleNamespace(
         _client=SimpleNamespace(send=lambda node, request: answer()), _client_rack=None, _records={}, _errors={},
         _key_deserializer=None, _value_deserializer=None, _check_crcs=True, _prefetch_backoff=0.0,
@@ -107,14 +106,14 @@ async def fetched(octets: bytes) -> Any:
     request = SimpleNamespace(topics=[(TP.topic, [(TP.partition, 1, 0)])])
 
     async def answer() -> Any:
-        return SimpleNamespace(API_VERSION=11, topics=[(TP.topic, [(TP.partition, 0, 9, 9, 0, [(5, 0)], -1, octets)])])
+        return SimpleNamespace(API_VERSION=11, topics=[(TP.topic, [(TP.partition, 0, 9, 9, 0, [(5, 0)], -1, raw)])])
 
     reached.woken = await cast(Any, BlockFetcher)._proc_fetch_request(reached, assignment, 0, request)
     reached.state = state
     return reached
 
 
-async def test_a_response_becomes_a_block_and_the_position_the_one_behind_it() -> None:
+async def test_a_response_becomes_a_block_and_the_position_moves_after_it() -> None:
     reached = await fetched(by_aiokafka([Sent(1000, None, b"v%d" % i) for i in range(4)]))
     result = reached._records[TP]
     assert reached.woken
@@ -135,7 +134,7 @@ def test_the_reader_has_the_constructor_and_the_attributes_that_ours_uses() -> N
         "isolation_level",
     ]  # fmt: skip
     reader = BlockRecords(TP, RawRecords(b""), [(9, 6), (8, 2), (7, 4)], 5, None, None, True, fetcher.READ_COMMITTED)
-    assert (reader._tp, reader._records.octets, reader._check_crcs, reader.next_fetch_offset) == (TP, b"", True, 5)
+    assert (reader._tp, reader._records.raw, reader._check_crcs, reader.next_fetch_offset) == (TP, b"", True, 5)
     reader._consume_aborted_up_to(4)
     assert reader._aborted_producers == {8, 7}
     assert "_unpack_records" in names_in(fetcher.PartitionRecords.__init__)
@@ -148,8 +147,6 @@ def test_a_fetch_result_asks_a_reader_for_nothing_but_records_and_its_position()
 def test_the_consumer_builds_its_fetcher_from_a_name_of_its_module() -> None:
     assert "Fetcher" in names_in(AIOKafkaConsumer.start)
     assert cast(Any, BlockConsumer.start).__globals__["Fetcher"] is BlockFetcher
-    assert cast(Any, EventConsumer.start).__globals__["Fetcher"] is EventFetcher
-    assert cast(Any, EventFetcher._proc_fetch_request).__globals__["PartitionRecords"] is EventRecords
     assert cast(Any, AIOKafkaConsumer.start).__globals__["Fetcher"] is fetcher.Fetcher
 
 
@@ -157,11 +154,6 @@ async def test_a_block_consumer_reads_committed_transactions_whatever_it_is_told
     consumer = BlockConsumer("connections", isolation_level="read_uncommitted", bootstrap_servers="127.0.0.1:1")
     assert consumer._isolation_level == "read_committed"
     assert "_isolation_level" in names_in(AIOKafkaConsumer.start)
-
-
-def test_a_client_can_be_told_to_learn_of_a_topic() -> None:
-    assert parameters(aiokafka.client.AIOKafkaClient._wait_on_metadata) == ["self", "topic"]
-    assert "_client" in names_in(AIOKafkaConsumer.__init__)
 
 
 # aiokafka's producer
@@ -262,6 +254,12 @@ def test_the_driver_builds_its_consumer_from_the_module_aiokafka() -> None:
     assert "_new_consumer_thread" in names_in(faust_consumer.ThreadDelegateConsumer.__init__)
 
 
+def test_fetched_records_pass_through_the_overridden_method_of_the_thread() -> None:
+    stock = driver.AIOKafkaConsumerThread
+    assert parameters(stock._fetch_records) == parameters(ConsumerThread._fetch_records)
+    assert "_fetch_records" in names_in(stock.getmany)
+
+
 OVERRIDDEN = ["_new_consumer_thread", "_filter_tps_with_pending_acks", "_new_offset", "_add_gap", "_commit_offsets"]
 OVERRIDDEN += ["on_buffer_full", "perform_seek", "on_partitions_revoked", "on_partitions_assigned"]
 
@@ -340,7 +338,7 @@ def test_a_worker_says_why_it_crashed_and_draws_its_spinner_only_if_it_has_one()
 
 def llvm_of(flags: dict[str, Any]) -> str:
     """The code of a real kernel that hands arrays on to inlined functions, compiled anew."""
-    compiled = numba.njit(**flags)(cast(Any, requeue).py_func)
+    compiled = numba.njit(**flags)(cast(Any, rebuild_queue).py_func)
     compiled(empty_state(1024))
     return str(compiled.inspect_llvm(compiled.signatures[0]))
 
@@ -350,7 +348,7 @@ def test_kernels_count_no_references_and_call_no_function_of_ours() -> None:
     assert "NRT_" in without
     assert "NRT_" not in ours
     called = set(re.findall(r'call [^@\n]*@"?(_ZN\w+)', ours))
-    assert all("requeue" in name for name in called), called
+    assert all("rebuild_queue" in name for name in called), called
 
 
 def test_kernels_release_the_lock_and_divide_as_ieee_does() -> None:

@@ -1,4 +1,4 @@
-"""Events that Kafka would drop at once are refused before any of them is sent."""
+"""Events that Kafka would delete immediately are refused before the first is sent."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from topics.errors import OperatorError
 DAY_MS = 86_400_000
 
 
-def producer(kept_ms: int | None) -> EventProducer:
-    """One that isn't connected: whatever it sends fails."""
-    return EventProducer("connections", 4, "none", {}, kept_ms)
+def producer(retention_ms: int | None) -> EventProducer:
+    """Return a producer that isn't connected: every send fails."""
+    return EventProducer("connections", 4, "none", {}, retention_ms)
 
 
-@pytest.mark.parametrize("kept_ms", [None, -1, 3 * DAY_MS])
-async def test_what_is_kept_is_sent(kept_ms: int | None) -> None:
+@pytest.mark.parametrize("retention_ms", [None, -1, 3 * DAY_MS])
+async def test_events_within_the_retention_are_sent(retention_ms: int | None) -> None:
     line = b'{"ts":%d,"ip":"192.0.2.7"}\n' % (int(time.time() * 1000) - 2 * DAY_MS)
     with pytest.raises(AttributeError, match="_producer"):
-        await producer(kept_ms).send(line)
+        await producer(retention_ms).send(line)
 
 
-async def test_history_that_kafka_would_drop_is_refused_before_it_is_sent() -> None:
+async def test_events_older_than_the_retention_are_refused_before_sending() -> None:
     now_ms = int(time.time() * 1000)
     lines = b"".join(b'{"ts":%d,"ip":"192.0.2.7"}\n' % (now_ms - days * DAY_MS) for days in (0, 2))
     with pytest.raises(OperatorError, match=r"topics\.retention_ms keeps 1 days"):

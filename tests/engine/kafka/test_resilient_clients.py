@@ -1,4 +1,4 @@
-"""Background tasks of aiokafka that used to end for good, and errors that pass."""
+"""Background tasks of aiokafka that would end for good at an error that passes."""
 
 from __future__ import annotations
 
@@ -12,20 +12,18 @@ from aiokafka.producer.sender import Sender
 
 from engine.kafka import resilient_clients
 from engine.kafka.blocks import BlockConsumer
-from engine.kafka.resilient_clients import PatientClient, PatientProducer, PatientSender, away
-from engine.worker.prefetch import EventConsumer
+from engine.kafka.resilient_clients import ResilientClient, ResilientProducer, ResilientSender, is_transient
 
 SERVER = "127.0.0.1:1"
 
 
-async def test_producers_and_consumers_are_made_of_patient_parts() -> None:
-    producer = PatientProducer(bootstrap_servers=SERVER, transactional_id="one")
-    assert (type(producer._sender), type(producer.client)) == (PatientSender, PatientClient)
-    for consumer in (BlockConsumer(bootstrap_servers=SERVER), EventConsumer(bootstrap_servers=SERVER)):
-        assert type(consumer._client) is PatientClient
+async def test_producers_and_consumers_have_resilient_parts() -> None:
+    producer = ResilientProducer(bootstrap_servers=SERVER, transactional_id="one")
+    assert (type(producer._sender), type(producer.client)) == (ResilientSender, ResilientClient)
+    assert type(BlockConsumer(bootstrap_servers=SERVER)._client) is ResilientClient
 
 
-async def test_metadata_are_asked_for_again_whatever_went_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_metadata_task_survives_any_error(monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[Any] = [RuntimeError("half a broker"), True]
 
     async def update(*_: Any) -> Any:
@@ -34,7 +32,7 @@ async def test_metadata_are_asked_for_again_whatever_went_wrong(monkeypatch: pyt
             raise answer
         return answer
 
-    client = PatientClient(bootstrap_servers=SERVER)
+    client = ResilientClient(bootstrap_servers=SERVER)
     monkeypatch.setattr(client, "_metadata_update", update)
     monkeypatch.setattr(resilient_clients, "RETRY_S", 0.0)
     client._md_update_waiter = asyncio.get_running_loop().create_future()
@@ -45,7 +43,7 @@ async def test_metadata_are_asked_for_again_whatever_went_wrong(monkeypatch: pyt
     task.cancel()
 
 
-async def test_what_the_stock_client_makes_of_that_is_why(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stock_metadata_task_ends_at_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     async def update(*_: Any) -> Any:
         raise RuntimeError("half a broker")
 
@@ -58,13 +56,17 @@ async def test_what_the_stock_client_makes_of_that_is_why(monkeypatch: pytest.Mo
     assert isinstance(task.exception(), RuntimeError)
 
 
-def test_what_passes_is_told_from_what_does_not() -> None:
-    assert [away(error) for error in (KafkaConnectionError(), KafkaTimeoutError(), KafkaError())] == [True, True, False]
+def test_retriable_and_timeout_errors_are_transient() -> None:
+    assert [is_transient(error) for error in (KafkaConnectionError(), KafkaTimeoutError(), KafkaError())] == [
+        True,
+        True,
+        False,
+    ]
 
 
-@pytest.mark.parametrize(("cause", "asked"), [(KafkaConnectionError(), 2), (TopicAuthorizationFailedError(), 1)])
-async def test_a_connection_lost_while_a_coordinator_is_looked_up_is_tried_again(
-    cause: KafkaError, asked: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("cause", "calls"), [(KafkaConnectionError(), 2), (TopicAuthorizationFailedError(), 1)])
+async def test_coordinator_lookup_is_repeated_after_a_retriable_error(
+    cause: KafkaError, calls: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = 0
 
@@ -77,10 +79,10 @@ async def test_a_connection_lost_while_a_coordinator_is_looked_up_is_tried_again
 
     monkeypatch.setattr(Sender, "_find_coordinator", find)
     monkeypatch.setattr(resilient_clients, "RETRY_S", 0.0)
-    sender = PatientSender.__new__(PatientSender)
-    if asked == 1:
+    sender = ResilientSender.__new__(ResilientSender)
+    if calls == 1:
         with pytest.raises(KafkaError, match="lost"):
             await sender._find_coordinator(1, "one")
     else:
         assert await sender._find_coordinator(1, "one") == 7
-    assert count == asked
+    assert count == calls

@@ -11,7 +11,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError, OffsetOutOfRangeError
 
 from engine.detector.throttle import Policy
-from engine.state.encode import take_cut
+from engine.state.encode import cut_state
 from engine.state.partition import Partition
 from engine.worker import changelog, replicas
 from engine.worker.changelog import ChangelogReader, ChangelogWriter, Progress, Stuck
@@ -34,8 +34,8 @@ async def test_a_client_that_falls_silent_is_not_waited_for(monkeypatch: pytest.
     monkeypatch.setattr(changelog, "SILENCE_S", 0.05)
     writer = ChangelogWriter("state", 2, "app", {"bootstrap_servers": "127.0.0.1:1"})
     monkeypatch.setattr(writer, "_producer", SimpleNamespace(transaction=Silent))
-    with pytest.raises(Stuck, match=r"partition 2: no word of a checkpoint for 0\.05 s"):
-        await writer.write(take_cut(empty(), 1))
+    with pytest.raises(Stuck, match=r"partition 2: no response to a checkpoint for 0\.05 s"):
+        await writer.write(cut_state(empty(), 1))
 
 
 def test_progress_says_how_much_how_fast_and_how_long_still() -> None:
@@ -65,7 +65,7 @@ class Script:
         async def at() -> int:
             return 10 * len(self.positions)
 
-        return SimpleNamespace(start=nothing, stop=nothing, position=at, read_on=work, fetch=work)
+        return SimpleNamespace(start=nothing, stop=nothing, position=at, read_to_end=work, fetch=work)
 
 
 async def reads(_: Any) -> None:
@@ -75,7 +75,7 @@ async def reads(_: Any) -> None:
 
 async def promoted(script: Script, monkeypatch: pytest.MonkeyPatch, position: int = -1) -> Replica:
     monkeypatch.setattr(replicas, "ChangelogReader", script)
-    monkeypatch.setattr(replicas, "AGAIN_S", 0.0)
+    monkeypatch.setattr(replicas, "RETRY_S", 0.0)
     replica = Replica(empty, "state", {})
     replica.position = position
     await replica.promote(lambda _: None)
@@ -90,7 +90,7 @@ async def test_a_replica_waits_for_a_cluster_that_is_away_and_keeps_what_it_has(
     assert (script.positions, replica.position) == ([5, 5], 20)
 
 
-@pytest.mark.parametrize("error", [OffsetOutOfRangeError({}), changelog.Remade("it ends at 3")])
+@pytest.mark.parametrize("error", [OffsetOutOfRangeError({}), changelog.Recreated("it ends at 3")])
 async def test_a_replica_of_another_changelog_starts_from_nothing(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,78 +1,115 @@
-"""Blocks that are read ahead: each in a workspace of its own, which is used again once it was given back."""
+"""Blocks that are read ahead: each in a workspace of its own, which is used again once it was released."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
+from typing import Any, cast
 
 import pytest
 from aiokafka.consumer.fetcher import READ_COMMITTED
 
-from engine.kafka.blocks import RawRecords
-from engine.kafka.decompress import Workspace
-from engine.worker.prefetch import EventRecords, Reading, Workspaces, read
-from tests.engine.kafka.test_blocks import ABORT, TP, mail, marker
-from tests.engine.worker.test_apply import EVENTS, Bench, batch_of, block_of
+from engine.config.load import load_settings
+from engine.kafka.blocks import BlockRecords, RawRecords
+from engine.worker.app import Tidegate, create_app
+from engine.worker.prefetch import EventBlock, Prefetcher
+from tests.support.bench import EVENTS, batch_of, block_of, event_block
+from tests.support.transactions import ABORT, TP, batch_at, marker
 from topics.columns.scan import READY, SLOW
 
 
-def readings_of(octets: bytes, first_offset: int = 0, aborted: list[tuple[int, int]] | None = None) -> list[Any]:
-    reader = EventRecords(TP, RawRecords(octets), aborted, first_offset, None, None, True, READ_COMMITTED)
-    return [record.value.result(10) for record in reader]
+def events_of(raw: bytes, first_offset: int = 0, aborted: list[tuple[int, int]] | None = None) -> EventBlock:
+    prefetcher = Prefetcher()
+    reader = BlockRecords(TP, RawRecords(raw), aborted, first_offset, None, None, True, READ_COMMITTED)
+    [record] = reader
+    return prefetcher.submit(record.value).result(10)
 
 
-def values_of(reading: Reading) -> list[bytes]:
-    return [reading.unpacked.value(reading.columns, i) for i in range(reading.count)]
+def values_of(events: EventBlock) -> list[bytes]:
+    return [events.unpacked.value(events.columns, i) for i in range(events.count)]
 
 
-def test_a_fetch_becomes_a_future_of_its_events() -> None:
-    [reading] = readings_of(batch_of(EVENTS[:500]) + batch_of(EVENTS[500:1000], "lz4"), 7)
-    assert reading.columns.offset[: reading.count].tolist() == list(range(7, 1000))
-    assert set(reading.columns.status[: reading.count].tolist()) == {READY}
-    assert (reading.block.first_offset, reading.block.last_offset) == (7, 999)
+def test_fetch_becomes_its_events() -> None:
+    events = events_of(batch_of(EVENTS[:500]) + batch_of(EVENTS[500:1000], "lz4"), 7)
+
+    assert events.columns.offset[: events.count].tolist() == list(range(7, 1000))
+    assert set(events.columns.status[: events.count].tolist()) == {READY}
+    assert (events.block.first_offset, events.block.last_offset) == (7, 999)
 
 
 def test_values_that_are_no_plain_events_are_left_to_the_agent() -> None:
-    [reading] = readings_of(mail(0))
-    assert reading.columns.status[: reading.count].tolist() == [SLOW] * 3
-    assert values_of(reading) == [b"v0", b"v1", b"v2"]
+    events = events_of(batch_at(0))
+
+    assert events.columns.status[: events.count].tolist() == [SLOW] * 3
+    assert values_of(events) == [b"v0", b"v1", b"v2"]
 
 
-def test_aborted_mail_is_not_read() -> None:
-    [reading] = readings_of(mail(0, producer=7) + marker(3, ABORT, 7) + mail(4, producer=8), aborted=[(7, 0)])
-    assert values_of(reading) == [b"v4", b"v5", b"v6"]
-    [nothing] = readings_of(mail(0, producer=7) + marker(3, ABORT, 7), aborted=[(7, 0)])
+def test_aborted_records_are_not_read() -> None:
+    aborted = batch_at(0, producer=7) + marker(3, ABORT, 7)
+
+    events = events_of(aborted + batch_at(4, producer=8), aborted=[(7, 0)])
+    nothing = events_of(aborted, aborted=[(7, 0)])
+
+    assert values_of(events) == [b"v4", b"v5", b"v6"]
     assert values_of(nothing) == []
 
 
-def test_readings_under_way_at_once_share_nothing() -> None:
-    idle = Workspaces()
+def test_blocks_in_work_share_no_workspace() -> None:
+    prefetcher = Prefetcher()
     blocks = [
         block_of(batch_of(EVENTS[at : at + 100], codec)) for at, codec in ((0, "lz4"), (100, "none"), (200, "zstd"))
     ]
-    readings = [read(block, idle.take()) for block in blocks]
-    assert [int(reading.columns.offset[0]) for reading in readings] == [0, 100, 200]
-    assert len({id(reading.workspace) for reading in readings}) == 3
-    before = [values_of(reading) for reading in readings]
-    idle.give_back(readings[1].workspace)
-    again = read(blocks[0], idle.take())
-    assert again.workspace is readings[1].workspace
-    assert values_of(again) == before[0] == values_of(readings[0])
-    assert values_of(readings[2]) == before[2]
+
+    read = [prefetcher.submit(block).result(10) for block in blocks]
+
+    assert [int(events.columns.offset[0]) for events in read] == [0, 100, 200]
+    assert len({id(events.workspace) for events in read}) == 3
 
 
-async def test_a_workspace_comes_back_whatever_becomes_of_its_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench, idle = Bench(), Workspaces()
-    monkeypatch.setattr("engine.worker.apply.WORKSPACES", idle)
-    workspace = Workspace()
-    for only in (bench.shards.only, None):
-        bench.shards.only = only
-        await bench.engine.take(read(block_of(batch_of(EVENTS[:10])), workspace))
-        assert idle.take() is workspace
+def test_released_workspace_is_used_again_and_the_others_keep_their_events() -> None:
+    prefetcher = Prefetcher()
+    blocks = [block_of(batch_of(EVENTS[at : at + 100])) for at in (0, 100, 200)]
+    read = [prefetcher.submit(block).result(10) for block in blocks]
+    before = [values_of(events) for events in read]
 
-    async def refuse(*_: Any) -> None:
+    prefetcher.release(read[1].workspace)
+    again = prefetcher.submit(blocks[0]).result(10)
+
+    assert again.workspace is read[1].workspace
+    assert values_of(again) == before[0] == values_of(read[0])
+    assert values_of(read[2]) == before[2]
+
+
+@pytest.fixture
+async def app() -> Tidegate:
+    return create_app(load_settings(None, {}, {"kafka.bootstrap": "127.0.0.1:1"}))
+
+
+async def run_agent(app: Tidegate, events: EventBlock) -> None:
+    async def stream() -> AsyncIterator[Future[EventBlock]]:
+        done: Future[EventBlock] = Future()
+        done.set_result(events)
+        yield done
+
+    await cast(Any, app.agents["detect"]).fun(stream())
+
+
+async def test_agent_releases_the_workspace_of_an_applied_block(app: Tidegate) -> None:
+    events = event_block(batch_of(EVENTS[:10]))
+
+    await run_agent(app, events)
+
+    assert app.prefetcher.acquire() is events.workspace
+
+
+async def test_agent_releases_the_workspace_of_a_failed_block(app: Tidegate, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(_: EventBlock) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(bench.shards, "shard", refuse)
-    with pytest.raises(RuntimeError):
-        await bench.engine.take(read(block_of(batch_of(EVENTS[:10])), workspace))
-    assert idle.take() is workspace
+    events = event_block(batch_of(EVENTS[:10]))
+    monkeypatch.setattr(app.applier, "apply", refuse)
+    monkeypatch.setattr(app, "fail", lambda _: None)
+
+    await run_agent(app, events)
+
+    assert app.prefetcher.acquire() is events.workspace

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from engine.cli import main
-from engine.config.dump import HIDDEN, effective, toml_text
+from engine.config.dump import HIDDEN, effective_options, toml_text
 from engine.config.load import Settings, load_settings
 from engine.config.options import OPTIONS
 from engine.pipeline import build
@@ -55,16 +55,16 @@ class Worker:
 async def test_thresholds_replies_and_relays_are_taken_and_state_is_kept() -> None:
     after = replace(settings_of(model_sensitivity="high", reply_text="Later, [{ip}]."), relays=RELAYS)
     worker = Worker(after)
-    worker.partition.state.site["lean"] = 1.25
+    worker.partition.state.site["threshold_scale"] = 1.25
     state, before = worker.partition.state, worker.app.engine.composer
     found = await worker.reloader.reload()
-    assert found.taken, found.said
+    assert found.applied, found.text
     assert worker.partition.state is state
     assert worker.partition.policy.threshold == build.policy(after, 1).threshold != build.policy(BEFORE, 1).threshold
     assert worker.partition.threshold == worker.partition.policy.threshold * 1.25
     assert len(worker.partition.policy.relays.first) == 2
     assert worker.app.engine.composer == build.composer(after) != before
-    assert "(model.sensitivity, reply.text, relays) holds from now on; partitions: 1 behind -1" in found.said
+    assert "(model.sensitivity, reply.text, relays) holds from now on; partitions: 1 behind -1" in found.text
     assert worker.app.shards._empty(0).policy.threshold == worker.partition.policy.threshold
 
 
@@ -76,7 +76,7 @@ async def test_it_waits_for_the_block_at_work_and_turns_all_at_once() -> None:
         await asyncio.sleep(0.05)
         assert worker.partition.policy is policy
         assert worker.app.engine.composer is composer
-    assert (await reloading).taken
+    assert (await reloading).applied
     assert worker.partition.policy is not policy
     assert worker.app.engine.composer is not composer
 
@@ -99,14 +99,14 @@ async def test_what_is_wrong_or_needs_a_restart_is_refused_whole(said: Settings 
     worker = Worker(said)
     policy, composer = worker.partition.policy, worker.app.engine.composer
     found = await worker.reloader.reload()
-    assert (found.taken, found.number) == (False, 1)
-    assert why in found.said
+    assert (found.applied, found.number) == (False, 1)
+    assert why in found.text
     assert worker.partition.policy is policy
     assert worker.app.engine.composer is composer
     assert worker.reloader.settings is BEFORE
     worker.said = settings_of(model_sensitivity="high")
-    assert (await worker.reloader.reload()).taken
-    assert (await worker.reloader.reload()).said == "nothing has changed in the configuration"
+    assert (await worker.reloader.reload()).applied
+    assert (await worker.reloader.reload()).text == "nothing has changed in the configuration"
 
 
 def test_every_difference_is_seen() -> None:
@@ -124,7 +124,7 @@ def test_what_turns_changes_no_state_of_another_shape() -> None:
 def test_the_configuration_shown_leads_to_itself(tmp_path: Path) -> None:
     settings = replace(settings_of(model_sensitivity="0.25", log_level="warning"), relays=RELAYS)
     file = tmp_path / "shown.toml"
-    file.write_text(toml_text(effective(settings)), encoding="utf-8")
+    file.write_text(toml_text(effective_options(settings)), encoding="utf-8")
     assert load_settings(file, {}, {}) == settings
 
 
@@ -132,7 +132,7 @@ def test_secrets_are_not_shown() -> None:
     given = {
         "kafka.security_protocol": "SASL_SSL", "kafka.sasl_username": "u", "kafka.sasl_password": "s3cret",
     }  # fmt: skip
-    shown = toml_text(effective(load_settings(None, {}, given)))
+    shown = toml_text(effective_options(load_settings(None, {}, given)))
     assert "s3cret" not in shown
     assert tomllib.loads(shown)["kafka"]["sasl_password"] == HIDDEN
 
