@@ -120,7 +120,15 @@ def csv(ctx: click.Context, /, source: ImportFiles, names: ColumnNames, delimite
     Example:
       tidegate import csv connections.csv --ts-column time --ip-column client --out mail.ndjson.gz
     """
-    given: dict[str, Any] = {field: name for field, name in zip(FIELDS, names, strict=True) if name}
+    columns_by_field = {
+        "ts": names.ts_column,
+        "ip": names.ip_column,
+        "mta": names.mta_column,
+        "messages": names.messages_column,
+        "recipients": names.recipients_column,
+        "outcome": names.outcome_column,
+    }
+    given: dict[str, Any] = {field: name for field, name in columns_by_field.items() if name}
     columns = CsvColumns(**given, asked=frozenset(given))
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '\r\n"'):
         raise OperatorError(f"delimiter {delimiter!r}: give one character")
