@@ -105,13 +105,18 @@ class NullWriter:
         """Do nothing."""
 
 
-def shard_of(partition: Partition, index: OverrideIndex | None = None, phase: float = 0.0) -> Shard:
+def shard_of(
+    partition: Partition,
+    index: OverrideIndex | None = None,
+    phase: float = 0.0,
+    flushed: Callable[[], Awaitable[None]] = _do_nothing,
+) -> Shard:
     """Return a shard that owns ``partition``, without Kafka."""
     overrides = OverrideIndex() if index is None else index
     return Shard(
         Replica(lambda: partition, "state", {}),
         NullWriter(),
-        _do_nothing,
+        flushed,
         lambda owned: PublishGate(overrides, owned, COMPOSER, "exemptions"),
         phase,
     )

@@ -171,7 +171,7 @@ async def test_an_explanation_says_that_it_passes() -> None:
     wider = explain(bench.partition, far_apart(1), START_MS + 10, [*made, around], "")
     assert wider.throttled
     assert wider.throttle is not None
-    assert wider.throttle.told == around
+    assert wider.throttle.decision == around
 
 
 def test_a_record_is_read_as_readers_read_it() -> None:
