@@ -16,7 +16,7 @@ from engine.config.options import Settings
 from engine.pipeline import build
 from engine.pipeline.replay import EventReader, ReplayCounts
 from topics.columns.scan import EventColumns
-from topics.decisions import THROTTLING, OVERRIDE, RELEASE, THROTTLE, Decision
+from topics.decisions import THROTTLE, THROTTLING, Decision, supersedes
 
 LIVE, WITH_SHADOW = (THROTTLE,), THROTTLING  # verdicts that throttle
 
@@ -86,12 +86,11 @@ def backtest(candidates: Iterable[Candidate], sources: Iterable[BinaryIO]) -> Re
 
 def newer(decisions: Iterable[Decision]) -> Iterator[Decision]:
     """Yield decisions in order of publication without repetitions and those that readers ignore as older."""
-    latest: dict[tuple[str, str, int], tuple[tuple[int, bool], str]] = {}
+    latest: dict[tuple[str, str, int], Decision] = {}
     for made in decisions:
         stream = made.network, made.source.topic, made.source.partition
-        is_release = made.verdict == RELEASE
-        rank = made.source.offset + (is_release and made.reason == OVERRIDE), not is_release
-        last, verdict = latest.get(stream, ((-1, False), ""))
-        if rank > last or (rank == last and made.verdict != verdict):
-            latest[stream] = rank, made.verdict
+        last = latest.get(stream)
+        is_repeated = last is not None and (made.precedence, made.verdict) == (last.precedence, last.verdict)
+        if last is None or (supersedes(last.precedence, made.precedence) and not is_repeated):
+            latest[stream] = made
             yield made

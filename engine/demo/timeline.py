@@ -62,7 +62,7 @@ def times_of_day() -> npt.NDArray[np.int64]:
 
 
 def messages_per_connection() -> npt.NDArray[np.int32]:
-    """Return messages per connection, int32[habit, 4096], by quantile. Habits: NONE, ONE, FEW (mostly one), MANY (about two)."""
+    """Return messages per connection, int32[habit, 4096] by quantile. Habits: NONE, ONE, FEW (about one), MANY (about two)."""
     table = np.zeros((4, QUANTILES), np.int32)
     table[ONE] = 1
     at = (np.arange(QUANTILES) + 0.5) / QUANTILES

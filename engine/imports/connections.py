@@ -17,7 +17,7 @@ from functools import lru_cache
 from heapq import heappop, heappush
 
 from engine.imports.counts import ImportCounts
-from topics.events import ACCEPTED, DEFERRED, MOST_MESSAGES, REJECTED, ConnectionEvent
+from topics.events import ACCEPTED, DEFERRED, MAX_MESSAGES, REJECTED, ConnectionEvent
 from topics.keys import key_of
 
 MAX_WAITING = 100_000
@@ -78,7 +78,7 @@ class LoggedConnection:
         reached = self.recipients + self.messages - self.counted + self.refused_recipients
         recipients = self.offered_recipients or reached or messages
         return ConnectionEvent(
-            self.opened_ms, self.ip, self.mta, min(messages, MOST_MESSAGES), min(recipients, MOST_MESSAGES), outcome
+            self.opened_ms, self.ip, self.mta, min(messages, MAX_MESSAGES), min(recipients, MAX_MESSAGES), outcome
         )
 
 

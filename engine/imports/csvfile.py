@@ -16,7 +16,7 @@ from engine.imports.connections import address_text
 from engine.imports.counts import ImportCounts
 from engine.imports.lines import LogFile
 from topics.errors import OperatorError
-from topics.events import ACCEPTED, DEFERRED, LAST_TS_MS, MOST_MESSAGES, OUTCOMES, REJECTED, ConnectionEvent
+from topics.events import ACCEPTED, DEFERRED, LAST_TS_MS, MAX_MESSAGES, OUTCOMES, REJECTED, ConnectionEvent
 
 DELIMITERS = ",;\t|"
 _BY_CODE = {"2": ACCEPTED, "4": DEFERRED, "5": REJECTED}
@@ -68,8 +68,8 @@ def _time_ms(text: str, clock: LogClock) -> int:
 def _count(text: str, default: int) -> int:
     if not text:
         return default
-    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) > MOST_MESSAGES:
-        raise BadRow(f"not a number from 0 to {MOST_MESSAGES}")
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) > MAX_MESSAGES:
+        raise BadRow(f"not a number from 0 to {MAX_MESSAGES}")
     return int(text)
 
 
