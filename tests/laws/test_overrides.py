@@ -1,144 +1,107 @@
-"""Overrides and the first law: what is published is a function of the events in order and of what operators said.
+"""Overrides and the first law: the published decisions are a function of the events in order and of the overrides.
 
-Invariants tested: nothing that an override covers stays in force, and nothing else goes; blocks, checkpoints and restarts
-change nothing; the model's state is the one without overrides.
+Invariants tested: no decision that an override covers stays active, and no other is withdrawn; blocks, checkpoints and
+restarts change nothing; the model's state is the one without overrides.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_network
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.decisions.compose import Composer, Reply
-from engine.decisions.override_index import Book
-from engine.decisions.publish_gate import Gate
-from engine.state.encode import take_cut
-from engine.state.partition import Partition
-from tests.laws.test_split import CUTS, spans
-from tests.oracles.overrides import Order, PlainGate, Published, covers
+from engine.decisions.publish_gate import PublishGate
+from engine.state.encode import cut_state
+from tests.oracles.overrides import PlainGate, PlainOverride, PlainPublished, covers
+from tests.support.overrides import COMPOSER, OVERRIDES, gate_of, published_of
 from tests.support.runs import fresh, restored, state_of
-from tests.support.sequences import DAY_MS, HOUR_MS, IPV4_TAG, START_MS, Event, columns_of, rich_sequence, sequences
+from tests.support.sequences import (
+    CUTS,
+    DAY_MS,
+    IPV4_TAG,
+    START_MS,
+    Event,
+    columns_of,
+    event_times,
+    rich_sequence,
+    sequences,
+    spans,
+)
 from topics.columns.scan import ACCEPTED
-from topics.decisions import POOL, PROBATION, VOLUME, Decision
-from topics.overrides import CONNECTOR, EXEMPT, THROTTLE, THROTTLED, Override, Removal, Said
-
-STATUS = dict.fromkeys((VOLUME, PROBATION, POOL, "override"), "4.7.500")
-COMPOSER = Composer("connections", "sha256:00", Reply(STATUS, "{ip}"))
-NETWORKS = (
-    "0.0.0.0/32", "0.0.0.1/32", "0.0.0.0/30", "0.0.0.0/8", "0.0.0.0/0", "255.255.255.255/32", "::/64", "::/0",
-    "2001:db8:1:2::/64", "2001:db8:1::/48", "2001:db8::/32", "2001:db8:1:2::1/128", "128.0.0.0/1",
-)  # fmt: skip
-MOMENTS_MS = st.integers(-2, 60).map(lambda at: START_MS + at * HOUR_MS) | st.integers(0, 60).map(
-    lambda at: START_MS + at * DAY_MS
-)
-ORDERS = st.lists(
-    st.tuples(
-        st.sampled_from(NETWORKS),
-        st.sampled_from(["exempt", "exempt", "throttle", "remove"]),
-        MOMENTS_MS,
-        st.none() | st.sampled_from([HOUR_MS, DAY_MS, 30 * DAY_MS]),
-    ),
-    max_size=5,
-).map(
-    lambda said: [
-        Order(network, kind, created, created + (lasts or HOUR_MS) if lasts or kind == "throttle" else None, offset)
-        for offset, (network, kind, created, lasts) in enumerate(sorted(said, key=lambda one: one[2]))
-    ]
-)
 
 
-def said(orders: Iterable[Order]) -> list[Said]:
-    """The orders as the engine reads them."""
-    return [
-        Removal(order.network, order.created, offset=order.offset)
-        if order.kind == "remove"
-        else Override(
-            order.network,
-            EXEMPT if order.kind == "exempt" else THROTTLE,
-            CONNECTOR if order.kind == "exempt" else THROTTLED,
-            order.created,
-            order.until,
-            offset=order.offset,
-            rate_per_min=1.0,
-        )
-        for order in orders
-    ]
-
-
-def gated(partition: Partition, orders: Sequence[Order]) -> Gate:
-    return Gate(Book(said(orders)), partition, COMPOSER, "exemptions")
-
-
-def told(decision: Decision) -> Published:
-    return decision.network, decision.verdict, decision.source.offset, decision.reason == "override"
-
-
-def expected(events: Sequence[Event], orders: Sequence[Order], rows: int = 1024) -> list[set[Published]]:
-    """What the plain gate says at each event, over a partition that knows no overrides."""
+def expected(
+    events: Sequence[Event], overrides: Sequence[PlainOverride], rows: int = 1024
+) -> list[set[PlainPublished]]:
+    """Return the plain gate's decisions at each event, over a partition without overrides."""
     partition = fresh(rows=rows)
-    plain, found = PlainGate(list(orders), {order.network for order in orders}), []
-    for event in events:
+    plain, result = PlainGate(list(overrides), {override.network for override in overrides}), []
+    for event, t_ms in event_times(events):
         verdicts = partition.apply(columns_of([event]), 0, 1)
-        t_ms = event.record_ms if event.record_ms >= 0 and abs(event.ts_ms - event.record_ms) > DAY_MS else event.ts_ms
         at_event = plain.before(t_ms, event.offset)
         for decision in (COMPOSER.decision(verdict, 0) for verdict in verdicts):
             at_event |= plain.after(decision.network, decision.verdict, decision.source.offset, decision.until)
-        found.append(at_event)
-    return found
+        result.append(at_event)
+    return result
 
 
-def published(gate: Gate, events: Sequence[Event], first: int, last: int, into: list[set[Published]]) -> None:
+def publish(gate: PublishGate, events: Sequence[Event], first: int, last: int, into: list[set[PlainPublished]]) -> None:
+    """Apply events to a gate and add its decisions to those of their events."""
     for number, decision in gate.apply(columns_of(events), first, last):
-        into[number].add(told(decision))
+        into[number].add(published_of(decision))
 
 
 @settings(max_examples=300)
-@given(sequences(60), ORDERS, CUTS)
-def test_what_is_published_is_what_the_plain_gate_says_however_blocks_are_cut(
-    events: list[Event], orders: list[Order], cuts: list[int]
+@given(sequences(60), OVERRIDES, CUTS)
+def test_published_decisions_equal_the_plain_gates_for_any_blocks(
+    events: list[Event], overrides: list[PlainOverride], cuts: list[int]
 ) -> None:
-    partition = fresh()
-    gate, found = gated(partition, orders), [set[Published]() for _ in events]
+    partition, plain = fresh(), fresh()
+    gate, published = gate_of(partition, overrides), [set[PlainPublished]() for _ in events]
+
     for first, last in spans(cuts, len(events)):
-        published(gate, events, first, last, found)
-    assert found == expected(events, orders)
-    plain = fresh()
+        publish(gate, events, first, last, published)
+
+    assert published == expected(events, overrides)
     plain.apply(columns_of(events), 0, len(events))
     assert state_of(partition) == state_of(plain)
 
 
 @settings(max_examples=150)
-@given(sequences(60), ORDERS, CUTS, st.integers(0, 60))
-def test_a_restart_publishes_again_what_it_published_and_leaves_nothing_that_is_covered(
-    events: list[Event], orders: list[Order], cuts: list[int], lost: int
+@given(sequences(60), OVERRIDES, CUTS, st.integers(0, 60))
+def test_restart_publishes_the_same_again_and_leaves_no_covered_decision(
+    events: list[Event], overrides: list[PlainOverride], cuts: list[int], lost: int
 ) -> None:
-    """Events after a checkpoint are applied, forgotten, and read again by a new owner, who has all overrides at hand."""
-    gate, changelog, found = gated(fresh(), orders), [], [set[Published]() for _ in events]
+    """Events after a checkpoint are applied, lost, and read again by a new owner that has all overrides."""
+    gate, changelog, published = gate_of(fresh(), overrides), [], [set[PlainPublished]() for _ in events]
+    active = PlainGate(overrides, set()).terms()
+
     for number, (first, last) in enumerate(spans(cuts, len(events))):
-        published(gate, events, first, last, found)
-        changelog.append(take_cut(gate.partition, number))
-        published(gate, events, last, min(last + lost, len(events)), found)
-        gate = gated(restored(changelog, fresh()), orders)
-        repeated = [told(decision) for decision in gate.anew()]
-        reigning = PlainGate(orders, set()).stated()
+        publish(gate, events, first, last, published)
+        changelog.append(cut_state(gate.partition, number))
+        publish(gate, events, last, min(last + lost, len(events)), published)
+        gate = gate_of(restored(changelog, fresh()), overrides)
+        repeated = [published_of(decision) for decision in gate.reconcile()]
         assert all(
-            any(covers(order.network, network) for order in reigning) for network, _, _, ordered in repeated if ordered
+            any(covers(override.network, decision.network) for override in active)
+            for decision in repeated
+            if decision.is_override
         )
-    assert found == expected(events, orders)
+
+    assert published == expected(events, overrides)
 
 
 def burst(keys: Sequence[int]) -> list[Event]:
-    """Each of them sends so much that it is throttled."""
+    """Return one event of each sender, large enough to be throttled."""
     return [Event(i, START_MS + i, -1, key, 5000, ACCEPTED) for i, key in enumerate(keys)]
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_at_once_exactly_what_is_covered_is_withdrawn(seed: int) -> None:
+def test_apply_now_withdraws_exactly_the_covered_decisions(seed: int) -> None:
     draw = random.Random(seed)
     near = [IPV4_TAG | (0x0A000000 + draw.randrange(1 << draw.choice((4, 12, 24)))) for _ in range(150)]
     far = [IPV4_TAG | draw.randrange(1 << 32) for _ in range(100)]
@@ -146,6 +109,8 @@ def test_at_once_exactly_what_is_covered_is_withdrawn(seed: int) -> None:
     keys = list(dict.fromkeys(near + far + six))
     partition = fresh(rows=1024)
     raw = [COMPOSER.decision(verdict, 0) for verdict in partition.apply(columns_of(burst(keys)), 0, len(keys))]
+    throttled = {decision.network for decision in raw if decision.verdict == "throttle"}
+    assert len(throttled) > 250
     networks = []
     for _ in range(draw.randrange(1, 12)):
         chosen, six_bits = draw.choice(keys), draw.randrange(0, 65)
@@ -154,45 +119,50 @@ def test_at_once_exactly_what_is_covered_is_withdrawn(seed: int) -> None:
             networks.append(str(ip_network(((chosen & 0xFFFFFFFF) >> 32 - v4_bits << 32 - v4_bits, v4_bits))))
         else:
             networks.append(str(ip_network((chosen >> 64 - six_bits << 128 - six_bits, six_bits))))
-    gate = gated(partition, [Order(network, "exempt", 0, None, i) for i, network in enumerate(networks)])
-    gone = {decision.network for decision in gate.at_once(networks)}
-    throttled = {decision.network for decision in raw if decision.verdict == "throttle"}
-    assert len(throttled) > 250
-    assert gone == {one for one in throttled if any(covers(network, one) for network in networks)}
+    gate = gate_of(partition, [PlainOverride(network, "exempt", 0, None, i) for i, network in enumerate(networks)])
+
+    withdrawn = {decision.network for decision in gate.apply_now(networks)}
+
+    assert withdrawn == {one for one in throttled if any(covers(network, one) for network in networks)}
 
 
-def test_before_the_first_event_nothing_is_in_force() -> None:
-    gate = gated(fresh(), [Order(network, "exempt", 0, None, i) for i, network in enumerate(("::/0", "0.0.0.0/0"))])
-    assert list(gate.at_once(["::/0", "0.0.0.0/0"])) == []
+def test_apply_now_before_the_first_event_withdraws_nothing() -> None:
+    networks = ["::/0", "0.0.0.0/0"]
+    gate = gate_of(fresh(), [PlainOverride(network, "exempt", 0, None, i) for i, network in enumerate(networks)])
+
+    assert list(gate.apply_now(networks)) == []
 
 
-def test_what_was_said_at_once_is_not_said_again_when_the_clock_gets_there() -> None:
+def test_decision_withdrawn_by_apply_now_is_not_withdrawn_again_when_the_override_begins() -> None:
     events = burst([IPV4_TAG + 1, IPV4_TAG + 2])
     late = [Event(2, START_MS + 100, -1, IPV4_TAG + 3, 5000, ACCEPTED), Event(3, START_MS + 999, -1, 9, 1, ACCEPTED)]
-    orders = [Order("0.0.0.0/24", "exempt", START_MS + 500, None, 0)]
-    gate = gated(fresh(), orders)
-    list(gate.apply(columns_of(events), 0, 2))
-    assert {decision.network for decision in gate.at_once(["0.0.0.0/24"])} == {"0.0.0.1/32", "0.0.0.2/32"}
-    assert [told(decision) for _, decision in gate.apply(columns_of(late), 0, 2)] == [
-        ("0.0.0.3/32", "throttle", 2, False),
-        ("0.0.0.3/32", "release", 3, True),
-    ]
+    gate = gate_of(fresh(), [PlainOverride("0.0.0.0/24", "exempt", START_MS + 500, None, 0)])
+    gate.apply(columns_of(events), 0, 2)
+
+    withdrawn = {decision.network for decision in gate.apply_now(["0.0.0.0/24"])}
+    later = [published_of(decision) for _, decision in gate.apply(columns_of(late), 0, 2)]
+
+    assert withdrawn == {"0.0.0.1/32", "0.0.0.2/32"}
+    assert later == [("0.0.0.3/32", "throttle", 2, False), ("0.0.0.3/32", "release", 3, True)]
 
 
-def test_a_long_history_with_many_overrides() -> None:
+def test_long_history_with_many_overrides_equals_the_plain_gate() -> None:
     events, draw = rich_sequence(11, 4000), random.Random(3)
-    orders = []
+    overrides = []
     for offset in range(60):
         length, created = draw.choice((22, 24, 27, 29)), START_MS + draw.randrange(140) * DAY_MS
         number = draw.choice((draw.randrange(200), 1000 + draw.randrange(20))) >> 32 - length << 32 - length
         kind = draw.choice(("exempt", "exempt", "throttle", "remove"))
         until = created + draw.choice((5 * DAY_MS, 20 * DAY_MS, 60 * DAY_MS))
-        orders.append(Order(str(ip_network((number, length))), kind, created, until, offset))
-    orders.sort(key=lambda order: order.created)
-    orders = [order._replace(offset=offset) for offset, order in enumerate(orders)]
-    gate, found = gated(fresh(rows=4096), orders), [set[Published]() for _ in events]
+        overrides.append(PlainOverride(str(ip_network((number, length))), kind, created, until, offset))
+    overrides.sort(key=lambda override: override.created)
+    overrides = [override._replace(offset=offset) for offset, override in enumerate(overrides)]
+    gate, published = gate_of(fresh(rows=4096), overrides), [set[PlainPublished]() for _ in events]
+
     for first in range(0, len(events), 333):
-        published(gate, events, first, min(first + 333, len(events)), found)
-    assert found == expected(events, orders, rows=4096)
-    assert gate.withheld > 20
-    assert gate.withdrawn >= 3
+        publish(gate, events, first, min(first + 333, len(events)), published)
+
+    assert published == expected(events, overrides, rows=4096)
+    counts = gate.drain_counts()
+    assert counts.withheld > 20
+    assert counts.withdrawn >= 3

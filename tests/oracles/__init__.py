@@ -1,1 +1,1 @@
-"""Slow second opinions: each kernel's twin in plain Python, written from the formulas, sharing no code with what it judges."""
+"""Naive twins of the kernels in plain Python, written from the formulas. They share no code with the kernels."""

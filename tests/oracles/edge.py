@@ -1,4 +1,4 @@
-"""What an edge lets pass, one event after the other, from the description in the README alone."""
+"""The messages that an edge defers, one event after the other, written from the README alone."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ Mail = tuple[int, str, int]  # event time in ms, address, messages
 
 
 def deferred(mails: Sequence[Mail], decisions: Sequence[dict[str, Any]], delay_ms: int) -> list[int]:
-    """Messages deferred of each mail; ``decisions``: as JSON, in order of issue."""
-    in_force: dict[str, dict[str, float]] = {}
+    """Return the messages deferred of each mail. `decisions`: as JSON, in order of issue."""
+    active: dict[str, dict[str, float]] = {}
     waiting = list(decisions)
     result = []
     for now_ms, address, messages in mails:
         while waiting and waiting[0]["issued"] + delay_ms <= now_ms:
             decision = waiting.pop(0)
             arrived = decision["issued"] + delay_ms
-            old = in_force.pop(decision["network"], None)
+            old = active.pop(decision["network"], None)
             if decision["verdict"] == "throttle":
                 size = max(decision["burst"], 1.0) if decision["rate_per_min"] > 0 else decision["burst"]
                 tokens = size
                 if old and old["until"] > arrived:
                     tokens = min(size, old["tokens"] + (arrived - old["at"]) * old["rate"])
-                in_force[decision["network"]] = {
+                active[decision["network"]] = {
                     "tokens": tokens, "size": size, "rate": decision["rate_per_min"] / 60_000,
                     "at": arrived, "until": decision["until"],
                 }  # fmt: skip
         passed = messages
         around = [
             ip_network(network)
-            for network, bucket in in_force.items()
+            for network, bucket in active.items()
             if ip_address(address) in ip_network(network) and now_ms < bucket["until"]
         ]
         if around:
-            bucket = in_force[str(max(around, key=lambda network: network.prefixlen))]
+            bucket = active[str(max(around, key=lambda network: network.prefixlen))]
             filled = bucket["tokens"] + (now_ms - bucket["at"]) * bucket["rate"]
             bucket["tokens"], bucket["at"] = min(bucket["size"], filled), now_ms
             passed = min(messages, int(bucket["tokens"] + 1e-9))

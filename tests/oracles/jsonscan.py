@@ -1,7 +1,7 @@
-"""What a record's value means, by orjson and `ipaddress` alone: the JSON scan's twin.
+"""A record's value read by orjson and `ipaddress` alone: the twin of the JSON scan.
 
-A `Reading` is what the compiled scan has to leave in its columns, whether it read the value itself or handed it to the slow
-path; a text is the reason why the value is no connection event.
+A `Reading` is what the compiled scan must leave in its columns, whether it read the value itself or left it to the slow path.
+A text is the reason why the value is no connection event.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ IPV4_KEYS = 0xFFFFFFFF << 32
 
 
 class Reading(NamedTuple):
-    """A connection event as the detector takes it; ``outcome`` is 0 accepted, 1 deferred, 2 rejected."""
+    """A connection event as the detector gets it."""
 
     ts_ms: int
     key: int
     messages: int
-    outcome: int
+    outcome: int  # 0 accepted, 1 deferred, 2 rejected
 
 
 def key_of(ip: str) -> int:
-    """The 64-bit key: an IPv6 address's upper half, or the IPv4 address (mapped ones too) under 32 ones."""
+    """Return the 64-bit key: an IPv6 address's upper half, or the IPv4 address (mapped ones too) under 32 ones."""
     address = ip_address(ip)
     if isinstance(address, IPv4Address):
         return IPV4_KEYS | int(address)
@@ -34,7 +34,7 @@ def key_of(ip: str) -> int:
 
 
 def reading(value: bytes | None) -> Reading | str:
-    """The event in a record's value, or the reason why there is none."""
+    """Return the event in a record's value, or the reason why there is none."""
     if value is None:
         return "null value"
     try:

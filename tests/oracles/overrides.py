@@ -1,8 +1,7 @@
-"""The overrides, told plainly: one event after the other, every network by Python's `ipaddress`, no index. Shares nothing with
-the engine's gate and book.
+"""Overrides in plain Python: one event after the other, every network by `ipaddress`, no index.
 
-`PlainGate.before` is called with an event's time before its raw decisions, `after` with each of them; both give what is
-published, as (network, "throttle" or "release", source offset, whether an operator ordered it).
+Shares no code with the engine's gate and override index. `PlainGate.before` is called with an event's time before its raw
+decisions, `after` with each of them. Both return the published decisions.
 """
 
 from __future__ import annotations
@@ -11,18 +10,24 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import NamedTuple
 
-Net = IPv4Network | IPv6Network
-Published = tuple[str, str, int, bool]
 
-
-class Order(NamedTuple):
-    """One thing an operator said. ``kind``: "exempt", "throttle" or "remove"."""
+class PlainOverride(NamedTuple):
+    """One override record."""
 
     network: str
-    kind: str
+    kind: str  # "exempt", "throttle" or "remove"
     created: int
     until: int | None
     offset: int
+
+
+class PlainPublished(NamedTuple):
+    """A published decision."""
+
+    network: str
+    verdict: str  # "throttle" or "release"
+    offset: int  # source offset
+    is_override: bool
 
 
 def covers(outer: str, inner: str) -> bool:
@@ -32,65 +37,68 @@ def covers(outer: str, inner: str) -> bool:
     return isinstance(other, IPv6Network) and other.subnet_of(one)
 
 
-def whole_keys(network: str) -> bool:
+def has_whole_keys(network: str) -> bool:
     return ip_network(network).prefixlen <= (32 if "." in network else 64)
 
 
 @dataclass
 class PlainGate:
-    """``orders``: in the order in which they were said; ``owns``: the networks whose throttles by hand are said here."""
+    """Applies overrides to a partition's raw decisions."""
 
-    orders: list[Order]
-    owns: set[str]
+    overrides: list[PlainOverride]  # in topic order
+    owns: set[str]  # networks whose manual throttles this partition publishes
     clock_ms: int = -1
-    held: dict[str, int] = field(default_factory=dict)
+    throttled: dict[str, int] = field(default_factory=dict)
 
-    def stated(self) -> list[Order]:
-        """The orders with the ends that later ones of the same network give them."""
-        found = []
-        for i, order in enumerate(self.orders):
-            later = [other.created for other in self.orders[i + 1 :] if other.network == order.network]
-            ends = [end for end in (order.until, *later) if end is not None]
+    def terms(self) -> list[PlainOverride]:
+        """Return the overrides with the ends that later ones of the same network give them."""
+        terms = []
+        for i, override in enumerate(self.overrides):
+            later = [other.created for other in self.overrides[i + 1 :] if other.network == override.network]
+            ends = [end for end in (override.until, *later) if end is not None]
             until = min(ends, default=None)
-            if order.kind != "remove" and whole_keys(order.network) and (until is None or until > order.created):
-                found.append(order._replace(until=until))
-        return found
+            has_term = until is None or until > override.created
+            if override.kind != "remove" and has_whole_keys(override.network) and has_term:
+                terms.append(override._replace(until=until))
+        return terms
 
-    def reigning(self, at_ms: int) -> list[Order]:
+    def active(self, at_ms: int) -> list[PlainOverride]:
         return [
-            order for order in self.stated() if order.created <= at_ms and (order.until is None or order.until > at_ms)
+            override
+            for override in self.terms()
+            if override.created <= at_ms and (override.until is None or override.until > at_ms)
         ]
 
-    def before(self, t_ms: int, offset: int) -> set[Published]:
-        """What the clock's move to an event of this time brings."""
+    def before(self, t_ms: int, offset: int) -> set[PlainPublished]:
+        """Return the decisions that advancing the clock to an event's time causes."""
         before_ms, self.clock_ms = self.clock_ms, max(self.clock_ms, t_ms)
-        found: set[Published] = set()
+        published: set[PlainPublished] = set()
         if self.clock_ms == before_ms:
-            return found
-        begun = [order for order in self.reigning(self.clock_ms) if order.created > before_ms]
-        begun_throttles = {order.network for order in begun if order.kind == "throttle"}
-        for order in self.stated():
-            ends = order.until is not None and before_ms < order.until <= self.clock_ms
-            if order.kind == "throttle" and ends and order.network in self.owns:
-                found.add((order.network, "release", order.offset, True))
-        for network, until_ms in self.held.items():
-            around = [order for order in begun if covers(order.network, network)]
+            return published
+        begun = [override for override in self.active(self.clock_ms) if override.created > before_ms]
+        begun_throttles = {override.network for override in begun if override.kind == "throttle"}
+        for override in self.terms():
+            ends = override.until is not None and before_ms < override.until <= self.clock_ms
+            if override.kind == "throttle" and ends and override.network in self.owns:
+                published.add(PlainPublished(override.network, "release", override.offset, True))
+        for network, until_ms in self.throttled.items():
+            around = [override for override in begun if covers(override.network, network)]
             if around and network not in begun_throttles and until_ms > self.clock_ms:
-                found.add((network, "release", offset, True))
-        for order in begun:
-            if order.kind == "throttle" and order.network in self.owns:
-                found.add((order.network, "throttle", order.offset, True))
-        return found
+                published.add(PlainPublished(network, "release", offset, True))
+        for override in begun:
+            if override.kind == "throttle" and override.network in self.owns:
+                published.add(PlainPublished(override.network, "throttle", override.offset, True))
+        return published
 
-    def after(self, network: str, verdict: str, offset: int, until_ms: int) -> set[Published]:
-        """What becomes of a raw decision."""
-        reigning = [order for order in self.reigning(self.clock_ms) if covers(order.network, network)]
+    def after(self, network: str, verdict: str, offset: int, until_ms: int) -> set[PlainPublished]:
+        """Return the decisions that replace a raw decision."""
+        active = [override for override in self.active(self.clock_ms) if covers(override.network, network)]
         if verdict == "throttle":
-            self.held[network] = until_ms
+            self.throttled[network] = until_ms
         else:
-            self.held.pop(network, None)
-        if any(order.network == network and order.kind == "throttle" for order in reigning):
+            self.throttled.pop(network, None)
+        if any(override.network == network and override.kind == "throttle" for override in active):
             return set()
-        if reigning and verdict == "throttle":
-            return {(network, "release", offset, True)}
-        return {(network, verdict, offset, False)}
+        if active and verdict == "throttle":
+            return {PlainPublished(network, "release", offset, True)}
+        return {PlainPublished(network, verdict, offset, False)}

@@ -1,4 +1,4 @@
-"""What the oracles say of an event: decisions in plain fields, as the compiled detector's are in a structured array."""
+"""The verdicts of the oracles in plain fields; the compiled detector's are in a structured array."""
 
 from __future__ import annotations
 
@@ -7,29 +7,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Verdict:
-    """A decision: ``kind`` "throttle" or "release" of ``key``, caused by the event at ``offset``.
+    """A decision on `key`, caused by the event at `offset`. A release has only the first five fields and `prefix`."""
 
-    A release keeps the ``until_ms`` that lapsed; its other fields are empty or 0. In a throttle ``scales`` are the exceeded
-    ones, ``counters`` and ``limits`` the two sides of the comparison, ``peaks`` the remembered peaks (memory); ``prefix`` is
-    the length of the network if it isn't the key's own, ``within`` that of the throttled one which the key may pass; ``pool``
-    is the key of the pool in alarm, ``crowd`` its new keys, its volume and what is usual."""
-
-    kind: str
+    kind: str  # "throttle" or "release"
     key: int
     issued_ms: int
-    until_ms: int
+    until_ms: int  # of a release: the end of the expired throttle
     offset: int
     rate_per_min: float = 0.0
     burst: float = 0.0
     reason: str = ""
-    scales: tuple[str, ...] = ()
+    scales: tuple[str, ...] = ()  # exceeded
     counters: tuple[float, ...] = ()
     limits: tuple[float, ...] = ()
-    peaks: tuple[float, ...] = ()
+    peaks: tuple[float, ...] = ()  # baseline
     active_days: int = 0
     threshold: float = 0.0
     first_seen_ms: int = 0
-    prefix: int = 0
-    within: int = 0
-    pool: int = 0
-    crowd: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    prefix: int = 0  # length of the network if it isn't the key's own
+    within: int = 0  # length of the throttled network that the key may pass
+    pool: int = 0  # key of the pool in alarm
+    pool_evidence: tuple[float, float, float] = (0.0, 0.0, 0.0)  # its new senders, volume, usual volume

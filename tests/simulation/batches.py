@@ -54,7 +54,7 @@ def records_in(batch: bytes) -> list[Kept]:
     reader, found = Reader(unpack(CODECS[attributes & 7], batch[HEAD.size :])), []
     for _ in range(count):
         record = Reader(reader.field() or b"")
-        record.take(1)
+        record.read(1)
         record.varint()
         found.append(Kept(record.varint(), record.field(), record.field()))
     return found

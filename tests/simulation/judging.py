@@ -11,19 +11,20 @@ from typing import Any
 import numpy as np
 import orjson
 
-from engine.detector.layout import COUNTED, PASSED, WAITING
+from engine.detector.layout import COUNTED, PASSED, THROTTLED
 from engine.state.partition import Partition
+from tests.oracles.breaker import BreakerOracle
 from tests.oracles.engine import ONE_ULP, EngineOracle, PartitionReplay
-from tests.oracles.guard import Guard
 from tests.simulation.source import SourceTopic
 from tests.support.runs import pools_of, rows_of
+from tests.support.twins import BUDGET_FIELDS, breaker_pairs
 from topics.decisions import RELEASE_HEADER
 from topics.overrides import Override
 
-EXACT = ("last_ms", "until_ms", "first_seen_s", "day", "active_days", "accepted", "rejected", "held", "bin")
+EXACT = ("last_ms", "until_ms", "first_seen_s", "day", "active_days", "accepted", "rejected", "deferred", "bin")
 FLOATS = ("typical", "rate_per_h")
 FLOATS_BY_SCALE = ("counter", "peak", "memory")
-POOL_FIELDS = ("last_ms", "alarm_ms", "used", "day", "bin", "volume", "keys", "peak", "mean", "variance", "weight")
+POOL_FIELDS = ("last_ms", "alarm_ms", "last_use", "day", "bin", "volume", "keys", "peak", "mean", "variance", "weight")
 WINDOW_MS = 86_400_000
 Published = tuple[bytes | None, bytes | None, dict[str, bytes]]
 
@@ -33,7 +34,7 @@ def oracle_of(source: SourceTopic, threshold: float, rows: int) -> EngineOracle:
     oracle = EngineOracle(len(source.partitions), threshold, WINDOW_MS, rows)
     for number, partition in enumerate(source.partitions):
         for offset, record in partition.records:
-            oracle.take(number, offset, record.timestamp_ms, record.value)
+            oracle.apply(number, offset, record.timestamp_ms, record.value)
     return oracle
 
 
@@ -42,7 +43,7 @@ def replay_of(source: SourceTopic, number: int, threshold: float, rows: int, up_
     replay = EngineOracle(len(source.partitions), threshold, WINDOW_MS, rows).partitions[number]
     for offset, record in source.partitions[number].records:
         if offset <= up_to:
-            replay.take(offset, record.timestamp_ms, record.value)
+            replay.apply(offset, record.timestamp_ms, record.value)
     return replay
 
 
@@ -75,7 +76,7 @@ def state_differences(partition: Partition, replay: PartitionReplay) -> list[str
     flags: list[int] = rows["flags"].tolist()
     flagged = {
         "other newcomers were counted in the cohort": (COUNTED, [row.counted for row in theirs]),
-        "other throttles are live": (WAITING, [key in detector.live for key in keys]),
+        "other throttles are live": (THROTTLED, [key in detector.live for key in keys]),
         "others may pass": (PASSED, [row.passes for row in theirs]),
     }
     found += [text for text, (bit, meant) in flagged.items() if [bool(one & bit) for one in flags] != meant]
@@ -84,19 +85,20 @@ def state_differences(partition: Partition, replay: PartitionReplay) -> list[str
 
 
 def _stranger_differences(partition: Partition, replay: PartitionReplay) -> list[str]:
-    door, flood = replay.detector.door, replay.detector.flood
+    admission_filter, prefixes = replay.detector.admission_filter, replay.detector.prefixes
     found = []
-    bits = np.unpackbits(partition.state.door["bits"][0].view(np.uint8), bitorder="little")
-    if (int(partition.state.door["keys"][0]), set(np.flatnonzero(bits).tolist())) != (door.keys, door.bits):
-        found.append("others are at the door")
-    used = partition.state.flood[partition.state.flood["last_ms"] > 0]
+    bits = np.unpackbits(partition.state.admission_filter["bits"][0].view(np.uint8), bitorder="little")
+    keys = int(partition.state.admission_filter["keys"][0])
+    if (keys, set(np.flatnonzero(bits).tolist())) != (admission_filter.keys, admission_filter.bits):
+        found.append("another admission filter")
+    used = partition.state.prefixes[partition.state.prefixes["last_ms"] > 0]
     columns = (used[name].tolist() for name in ("key", "until_ms", "demand", "rate_per_h"))
     ours = sorted(zip(*columns, strict=True))
     theirs = sorted(
-        (place.key, place.until_ms, place.demand, place.rate_per_h)
-        for places in flood.sets.values()
-        for place in places
-        if place.last_ms
+        (slot.key, slot.until_ms, slot.demand, slot.rate_per_h)
+        for slots in prefixes.sets.values()
+        for slot in slots
+        if slot.last_ms
     )
     if len(ours) != len(theirs) or not all(near(one, other) for one, other in zip(ours, theirs, strict=True)):
         found.append(f"prefixes {ours}, not {theirs}")
@@ -104,8 +106,8 @@ def _stranger_differences(partition: Partition, replay: PartitionReplay) -> list
 
 
 def _pool_differences(partition: Partition, replay: PartitionReplay) -> list[str]:
-    pools, theirs = pools_of(partition), replay.detector.crowds.pools
-    if pools["key"].tolist() != sorted(theirs, key=lambda key: theirs[key].used):
+    pools, theirs = pools_of(partition), replay.detector.pools.pools
+    if pools["key"].tolist() != sorted(theirs, key=lambda key: theirs[key].last_use):
         return [f"pools: {len(pools)}, not {len(theirs)}, or in another order of use"]
     return [
         f"{name} of pool {pool['key']}: {pool[name]}, not {getattr(theirs[int(pool['key'])], name)}"
@@ -125,40 +127,26 @@ def _site_differences(site: Any, replay: PartitionReplay) -> list[str]:
         "late": (int(site["late"]), detector.late),
         "clock": (int(site["clock_ms"]), max(detector.clock_ms, 0)),
         "first": (int(site["first_ms"]), cohort.first_ms),
-        "shadows": (int(site["shadows"]), detector.shadows),
-        "held today": (float(site["day_held"]), detector.books.day_held),
-        "new keys": (int(site["new_keys"]), cohort.new_keys),
+        "shadows": (int(site["suppressed"]), detector.suppressed),
+        "held today": (float(site["budget_day_deferred"]), detector.budget.day_deferred),
+        "new keys": (int(site["cohort_new_keys"]), cohort.new_keys),
         "untracked": (int(site["untracked"]), detector.untracked),
         "evicted": (int(site["evicted"]), detector.evicted),
-        "horizon": (int(site["horizon_ms"]), detector.horizon_ms),
-        "next sweep": (int(site["sweep_after_ms"]), detector.sweep_after_ms),
+        "horizon": (int(site["eviction_horizon_ms"]), detector.horizon_ms),
+        "next sweep": (int(site["eviction_retry_ms"]), detector.retry_ms),
         "miskeyed": (int(site["miskeyed"]), 0),
-    } | guard_pairs(site, detector.guard or Guard(0.0))
+    } | breaker_pairs(site, detector.breaker or BreakerOracle(0.0))
     found = [f"{name}: {said}, not {meant}" for name, (said, meant) in pairs.items() if said != meant]
-    if not near(site["hist"].ravel().tolist(), [held for scale in cohort.hist for held in scale], 1e-9):
+    if not near(site["cohort_hist"].ravel().tolist(), [held for scale in cohort.hist for held in scale], 1e-9):
         found.append("another histogram of newcomers")
     found += [
-        f"{name}: {site[name]}, not {getattr(detector.books, name)}"
-        for name in ("lean", "demand", "booked")
-        if not near([float(site[name])], [getattr(detector.books, name)], 1e-5)
+        f"{ours}: {site[ours]}, not {getattr(detector.budget, theirs)}"
+        for ours, theirs in BUDGET_FIELDS.items()
+        if not near([float(site[ours])], [getattr(detector.budget, theirs)], 1e-5)
     ]
-    if not near(site["limit"].tolist(), cohort.lnew, 1e-9):
+    if not near(site["cohort_limit"].tolist(), cohort.lnew, 1e-9):
         found.append(f"limits: {site['limit'].tolist()}, not {cohort.lnew}")
     return found
-
-
-def guard_pairs(site: Any, guard: Guard) -> dict[str, tuple[float, float]]:
-    """What the site says of its guard, and what the twin says."""
-    return {
-        "excess": (float(site["excess"]), guard.excess),
-        "re-arms": (int(site["rearm_ms"]), guard.quiet_until_ms or 0),
-        "trips": (int(site["trips"]), guard.trips),
-        "tripped": (int(site["tripped_ms"]), guard.tripped_ms),
-        "withdrawn": (int(site["withdrawn"]), guard.withdrawn),
-        "to withdraw": (int(site["leaving"]), len(guard.leaving)),
-        "senders since": (int(site["guard_senders"]), guard.senders),
-        "alarms since": (int(site["guard_alarms"]), guard.alarms),
-    }
 
 
 def rank(fields: dict[str, Any]) -> tuple[int, bool]:

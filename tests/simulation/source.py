@@ -9,8 +9,8 @@ import orjson
 
 from tests.oracles.records import CODECS
 from tests.simulation.batches import batch_of, placed
-from tests.support.crowds import KEYS as CROWD
 from tests.support.fetches import Sent
+from tests.support.floods import KEYS as FLOOD_KEYS
 from tests.support.sequences import GAPS_MS, RECORD_LAGS_MS, START_MS, far_apart
 from topics.keys import key_text
 from topics.partitioner import partition_of
@@ -58,7 +58,7 @@ class SourceTopic:
         self.partitions = [SourcePartition() for _ in range(partitions)]
         waiting: list[list[Sent]] = [[] for _ in range(partitions)]
         keys = [far_apart(i) for i in range(draw.choice((3, 8, 30)))] + [0x20010DB8_00000000 + i for i in range(3)]
-        keys = draw.choice((keys, CROWD))
+        keys = draw.choice((keys, FLOOD_KEYS))
         now_ms = START_MS
         for _ in range(count):
             now_ms += draw.choice(GAPS_MS)

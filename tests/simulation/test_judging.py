@@ -72,7 +72,7 @@ def test_records_and_octets_of_fetches_give_the_oracle_the_same(number: int) -> 
     by_fetch = EngineOracle(3, 1.0, WINDOW_MS)
     for i, partition in enumerate(source.partitions):
         for most_batches in (2, 3, 1000):
-            by_fetch.take_fetch(i, partition.fetch(0, most_batches))
+            by_fetch.apply_fetch(i, partition.fetch(0, most_batches))
     by_record = oracle_of(source, 1.0, 1024)
     assert by_fetch.decisions == by_record.decisions
     for one, other in zip(by_fetch.partitions, by_record.partitions, strict=True):

@@ -1,4 +1,4 @@
-"""Memory that must not be left: text between two pages that nobody may touch, so that reading outside ends the process."""
+"""Text between two inaccessible pages: reading outside of it ends the process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROT_NONE = 0
 
 
 class FencedPage:
-    """One page between two forbidden ones. Lives as long as the process: views of it may be anywhere."""
+    """One page between two inaccessible ones. It lives as long as the process, because views of it may be anywhere."""
 
     def __init__(self) -> None:
         self._map = mmap.mmap(-1, 3 * PAGE)
@@ -26,14 +26,14 @@ class FencedPage:
         self.page = self._all[PAGE : 2 * PAGE]
 
     def at_end(self, text: bytes) -> npt.NDArray[np.uint8]:
-        """``text`` as the page's last octets."""
-        return self._placed(text, PAGE - len(text))
+        """Return `text` as the page's last bytes."""
+        return self._write(text, PAGE - len(text))
 
     def at_start(self, text: bytes) -> npt.NDArray[np.uint8]:
-        """``text`` as the page's first octets."""
-        return self._placed(text, 0)
+        """Return `text` as the page's first bytes."""
+        return self._write(text, 0)
 
-    def _placed(self, text: bytes, at: int) -> npt.NDArray[np.uint8]:
+    def _write(self, text: bytes, at: int) -> npt.NDArray[np.uint8]:
         view = self.page[at : at + len(text)]
         view[:] = np.frombuffer(text, np.uint8)
         view.flags.writeable = False

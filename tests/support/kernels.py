@@ -1,4 +1,4 @@
-"""What is compiled into kernels, made callable one by one for the tests; cached as the kernels are."""
+"""Inlined functions of the kernels, made callable one by one for the tests, and cached like kernels."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.detector.admission import knock
+from engine.detector.admission import seen_before
 from engine.detector.baseline import close_day
-from engine.detector.cohort import bin_of, enter, grow, quantile, read_quantiles
-from engine.detector.counters import count
+from engine.detector.cohort import add_newcomer, bin_of, quantile, read_quantiles, update_newcomer
+from engine.detector.counters import count_event
 from engine.detector.eviction import horizon
-from engine.detector.expiry import pop, push, withdraw
+from engine.detector.expiry import pop, push, remove
 from engine.detector.hash_table import find, hash_key
 from engine.detector.limits import limit
 from engine.detector.pool_table import use_pool
@@ -22,14 +22,14 @@ from topics.columns.keys import murmur2, parse_key, write_ipv6, write_key
 from topics.columns.scan import scan_event
 
 
-def octets_of(text: bytes) -> npt.NDArray[np.uint8]:
+def byte_array(text: bytes) -> npt.NDArray[np.uint8]:
     """The bytes as kernels get them: uint8, not to be written to."""
     return np.frombuffer(text, np.uint8)
 
 
 @kernel
 def scan_one(text: Any, start: int, end: int, columns: Any) -> int:
-    """`scan_event` of ``text[start:end]`` into the first event."""
+    """`scan_event` of `text[start:end]` into the first event."""
     return scan_event(text, start, end, columns, 0)
 
 
@@ -41,13 +41,13 @@ def parse_one_key(text: Any, start: int, end: int) -> Any:
 
 @kernel
 def write_one_key(key: Any, out: Any) -> int:
-    """`write_key` to the start of ``out``: octets written."""
+    """`write_key` to the start of `out`: bytes written."""
     return write_key(key, out, 0)
 
 
 @kernel
 def write_one_ipv6(high: Any, low: Any, out: Any) -> int:
-    """`write_ipv6` to the start of ``out``: octets written."""
+    """`write_ipv6` to the start of `out`: bytes written."""
     return write_ipv6(high, low, out, 0)
 
 
@@ -71,8 +71,8 @@ def find_one(state: Any, key: Any, seed: Any) -> int:
 
 @kernel
 def count_one(state: Any, number: int, t_ms: int, messages: int, outcome: int) -> None:
-    """`count` on a row."""
-    count(state.rows[number], t_ms, messages, outcome)
+    """`count_event` on a row."""
+    count_event(state.rows[number], t_ms, messages, outcome)
 
 
 @kernel
@@ -97,7 +97,7 @@ def bin_of_one(peak: float) -> int:
 @kernel
 def quantile_of(state: Any, scale: int, share: float) -> float:
     """`quantile` of the site's histogram."""
-    return quantile(state.site[0].hist, scale, share)
+    return quantile(state.site[0].cohort_hist, scale, share)
 
 
 @kernel
@@ -107,15 +107,15 @@ def read_site(state: Any) -> None:
 
 
 @kernel
-def enter_one(state: Any, number: int, t_ms: int) -> None:
-    """`enter` with a row."""
-    enter(state.site[0], state.rows[number], t_ms)
+def add_newcomer_one(state: Any, number: int, t_ms: int) -> None:
+    """`add_newcomer` with a row."""
+    add_newcomer(state.site[0], state.rows[number], t_ms)
 
 
 @kernel
-def grow_one(state: Any, number: int) -> None:
-    """`grow` with a row."""
-    grow(state.site[0], state.rows[number])
+def update_newcomer_one(state: Any, number: int) -> None:
+    """`update_newcomer` with a row."""
+    update_newcomer(state.site[0], state.rows[number])
 
 
 @kernel
@@ -125,10 +125,10 @@ def horizon_of(kept: Any, clock_ms: int, wanted: int, bins: Any) -> int:
 
 
 @kernel
-def knock_each(state: Any, keys: Any, known: Any) -> None:
-    """`knock` of each key, one after the other; whether it was there goes to ``known``."""
+def seen_before_each(state: Any, keys: Any, known: Any) -> None:
+    """`seen_before` of each key, one after the other; the results go to `known`."""
     for i in range(keys.shape[0]):
-        known[i] = knock(state, keys[i])
+        known[i] = seen_before(state, keys[i])
 
 
 @kernel
@@ -138,9 +138,9 @@ def push_one(state: Any, number: int, until_ms: int) -> None:
 
 
 @kernel
-def withdraw_one(state: Any, row: int) -> None:
-    """`withdraw`."""
-    withdraw(state, row)
+def remove_one(state: Any, row: int) -> None:
+    """`remove`."""
+    remove(state, row)
 
 
 @kernel
@@ -156,6 +156,6 @@ def relay_of_one(relays: Any, key: Any) -> Any:
 
 
 @kernel
-def use_one_pool(pools: Any, key: Any, used: int, guess: int) -> int:
+def use_one_pool(pools: Any, key: Any, last_use: int, slot: int) -> int:
     """`use_pool`: the pool's row number."""
-    return use_pool(pools, key, used, guess)
+    return use_pool(pools, key, last_use, slot)

@@ -1,4 +1,4 @@
-"""JSON texts for the scan: canonical events, objects near to them, and what damages a line."""
+"""JSON texts for the scan: canonical events, objects similar to them, and damaged lines."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import string
 import orjson
 from hypothesis import strategies as st
 
-from topics.events import LAST_TS_MS, MOST_MESSAGES
+from topics.events import LAST_TS_MS, MAX_MESSAGES
 
 PLAIN = st.text("".join(chr(c) for c in range(32, 127) if chr(c) not in '"\\'), max_size=20)
 SPACE = st.sampled_from(["", "", "", " ", "\t", "\r", "\n", "  \n "])
 ADDRESSES = (
     st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str).filter(lambda ip: not ip.startswith("ffff:ffff:"))
 )
-COUNTS = st.integers(0, MOST_MESSAGES).map(str)
+COUNTS = st.integers(0, MAX_MESSAGES).map(str)
 CONTRACT = {
     "ts": st.integers(0, LAST_TS_MS).map(str),
     "ip": ADDRESSES.map(lambda ip: f'"{ip}"'),
@@ -22,8 +22,8 @@ CONTRACT = {
     "recipients": COUNTS,
     "outcome": st.sampled_from(['"accepted"', '"deferred"', '"rejected"']),
 }
-NAMES_BESIDE = PLAIN.filter(lambda name: name not in CONTRACT).map(lambda name: f'"{name}"')
-VALUES_BESIDE = st.one_of(
+OTHER_NAMES = PLAIN.filter(lambda name: name not in CONTRACT).map(lambda name: f'"{name}"')
+OTHER_VALUES = st.one_of(
     PLAIN.map(lambda text: f'"{text}"'),
     st.integers(0, 10**18 - 1).map(str),
     st.sampled_from(["true", "false", "null"]),
@@ -32,17 +32,17 @@ VALUES_BESIDE = st.one_of(
 
 @st.composite
 def joined(draw: st.DrawFn, fields: list[tuple[str, str]]) -> bytes:
-    """An object of the (name, value) texts, with white space wherever JSON takes it."""
+    """An object of the (name, value) texts, with white space wherever JSON allows it."""
     parts = ",".join(f"{draw(SPACE)}{name}{draw(SPACE)}:{draw(SPACE)}{value}{draw(SPACE)}" for name, value in fields)
     return f"{draw(SPACE)}{{{parts}}}{draw(SPACE)}".encode("utf-8", "surrogatepass")
 
 
 @st.composite
 def canonical(draw: st.DrawFn) -> bytes:
-    """An event of the contract and plain fields beside it, in any order, with any white space."""
+    """An event of the contract with other plain fields, in any order, with any white space."""
     names = ["ts", "ip", *draw(st.sets(st.sampled_from(["messages", "recipients", "outcome"])))]
     fields = [(f'"{name}"', draw(CONTRACT[name])) for name in names]
-    fields += draw(st.lists(st.tuples(NAMES_BESIDE, VALUES_BESIDE), max_size=3))
+    fields += draw(st.lists(st.tuples(OTHER_NAMES, OTHER_VALUES), max_size=3))
     return draw(joined(draw(st.permutations(fields))))
 
 
@@ -74,7 +74,7 @@ VALUES = st.one_of(ODD_VALUES, *CONTRACT.values(), JSON.map(lambda value: orjson
 
 @st.composite
 def objects(draw: st.DrawFn) -> bytes:
-    """An object, or nearly one: contract fields with and without fitting values, duplicates, escapes, nesting."""
+    """An object or something close: contract fields with fitting and other values, duplicates, escapes, nesting."""
     fields = [
         (f'"{name}"', draw(CONTRACT[name])) for name in draw(st.sets(st.sampled_from(sorted(CONTRACT)), max_size=5))
     ]
@@ -89,7 +89,7 @@ DAMAGE = st.sampled_from(
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """A canonical line with octets replaced, put in or taken out at a few places."""
+    """A canonical line with bytes replaced, inserted or removed at one to three positions."""
     line = draw(canonical())
     for _ in range(draw(st.integers(1, 3))):
         at, taken = draw(st.integers(0, len(line))), draw(st.integers(0, 3))

@@ -1,4 +1,4 @@
-"""A small simulated month as a file of events, for tests of commands that read one."""
+"""A small simulated month as a file of events, for tests of commands that read files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ END_MS = 1_764_547_200_000
 
 
 def write_month(path: Path, share: float = 0.01) -> Path:
-    """Write the month without its busiest relay, which sends most of it: six million events times the ``share``, attacks on
-    the last day."""
+    """Write the month to `path` without its busiest relay, which sends most of it.
+
+    It has six million events times the `share`; attacks are on the last day.
+    """
     month = Drafts(*simulate(5, END_MS, share)[:6])
     senders, counts = np.unique(month.high, return_counts=True)
     drafts = Drafts._make(column[month.high != senders[counts.argmax()]] for column in month)

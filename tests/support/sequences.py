@@ -1,13 +1,14 @@
 """Event sequences for the laws: short ones that hypothesis can shrink, and long seeded ones that reach every branch.
 
-Both mix newcomers, regulars, bursts, retries, rejected-only keys, late stamps and idle months. ``record_ms`` -1 is a record
-without a time of its own. An event is what a partition sees of it, in offset order.
+Both mix newcomers, regulars, bursts, retries, rejected-only senders, late timestamps and idle months. A `record_ms` of -1 is a
+record without a time of its own. Events are in offset order of one partition.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,11 +27,13 @@ OUTCOMES = {ACCEPTED: "accepted", DEFERRED: "deferred", REJECTED: "rejected"}
 
 
 def far_apart(number: int) -> int:
-    """An IPv4 key for a number, another for each, so that consecutive ones share no /16."""
+    """Return an IPv4 key for a number; keys of different numbers differ, and those of consecutive ones share no /16."""
     return IPV4_TAG + (number * 0x9E3779B1 + 0x31415926) % 2**32
 
 
 class Event(NamedTuple):
+    """One event as a partition gets it."""
+
     offset: int
     ts_ms: int
     record_ms: int
@@ -40,7 +43,7 @@ class Event(NamedTuple):
 
 
 def columns_of(events: Sequence[Event], status: Iterable[int] | None = None) -> EventColumns:
-    """The events as a block's columns, all READY unless ``status`` says otherwise."""
+    """Return the events as a block's columns, with the given `status`, else all READY."""
     columns = empty_columns(len(events))
     if events:
         for name in Event._fields:
@@ -62,7 +65,7 @@ TABLES: tuple[Sequence[Any], ...] = (GAPS_MS, RECORD_LAGS_MS, KEYS, MESSAGES, OU
 
 
 def _events(choices: bytes) -> list[Event]:
-    """Six octets an event, each an index into one of the tables."""
+    """Return events made of six bytes each: an index into every table."""
     events, now_ms, offset = [], START_MS, -1
     for at in range(0, len(choices), len(TABLES)):
         gap_ms, lag_ms, key, messages, outcome, advance = (
@@ -74,17 +77,17 @@ def _events(choices: bytes) -> list[Event]:
     return events
 
 
-def _octets(events: int) -> st.SearchStrategy[bytes]:
+def _choices(events: int) -> st.SearchStrategy[bytes]:
     return st.binary(min_size=events * len(TABLES), max_size=events * len(TABLES))
 
 
 def sequences(most: int = 80) -> st.SearchStrategy[list[Event]]:
-    """Up to ``most`` events of a few keys with volumes around and far beyond a newcomer's limits."""
-    return st.integers(0, most).flatmap(_octets).map(_events)
+    """Up to `most` events of a few keys with volumes around and far above a newcomer's limits."""
+    return st.integers(0, most).flatmap(_choices).map(_events)
 
 
 def _step(draw: random.Random, fresh: Iterator[int]) -> tuple[int, int, int]:
-    """(key, messages, outcome) of one event of a long sequence."""
+    """Return (key, messages, outcome) of one event of a long sequence."""
     kind = draw.random()
     if kind < 0.45:
         return IPV4_TAG + draw.randrange(200), draw.choice((1, 1, 2, 3, 8) * 30 + (400,)), ACCEPTED
@@ -106,7 +109,7 @@ def _step(draw: random.Random, fresh: Iterator[int]) -> tuple[int, int, int]:
 
 
 def rich_sequence(seed: int, count: int) -> list[Event]:
-    """``count`` events over about two months and two idle ones; a quarter are of keys never seen before."""
+    """Return `count` events over about two months and two idle ones; a quarter are of new keys."""
     draw, now_ms, offset, events = random.Random(seed), START_MS, -1, []
     fresh = (far_apart(i) for i in range(count))
     for i in range(count):
@@ -118,9 +121,12 @@ def rich_sequence(seed: int, count: int) -> list[Event]:
     return events
 
 
-def crowd_sequence(seed: int, count: int) -> list[Event]:
-    """``count`` events over about three weeks: strangers from everywhere, and within 10.9.0.0/16 every second day a crowd of
-    40 new addresses, by turns in one /24 and all over, that come within minutes and send for three hours."""
+def snowshoe_sequence(seed: int, count: int) -> list[Event]:
+    """Return `count` events over about three weeks: newcomers from everywhere, and a snowshoe attack every second day.
+
+    Each attack is 40 new addresses of 10.9.0.0/16, by turns in one /24 and spread, that come within minutes and send for
+    three hours.
+    """
     draw, events = random.Random(seed), []
     for i in range(count // 2):
         ts_ms = START_MS + i * 21 * DAY_MS // (count // 2)
@@ -128,12 +134,27 @@ def crowd_sequence(seed: int, count: int) -> list[Event]:
         events.append((ts_ms, key, draw.choice((1, 1, 2, 9))))
     base = IPV4_TAG + 0x0A090000
     for i in range(count - count // 2):
-        crowd, address = divmod(i, count // 20)
-        place = (crowd << 12) + address % 40 * (1 if crowd % 2 else 100)
-        ts_ms = START_MS + (2 * crowd + 1) * DAY_MS + draw.randrange(600_000 if address < 40 else 3 * HOUR_MS)
-        events.append((ts_ms, base + place, draw.choice((1, 2, 4))))
+        attack, number = divmod(i, count // 20)
+        address = (attack << 12) + number % 40 * (1 if attack % 2 else 100)
+        ts_ms = START_MS + (2 * attack + 1) * DAY_MS + draw.randrange(600_000 if number < 40 else 3 * HOUR_MS)
+        events.append((ts_ms, base + address, draw.choice((1, 2, 4))))
     outcomes = draw.choices((ACCEPTED, REJECTED, DEFERRED), (90, 5, 5), k=count)
     return [
         Event(i, ts_ms, -1, key, messages, outcome)
         for i, ((ts_ms, key, messages), outcome) in enumerate(zip(sorted(events), outcomes, strict=True))
     ]
+
+
+CUTS = st.lists(st.integers(0, 80), max_size=6)
+
+
+def spans(cuts: list[int], size: int) -> list[tuple[int, int]]:
+    """Return adjacent spans of `size` events, cut at `cuts`; some may be empty."""
+    return list(pairwise(sorted([0, size, *(min(cut, size) for cut in cuts)])))
+
+
+def event_times(events: Iterable[Event]) -> Iterator[tuple[Event, int]]:
+    """Yield each event with the time that the detector gives it."""
+    for event in events:
+        is_far = event.record_ms >= 0 and abs(event.ts_ms - event.record_ms) > WINDOW_MS
+        yield event, event.record_ms if is_far else event.ts_ms

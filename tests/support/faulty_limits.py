@@ -1,7 +1,7 @@
-"""Sites of known senders whose rules go wrong for a while: what the guard is for. Seeded.
+"""Seeded sites of known senders whose limits are wrong for some periods: the case that the circuit breaker is for.
 
-For nine days ``senders`` regulars send now and then; on the ninth, from 10:00 on, some of them are compromised, and strangers
-come in numbers. `faulty` runs a site over all of it, in spells with limits of their own: a hundredth of a known sender's own.
+For nine days `senders` regulars send from time to time. On the ninth day, from 10:00 on, some of them are compromised, and
+many newcomers arrive. In a faulty period a known sender's limits are a hundredth of the right ones.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from topics.columns.scan import ACCEPTED, DEFERRED, REJECTED
 MONDAY_MS = 1_767_571_200_000
 LAST_DAY_MS = MONDAY_MS + 8 * DAY_MS
 MINUTE_MS = 60_000
-HUNDREDTH = 1e-8  # of T: known senders' own limits go with its fourth root
+HUNDREDTH = 1e-8  # of T: a known sender's limits scale with its fourth root
 COMPROMISED = 3
 
 
-class Spell(NamedTuple):
-    """The limits from an event on: T is the site's times ``factor``."""
+class LimitsPeriod(NamedTuple):
+    """The limits from an event on."""
 
-    first: int
-    factor: float
+    first: int  # number of that event
+    factor: float  # T is the site's times this
 
 
-def fleet(seed: int, senders: int = 40) -> list[Event]:
-    """About 35,000 events for 40 senders."""
+def regulars(seed: int, senders: int = 40) -> list[Event]:
+    """Return the events of a site: about 35,000 for 40 senders."""
     draw, mails = random.Random(seed), []
     for sender in range(senders):
         now_ms = MONDAY_MS + draw.randrange(HOUR_MS)
@@ -46,17 +46,17 @@ def fleet(seed: int, senders: int = 40) -> list[Event]:
     return [Event(i, t_ms, -1, key, messages, outcome) for i, (t_ms, key, messages, outcome) in enumerate(late)]
 
 
-def at(events: list[Event], hour: float) -> int:
-    """The first event that comes after so many hours of the last day."""
+def _first_after(events: list[Event], hour: float) -> int:
+    """Return the number of the first event after `hour` hours of the last day."""
     return next(event.offset for event in events if event.ts_ms >= LAST_DAY_MS + hour * HOUR_MS)
 
 
-def spells(events: list[Event]) -> list[Spell]:
-    """Limits go wrong at noon for an hour, and at 18:00 for ten minutes."""
+def limit_periods(events: list[Event]) -> list[LimitsPeriod]:
+    """Return periods with wrong limits at noon for an hour, and at 18:00 for ten minutes."""
     return [
-        Spell(0, 1.0),
-        Spell(at(events, 12), HUNDREDTH),
-        Spell(at(events, 13), 1.0),
-        Spell(at(events, 18), HUNDREDTH),
-        Spell(at(events, 18.2), 1.0),
+        LimitsPeriod(0, 1.0),
+        LimitsPeriod(_first_after(events, 12), HUNDREDTH),
+        LimitsPeriod(_first_after(events, 13), 1.0),
+        LimitsPeriod(_first_after(events, 18), HUNDREDTH),
+        LimitsPeriod(_first_after(events, 18.2), 1.0),
     ]

@@ -1,4 +1,4 @@
-"""Event sequences for small tables: more keys than rows, floods within prefixes, and senders who come back for months."""
+"""Event sequences for small tables: more senders than rows, floods within prefixes, senders that return for months."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TABLES = (GAPS_MS, KEYS, MESSAGES, OUTCOMES)
 
 
 def _events(choices: bytes) -> list[Event]:
-    """Four octets an event, each an index into one of the tables."""
+    """Return events made of four bytes each: an index into every table."""
     events, now_ms = [], START_MS
     for offset, at in enumerate(range(0, len(choices), len(TABLES))):
         gap_ms, key, messages, outcome = (
@@ -33,13 +33,13 @@ def _events(choices: bytes) -> list[Event]:
     return events
 
 
-def crowds(most: int = 120) -> st.SearchStrategy[list[Event]]:
-    """Up to ``most`` events of 48 keys, crowded into few prefixes."""
+def flooded_sequences(most: int = 120) -> st.SearchStrategy[list[Event]]:
+    """Up to `most` events of 48 keys in few prefixes."""
     return st.integers(0, most).flatmap(lambda n: st.binary(min_size=4 * n, max_size=4 * n)).map(_events)
 
 
 def _flooder(draw: random.Random, kind: int) -> int:
-    """An address of the flood of that kind: a /24, a /16, eight /16s, a /56, a /48, a /32, all of IPv6."""
+    """Return an address of a flood by kind: of a /24, a /16, eight /16s, a /56, a /48, a /32, all of IPv6."""
     v4, v6 = IPV4_TAG + 0xC6330000, 0x2A0B_F00D_0000_0000
     return (
         v4 + draw.randrange(1 << 8),
@@ -52,12 +52,15 @@ def _flooder(draw: random.Random, kind: int) -> int:
     )[kind]
 
 
-def besieged_sequence(seed: int, count: int, senders: int = 30) -> list[Event]:
-    """``count`` events over two months: ``senders`` regulars, some of them inside the prefixes that are flooded for an hour
-    of every third day, a stream of newcomers who come once or twice, and late stamps."""
+def flood_sequence(seed: int, count: int, senders: int = 30) -> list[Event]:
+    """Return `count` events over two months.
+
+    There are `senders` regulars, some of them inside the prefixes that are flooded for an hour of every third day; newcomers
+    that come once or twice; and late timestamps.
+    """
     draw, now_ms, events = random.Random(seed), START_MS, list[Event]()
     regulars = [far_apart(i) if i % 3 else _flooder(draw, draw.randrange(6)) for i in range(senders)]
-    strangers = [far_apart(1000 + i) for i in range(count)]
+    newcomers = [far_apart(1000 + i) for i in range(count)]
     while len(events) < count:
         day = (now_ms - START_MS) // DAY_MS
         flooding = day % 3 == 2 and now_ms // HOUR_MS % 24 == 9
@@ -67,7 +70,7 @@ def besieged_sequence(seed: int, count: int, senders: int = 30) -> list[Event]:
             key, messages = _flooder(draw, day // 3 % 7), draw.choice((1, 1, 1, 5, 20))
             outcome = draw.choice((ACCEPTED, ACCEPTED, ACCEPTED, REJECTED, DEFERRED))
         elif draw.random() < 0.4:
-            key, messages = strangers[len(events) // draw.choice((1, 2))], draw.choice((1, 1, 3, 70))
+            key, messages = newcomers[len(events) // draw.choice((1, 2))], draw.choice((1, 1, 3, 70))
         late_ms = draw.choice((0, 0, 0, 0, draw.randrange(HOUR_MS), draw.randrange(3 * DAY_MS)))
         events.append(Event(len(events), now_ms - late_ms, -1, key, messages, outcome))
     return events
