@@ -82,11 +82,11 @@ class LoggedConnection:
         )
 
 
-class ConnectionTracker:
+class ConnectionOrder:
     """The connections of one import, in the order in which they began."""
 
     def __init__(self, counts: ImportCounts, idle_ms: int) -> None:
-        self.has_closed = False  # since the last call of `drain_settled`
+        self.may_have_settled = False  # since the last call of `drain_settled`
         self.live: dict[bytes, LoggedConnection] = {}  # open ones by key
         self.awaited: dict[bytes, LoggedConnection] = {}  # by name of a message with a later line
         self._counts = counts
@@ -111,11 +111,24 @@ class ConnectionTracker:
         del self.live[connection.key]
         connection.closed = True
         connection.settled_ms = settled_ms
-        self.has_closed = True
+        self.may_have_settled = True
+
+    def await_line(self, connection: LoggedConnection, name: bytes) -> None:
+        """Expect a later line, which is found by `name`, before a connection's event is output."""
+        connection.awaited.append(name)
+        self.awaited[name] = connection
+
+    def end_wait(self, name: bytes) -> LoggedConnection | None:
+        """Return the connection that awaits a line, which has arrived; None without one."""
+        connection = self.awaited.pop(name, None)
+        if connection:
+            connection.awaited.remove(name)
+            self.may_have_settled = True
+        return connection
 
     def drain_settled(self, now_ms: int) -> Iterator[ConnectionEvent]:
         """Yield the events that are settled at `now_ms` and have no unsettled connection before them, in time order."""
-        self.has_closed = False
+        self.may_have_settled = False
         heap = self._heap
         while heap:
             connection = heap[0][2]

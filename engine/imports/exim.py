@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from engine.imports.clock import UNREADABLE, LogClock
-from engine.imports.connections import ConnectionTracker, LoggedConnection, address_text
+from engine.imports.connections import ConnectionOrder, LoggedConnection, address_text
 from engine.imports.counts import ImportCounts
 from engine.imports.lines import LogFile
 from engine.imports.streams import in_time_order
@@ -108,16 +108,16 @@ class EximConnections:
     def __init__(self, counts: ImportCounts, mta: str) -> None:
         self._counts = counts
         self._mta = mta
-        self._tracker = ConnectionTracker(counts, IDLE_MS)
+        self._order = ConnectionOrder(counts, IDLE_MS)
         self._recent: dict[bytes, int] = {}
 
     def events(self, entries: Iterable[EximEntry]) -> Iterator[ConnectionEvent]:
         """Yield the events of all entries, which are in time order; those still open at the end come last."""
         for entry in entries:
             self._read(entry)
-            if self._tracker.has_closed:
-                yield from self._tracker.drain_settled(entry.ts)
-        yield from self._tracker.flush()
+            if self._order.may_have_settled:
+                yield from self._order.drain_settled(entry.ts)
+        yield from self._order.flush()
 
     def _read(self, entry: EximEntry) -> None:
         body = entry.body
@@ -153,14 +153,14 @@ class EximConnections:
 
     def _begin(self, entry: EximEntry, ip: bytes, key: bytes) -> LoggedConnection:
         host = entry.host.decode("utf-8", "replace")
-        return self._tracker.open(LoggedConnection(entry.ts, address_text(ip), self._mta or host, key))
+        return self._order.open(LoggedConnection(entry.ts, address_text(ip), self._mta or host, key))
 
     def _connection(self, entry: EximEntry, match: re.Match[bytes], ci: bytes | None) -> LoggedConnection | None:
         """Return the connection of a line, a new one if needed; None if the log doesn't identify connections."""
         key = self._key(entry, match, ci)
         if not key:
             return None
-        connection = self._tracker.live.get(key)
+        connection = self._order.live.get(key)
         if connection is None or connection.ip != address_text(match["ip"]):
             connection = self._begin(entry, match["ip"], key)
         connection.last_seen_ms = entry.ts
@@ -177,7 +177,7 @@ class EximConnections:
             connection.recipients += recipients
             connection.counted += 1
         if is_message:
-            self._tracker.close(connection, entry.ts)
+            self._order.close(connection, entry.ts)
             self._mark_recent(match["ip"], entry.ts)
 
     def _refused(self, entry: EximEntry, match: re.Match[bytes], *, recipient: bool) -> None:
@@ -191,24 +191,23 @@ class EximConnections:
         """Return the connection that collects the refusals of one client and sender within a minute."""
         sender = match[0].partition(b" F=")[2].partition(b"> ")[0]
         name = b"%s %s %s" % (entry.host, match["ip"], sender)
-        connection = self._tracker.awaited.get(name)
+        connection = self._order.awaited.get(name)
         if connection is None or entry.ts - connection.opened_ms > SAME_REFUSAL_MS:
             connection = self._begin(entry, match["ip"], b"")
-            connection.awaited.append(name)
-            self._tracker.awaited[name] = connection
-            self._tracker.close(connection, entry.ts + SAME_REFUSAL_MS)
+            self._order.await_line(connection, name)
+            self._order.close(connection, entry.ts + SAME_REFUSAL_MS)
         self._mark_recent(match["ip"], entry.ts)
         return connection
 
     def _ended(self, entry: EximEntry, match: re.Match[bytes]) -> None:
         ci = match["id"] or match["ci"]
         key = self._key(entry, match, ci)
-        connection = self._tracker.live.get(key) if key else None
+        connection = self._order.live.get(key) if key else None
         if connection:
-            self._tracker.close(connection, entry.ts)
+            self._order.close(connection, entry.ts)
             self._mark_recent(key, entry.ts)
         elif not self._is_recent(key or match["ip"], entry.ts):
-            self._tracker.close(self._begin(entry, match["ip"], key), entry.ts)
+            self._order.close(self._begin(entry, match["ip"], key), entry.ts)
             self._mark_recent(key or match["ip"], entry.ts)
 
     def _mark_recent(self, name: bytes, ts: int) -> None:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from engine.imports.connections import ConnectionTracker, LoggedConnection, address_text
+from engine.imports.connections import ConnectionOrder, LoggedConnection, address_text
 from engine.imports.counts import ImportCounts
 from engine.imports.postscreen import Postscreen
 from engine.imports.streams import in_time_order
@@ -88,12 +88,12 @@ class PostfixConnections:
 
     def __init__(self, counts: ImportCounts) -> None:
         self._counts = counts
-        self._tracker = ConnectionTracker(counts, IDLE_MS)
-        self._postscreen = Postscreen(self._tracker)
+        self._order = ConnectionOrder(counts, IDLE_MS)
+        self._postscreen = Postscreen(self._order)
 
     def events(self, entries: Iterable[SyslogEntry]) -> Iterator[ConnectionEvent]:
         """Yield the events of all entries, which are in time order; those still open at the end come last."""
-        tracker = self._tracker
+        order = self._order
         for ts, service, process, body in entries:
             if service == b"smtpd":
                 self._smtpd(ts, process, body)
@@ -103,15 +103,15 @@ class PostfixConnections:
                 self._cleanup(process, body)
             else:
                 self._postscreen.read(ts, process, body, _host(process))
-            if tracker.has_closed:
-                yield from tracker.drain_settled(ts)
-        yield from tracker.flush()
+            if order.may_have_settled:
+                yield from order.drain_settled(ts)
+        yield from order.flush()
 
     def _smtpd(self, ts: int, process: bytes, body: bytes) -> None:
         if body.startswith(_CONNECT):
-            self._postscreen.pass_on(self._tracker.open(LoggedConnection(ts, _address(body), _host(process), process)))
+            self._postscreen.pass_on(self._order.open(LoggedConnection(ts, _address(body), _host(process), process)))
             return
-        connection = self._tracker.live.get(process)
+        connection = self._order.live.get(process)
         if body.startswith(_DISCONNECT):
             if connection:
                 self._disconnect(ts, connection, body)
@@ -124,7 +124,7 @@ class PostfixConnections:
         """Begin a connection whose start isn't in the log."""
         self._counts.without_start += 1
         client = match["client"] or match["from"] or match["limited"] or b""
-        return self._tracker.open(LoggedConnection(ts, _address(client), _host(process), process))
+        return self._order.open(LoggedConnection(ts, _address(client), _host(process), process))
 
     def _apply(self, connection: LoggedConnection, ts: int, match: re.Match[bytes]) -> None:
         connection.last_seen_ms = ts
@@ -133,8 +133,7 @@ class PostfixConnections:
             connection.messages += 1
             if queue and queue != _NO_QUEUE:
                 name = _message_name(connection.key, queue)
-                connection.awaited.append(name)
-                self._tracker.awaited[name] = connection
+                self._order.await_line(connection, name)
         elif match["limited"]:
             connection.refuse(b"4")
         else:
@@ -149,19 +148,14 @@ class PostfixConnections:
             else:
                 connection.offered_recipients = number
         if connection.offered_recipients:
-            for name in connection.awaited:
-                self._tracker.awaited.pop(name, None)
+            for name in [*connection.awaited]:
+                self._order.end_wait(name)
             connection.awaited.clear()
-        self._tracker.close(connection, ts + AWAIT_MS)
+        self._order.close(connection, ts + AWAIT_MS)
 
     def _arrived(self, process: bytes, body: bytes) -> LoggedConnection | None:
         """Return the connection of a message that reached the queue or was refused on the way, once per message."""
-        name = _message_name(process, body[: body.find(b":")])
-        connection = self._tracker.awaited.pop(name, None)
-        if connection:
-            connection.awaited.remove(name)
-            self._tracker.has_closed = True
-        return connection
+        return self._order.end_wait(_message_name(process, body[: body.find(b":")]))
 
     def _qmgr(self, process: bytes, body: bytes) -> None:
         number = body[body.rfind(b", nrcpt=") + 8 :].partition(b" ")[0]

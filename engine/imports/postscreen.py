@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from engine.imports.connections import ConnectionTracker, LoggedConnection, address_text
+from engine.imports.connections import ConnectionOrder, LoggedConnection, address_text
 
 MAX_SCREENED = 10_000
 _PASS_SETTLES_MS = 2_000
@@ -21,10 +21,10 @@ _PEER = re.compile(
 
 
 class Postscreen:
-    """Reads the lines of postscreen processes into the tracker of all connections."""
+    """Reads the lines of postscreen processes into the order of all connections."""
 
-    def __init__(self, tracker: ConnectionTracker) -> None:
-        self._tracker = tracker
+    def __init__(self, order: ConnectionOrder) -> None:
+        self._order = order
         self._screened: dict[tuple[str, str], LoggedConnection] = {}
 
     def read(self, ts: int, process: bytes, body: bytes, host: str) -> None:
@@ -35,7 +35,7 @@ class Postscreen:
         event, ip = match[1], match["ip"]
         key = b"%s [%s]:%s" % (process, ip, match["port"])
         if event == b"CONNECT from":
-            connection = self._tracker.open(LoggedConnection(ts, address_text(ip), host, key))
+            connection = self._order.open(LoggedConnection(ts, address_text(ip), host, key))
             self._screened[host, connection.ip] = connection
             if len(self._screened) > MAX_SCREENED:
                 del self._screened[next(iter(self._screened))]
@@ -43,37 +43,34 @@ class Postscreen:
         if event == b"DISCONNECT":
             self._end(key, ts)
             return
-        connection = self._tracker.live.get(key)
-        if connection is None:
+        screened = self._order.live.get(key)
+        if screened is None:
             return
-        connection.last_seen_ms = ts
+        screened.last_seen_ms = ts
         if match["where"]:
-            connection.refuse(match["code"] or b"4", recipient=match["where"] == b"RCPT")
+            screened.refuse(match["code"] or b"4", recipient=match["where"] == b"RCPT")
         else:
-            self._pass(connection, ts)
+            self._pass(screened, ts)
 
     def pass_on(self, connection: LoggedConnection) -> None:
         """Close postscreen's open connection of the client of a new smtpd connection: they are the same."""
         screened = self._screened.pop((connection.mta, connection.ip), None) if self._screened else None
         if screened and not screened.closed:
             screened.handed_over = True
-            self._tracker.close(screened, connection.opened_ms)
+            self._order.close(screened, connection.opened_ms)
 
     def _pass(self, connection: LoggedConnection, ts: int) -> None:
         connection.handed_over = True
-        connection.awaited.append(connection.key)
-        self._tracker.awaited[connection.key] = connection
-        self._tracker.close(connection, ts + _PASS_SETTLES_MS)
+        self._order.await_line(connection, connection.key)
+        self._order.close(connection, ts + _PASS_SETTLES_MS)
 
     def _end(self, key: bytes, ts: int) -> None:
-        connection = self._tracker.live.get(key)
+        connection = self._order.live.get(key)
         if connection:
-            self._tracker.close(connection, ts)
+            self._order.close(connection, ts)
         else:
-            connection = self._tracker.awaited.pop(key, None)
+            connection = self._order.end_wait(key)
             if connection is None:
                 return
             connection.handed_over = False
-            connection.awaited.clear()
-            self._tracker.has_closed = True
         self._screened.pop((connection.mta, connection.ip), None)
