@@ -1,13 +1,14 @@
 'use strict'
-// Haraka asks the edge at MAIL FROM and at each RCPT TO, over HTTP. Put this file into plugins/, `tidegate` into config/plugins
-// before the plugins that accept recipients, and, if the edge is not at 127.0.0.1:10080, its place into config/tidegate.ini:
+// Haraka asks the edge at MAIL FROM and at each RCPT TO, over HTTP. Put this file into plugins/, and `tidegate` into
+// config/plugins before the plugins that accept recipients. If the edge is not at 127.0.0.1:10080, set its address in
+// config/tidegate.ini:
 //
 //     host = 127.0.0.1
 //     port = 10080
 //     timeout_ms = 1000
 //
-// The refusal is a DSN object: DENYSOFT with a text alone would make Haraka close the connection with another code. Whatever
-// goes wrong ends in next(): mail flows. A plugin that never calls next() would defer everybody after 30 seconds.
+// The refusal is a DSN object: with DENYSOFT and a text alone, Haraka would close the connection with another code. Every error
+// ends in next(), so mail flows. If a plugin never calls next(), Haraka defers the client after 30 seconds.
 
 const http = require('node:http')
 const { URLSearchParams } = require('node:url')
@@ -15,7 +16,7 @@ const DSN = require('haraka-dsn')
 
 exports.register = function () {
     const given = this.config.get('tidegate.ini').main || {}
-    this.place = { host: given.host || '127.0.0.1', port: Number(given.port) || 10080 }
+    this.address = { host: given.host || '127.0.0.1', port: Number(given.port) || 10080 }
     this.timeout_ms = Number(given.timeout_ms) || 1000
 }
 
@@ -43,7 +44,7 @@ exports.ask = function (next, connection, more) {
 
     const query = new URLSearchParams({ session: uuid, message: transaction ? transaction.uuid : '', ...more })
     const request = http.get(
-        { ...this.place, path: `/v1/decisions/${encodeURIComponent(remote.ip)}?${query}`, timeout: this.timeout_ms },
+        { ...this.address, path: `/v1/decisions/${encodeURIComponent(remote.ip)}?${query}`, timeout: this.timeout_ms },
         (response) => {
             let body = ''
             response.setEncoding('utf8')
@@ -60,17 +61,17 @@ exports.ask = function (next, connection, more) {
     request.on('error', () => answer())
 }
 
-// The reply of a decision that defers, else nothing.
+// Return the reply of an answer that defers, else undefined.
 function refusal (body) {
     try {
-        const said = JSON.parse(body)
-        return said.verdict === 'defer' ? said.reply : undefined
+        const decision = JSON.parse(body)
+        return decision.verdict === 'defer' ? decision.reply : undefined
     } catch {
         return undefined
     }
 }
 
-// "4.7.500" to the arguments that DSN.create takes behind the text: subject and detail.
+// Convert "4.7.500" to the arguments of DSN.create after the text: subject and detail.
 function detail (status) {
     return status.split('.').slice(1).map(Number)
 }

@@ -1,5 +1,5 @@
--- KumoMTA (2024.09.02 or newer) asks the edge once a message, at MAIL FROM, over HTTP. Put this file beside your policy and call
--- it from your own event, because KumoMTA keeps one function an event:
+-- KumoMTA (2024.09.02 or newer) asks the edge once per message, at MAIL FROM, over HTTP. Put this file next to your policy and
+-- call it from your own event handler, because KumoMTA has one handler per event:
 --
 --     local tidegate = dofile '/opt/kumomta/etc/policy/tidegate.lua'
 --
@@ -7,24 +7,24 @@
 --       tidegate.check(conn_meta)
 --     end)
 --
--- Its place and time limit are the two settings below. Authenticated clients are not asked about; leave out the call for your
--- own networks. Whatever goes wrong (no edge, no answer in time, an answer that can't be read) ends in nothing: mail flows.
+-- The edge's address and the timeout are the two settings below. The edge isn't asked about authenticated clients; omit the
+-- call for your own networks. After any error (no edge, a timeout, an unreadable answer) mail flows.
 
 local kumo = require 'kumo'
 
 local tidegate = {
-  place = 'http://127.0.0.1:10080',
+  address = 'http://127.0.0.1:10080',
   timeout = '1 second',
 }
 
--- Messages are numbered within their connection: the edge needs names for both, whatever they are.
+-- Number the messages within their connection: the edge needs a name for both, of any form.
 local function next_message(conn_meta)
   local number = (conn_meta:get_meta 'tidegate_messages' or 0) + 1
   conn_meta:set_meta('tidegate_messages', number)
   return string.format('%d', number)
 end
 
--- "192.0.2.7:4711", "[::ffff:192.0.2.7]:4711" or "[2001:db8::7]:4711" to the address.
+-- Return the address in "192.0.2.7:4711", "[::ffff:192.0.2.7]:4711" or "[2001:db8::7]:4711".
 local function address_in(received_from)
   return received_from:match '^([%d.]+):%d+$'
     or received_from:match '^%[::ffff:([%d.]+)%]:%d+$'
@@ -37,12 +37,12 @@ local function escaped(text)
   end))
 end
 
--- The edge's answer as a table; raises what goes wrong.
+-- Return the edge's answer as a table; raises an error if there is none.
 local function ask(ip, session, message)
   local client = kumo.http.build_client { timeout = tidegate.timeout }
   local response = client
     :get(
-      string.format('%s/v1/decisions/%s?session=%s&message=%s', tidegate.place, ip, escaped(session), escaped(message))
+      string.format('%s/v1/decisions/%s?session=%s&message=%s', tidegate.address, ip, escaped(session), escaped(message))
     )
     :send()
   if response:status_code() ~= 200 then
@@ -51,21 +51,21 @@ local function ask(ip, session, message)
   return kumo.serde.json_parse(response:text())
 end
 
--- The code and text to refuse with, or nothing.
+-- Return the code and text of a refusal, or nil.
 function tidegate.refusal(conn_meta)
   local received_from = conn_meta:get_meta 'received_from'
   local ip = received_from and address_in(received_from)
   if not ip or conn_meta:get_meta 'authn_id' then
     return nil
   end
-  local fine, said = pcall(ask, ip, received_from, next_message(conn_meta))
-  if fine and type(said) == 'table' and said.verdict == 'defer' and type(said.reply) == 'table' then
-    return said.reply.code, said.reply.status .. ' ' .. said.reply.text
+  local ok, decision = pcall(ask, ip, received_from, next_message(conn_meta))
+  if ok and type(decision) == 'table' and decision.verdict == 'defer' and type(decision.reply) == 'table' then
+    return decision.reply.code, decision.reply.status .. ' ' .. decision.reply.text
   end
   return nil
 end
 
--- Refuse the message, by kumo.reject, if its sender is above its rate.
+-- Refuse the message with kumo.reject if its sender exceeds its rate.
 function tidegate.check(conn_meta)
   local code, text = tidegate.refusal(conn_meta)
   if code then

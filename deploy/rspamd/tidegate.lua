@@ -1,14 +1,15 @@
--- rspamd asks the edge once a message, over HTTP, before all other checks. Put this file into /etc/rspamd/ and
--- `dofile '/etc/rspamd/tidegate.lua'` into /etc/rspamd/rspamd.local.lua; its place and time limit are the two settings below.
+-- rspamd asks the edge once per message, over HTTP, before all other checks. Put this file into /etc/rspamd/ and
+-- `dofile '/etc/rspamd/tidegate.lua'` into /etc/rspamd/rspamd.local.lua. The edge's address and the timeout are the two
+-- settings below.
 --
--- Clients in local_addrs and authenticated ones are not asked about. A sender above its rate gets "soft reject", which Postfix
--- and Sendmail say as "451 4.7.1" (rspamd's milter knows no other status) with the edge's own text, at the end of DATA. Ask at
--- RCPT TO instead, by the policy protocol or the milter, where you can: it spares the message's transfer.
+-- The edge isn't asked about clients in local_addrs and authenticated ones. A sender that exceeds its rate gets "soft reject".
+-- Postfix and Sendmail reply with "451 4.7.1" (the only status of rspamd's milter) and the edge's text, at the end of DATA.
+-- Prefer the policy protocol or the milter if you can: they ask before the message is transferred.
 --
--- Whatever goes wrong (no edge, no answer in time, an answer that can't be read) is no result: mail flows.
+-- After any error (no edge, a timeout, an unreadable answer) there is no result, and mail flows.
 
 local settings = {
-  place = 'http://127.0.0.1:10080',
+  address = 'http://127.0.0.1:10080',
   timeout_s = 1.0,
 }
 
@@ -17,7 +18,7 @@ local rspamd_logger = require 'rspamd_logger'
 local lua_util = require 'lua_util'
 local ucl = require 'ucl'
 
--- The decision that an answer of the edge holds if it defers, else nil.
+-- Return the decision in an answer of the edge if it defers, else nil.
 local function deferral(code, body)
   if code ~= 200 then
     return nil
@@ -26,9 +27,9 @@ local function deferral(code, body)
   if not parser:parse_string(tostring(body)) then
     return nil
   end
-  local said = parser:get_object()
-  if type(said) == 'table' and said.verdict == 'defer' and type(said.reply) == 'table' then
-    return said
+  local decision = parser:get_object()
+  if type(decision) == 'table' and decision.verdict == 'defer' and type(decision.reply) == 'table' then
+    return decision
   end
   return nil
 end
@@ -44,17 +45,17 @@ local function ask(task)
       rspamd_logger.warnx(task, 'tidegate has no opinion: %s', err)
       return
     end
-    local said = deferral(code, body)
-    if said then
-      task:set_pre_result('soft reject', said.reply.text, 'tidegate')
+    local decision = deferral(code, body)
+    if decision then
+      task:set_pre_result('soft reject', decision.reply.text, 'tidegate')
     end
   end
 
-  -- A message is a session of its own here, ended at once: rspamd doesn't say which messages came over one connection.
+  -- Each message is a session of its own, ended immediately, because rspamd doesn't expose the connection.
   local query = string.format('session=%s&message=1&end=1', task:get_uid())
   rspamd_http.request({
     task = task,
-    url = string.format('%s/v1/decisions/%s?%s', settings.place, ip:to_string(), query),
+    url = string.format('%s/v1/decisions/%s?%s', settings.address, ip:to_string(), query),
     callback = answered,
     timeout = settings.timeout_s,
     keepalive = true,
