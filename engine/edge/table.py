@@ -24,7 +24,7 @@ from topics.networks import Network
 
 WORD = 0xFFFFFFFF_FFFFFFFF
 MAX_EXEMPTIONS = 100_000  # networks, and as many names
-MAX_SOURCES = 65_535  # topic partitions told apart; the number itself stands for all others
+MAX_SOURCES = 65_535  # distinct topic partitions; the number itself represents all others
 NO_SLOT = -1
 
 

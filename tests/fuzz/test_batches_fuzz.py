@@ -1,5 +1,5 @@
-"""Invariant tested: whatever octets a fetch consists of, it is read to an end without a crash, without a read or write outside
-of its buffers; if the slow reader of the format can read the same octets, it gives the same records."""
+"""Invariant tested: a fetch of any bytes is read to its end without a crash and without an access outside its buffers. If the
+slow reader of the format can read the bytes, it returns the same records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.fetches import (
     section_batch,
     unpacked_arena,
 )
-from tests.support.kernels import octets_of
+from tests.support.kernels import byte_array
 from topics.columns.batches import BATCH, find_batches, read_events
 from topics.columns.scan import POISON, READY, SLOW, empty_columns
 
@@ -42,11 +42,11 @@ def batches(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """A batch with octets changed, put in or taken out, and, mostly, a checksum that says all is well."""
+    """Draw a batch with bytes changed, inserted or removed, mostly with a matching checksum."""
     batch = bytearray(draw(batches()))
     for _ in range(draw(st.integers(1, 4))):
-        at, taken = draw(st.integers(16, len(batch))), draw(st.integers(0, 3))
-        batch[at : at + taken] = draw(st.binary(max_size=3) | st.sampled_from([b"\xff" * 10, b"\x80\x01", b"\x01"]))
+        at, removed = draw(st.integers(16, len(batch))), draw(st.integers(0, 3))
+        batch[at : at + removed] = draw(st.binary(max_size=3) | st.sampled_from([b"\xff" * 10, b"\x80\x01", b"\x01"]))
     return resealed(bytes(batch)) if len(batch) > 61 and draw(st.integers(0, 4)) else bytes(batch)
 
 
@@ -56,48 +56,52 @@ FETCHES = st.lists(st.one_of(batches(), damaged(), SECTIONS, st.binary(max_size=
 )
 
 
-def between_fences(octets: bytes, first_offset: int) -> list[Got]:
-    """As `fetch`, with the octets and what they unpack to each at the end of a page behind which nothing may be read."""
-    view, found = FETCHED.at_end(octets), np.zeros(64, BATCH)
+def between_fences(data: bytes, first_offset: int) -> list[Got]:
+    """Return the records of `fetch`, with the data and its unpacked part each at the end of a page before an unreadable one."""
+    view, found = FETCHED.at_end(data), np.zeros(64, BATCH)
     count, _ = find_batches(view, 0, True, found)
     sound = found[: int(found["sound"][:count].sum())]
-    arena = unpacked_arena(octets, sound)
+    arena = unpacked_arena(data, sound)
     used = int(sound["end"][sound["unpacked"] == 1].max(initial=0))
     return records_in(view, UNPACKED.at_end(arena[:used].tobytes()) if used <= PAGE else arena, sound, first_offset)
 
 
 @FUZZ
 @given(FETCHES, st.sampled_from([0, 2, 5, 2**40]))
-def test_any_fetch_is_read_within_its_buffers(octets: bytes, first_offset: int) -> None:
-    octets = octets[:PAGE]
-    found = fetch(octets, first_offset)
-    assert between_fences(octets, first_offset) == found.records
-    assert 0 <= found.used <= len(octets)
+def test_any_fetch_is_read_within_its_buffers(data: bytes, first_offset: int) -> None:
+    data = data[:PAGE]
+
+    found = fetch(data, first_offset)
+
+    assert between_fences(data, first_offset) == found.records
+    assert 0 <= found.used <= len(data)
     assert all(record.offset >= first_offset for record in found.records)
 
 
 @FUZZ
 @given(FETCHES)
-def test_what_the_slow_reader_can_read_is_read_the_same(octets: bytes) -> None:
+def test_fetch_equals_the_slow_reader(data: bytes) -> None:
     try:
-        slow = records_of(octets)
-        whole = read_batches(octets)
+        slow = records_of(data)
+        whole = read_batches(data)
     except Malformed:
         return
     if any(not batch.base_offset <= r.offset <= batch.last_offset for batch in whole for r in batch.records):
         return
-    found = fetch(octets)
+
+    found = fetch(data)
+
     assert found.records == [Got(r.offset, r.timestamp_ms, r.key, r.value) for r in slow]
     assert found.batches["sound"].sum() == len(whole) or not all(batch.records for batch in whole)  # gzip of nothing
 
 
 @FUZZ
 @given(FETCHES)
-def test_events_and_records_of_a_fetch_are_the_same_ones(octets: bytes) -> None:
-    view, found = octets_of(octets), np.zeros(64, BATCH)
+def test_events_equal_the_records_of_a_fetch(data: bytes) -> None:
+    view, found = byte_array(data), np.zeros(64, BATCH)
     count, _ = find_batches(view, 0, True, found)
     sound = found[: int(found["sound"][:count].sum())]
-    arena = unpacked_arena(octets, sound)
+    arena = unpacked_arena(data, sound)
     records = records_in(view, arena, np.array(sound), 0)
     columns = empty_columns(len(records) + 1)
     assert read_events(view, arena, sound, 0, columns) == len(records)
@@ -112,8 +116,10 @@ def test_events_and_records_of_a_fetch_are_the_same_ones(octets: bytes) -> None:
 
 
 @given(st.binary(max_size=2000), st.integers(0, 100))
-def test_no_position_is_lost_in_octets_that_are_no_batches(octets: bytes, at: int) -> None:
+def test_position_stays_within_invalid_batches(data: bytes, at: int) -> None:
     room = np.zeros(3, BATCH)
-    count, end = find_batches(octets_of(octets), min(at, len(octets)), True, room)
-    assert min(at, len(octets)) <= end <= len(octets)
+
+    count, end = find_batches(byte_array(data), min(at, len(data)), True, room)
+
+    assert min(at, len(data)) <= end <= len(data)
     assert all(room["sound"][: max(count - 1, 0)])
