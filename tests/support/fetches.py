@@ -1,4 +1,4 @@
-"""Record batches made by three writers, damaged on purpose, and read as the engine reads a fetch."""
+"""Record batches of three writers, intact and damaged, and read as the engine reads a fetch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from kafka.record import MemoryRecordsBuilder
 
 from tests.oracles.records import CODECS, crc32c
-from tests.support.kernels import octets_of
+from tests.support.kernels import byte_array
 from topics.columns.batches import (
     BATCH,
-    SMALLEST_RECORD,
+    MIN_RECORD_BYTES,
     RecordColumns,
     empty_records,
     find_batches,
@@ -31,7 +31,7 @@ UNTOUCHED = -7_777_777
 
 
 class Sent(NamedTuple):
-    """A record as its writer was given it."""
+    """A record as it is given to a writer."""
 
     timestamp_ms: int
     key: bytes | None
@@ -51,7 +51,7 @@ RECORDS = st.lists(SENT, min_size=1, max_size=12)
 
 
 def at_offset(batch: bytes, base_offset: int) -> bytes:
-    """The batch as the broker stores it at an offset (which no checksum covers)."""
+    """Return the batch as the broker stores it at an offset, which no checksum covers."""
     return struct.pack(">q", base_offset) + batch[8:]
 
 
@@ -72,7 +72,7 @@ def by_kafka_python(records: Sequence[Sent], codec: str = "none") -> bytes:
 
 
 def signed_varint(value: int) -> bytes:
-    """A zigzag varint of any 64-bit value."""
+    """Return a zigzag varint of any 64-bit value."""
     left, out = (value << 1) ^ (value >> 63), bytearray()
     while left > 127:
         out.append(left & 0x7F | 0x80)
@@ -85,22 +85,22 @@ def nullable(text: bytes | None) -> bytes:
 
 
 def record_of(offset_delta: int, sent: Sent, base_ms: int) -> bytes:
-    """A record in its wire form, by hand."""
+    """Return a record in its wire form, independent of the engine."""
     headers = b"".join(field(name.encode()) + nullable(value) for name, value in sent.headers)
     delta = signed_varint(sent.timestamp_ms - base_ms) + signed_varint(offset_delta)
     return field(b"\0" + delta + nullable(sent.key) + nullable(sent.value) + signed_varint(len(sent.headers)) + headers)
 
 
 def by_columns(records: Sequence[Sent], codec: str = "none") -> bytes:
-    stamps = [record.timestamp_ms for record in records]
-    section = b"".join(record_of(i, record, stamps[0]) for i, record in enumerate(records))
-    return ColumnBatch(section, len(records), (stamps[0], max(stamps)), codec=codec)._build()
+    times_ms = [record.timestamp_ms for record in records]
+    section = b"".join(record_of(i, record, times_ms[0]) for i, record in enumerate(records))
+    return ColumnBatch(section, len(records), (times_ms[0], max(times_ms)), codec=codec)._build()
 
 
 WRITERS = {"aiokafka": by_aiokafka, "kafka-python": by_kafka_python, "tidegate": by_columns}
 
 
-PLACES = {
+HEAD_FIELDS = {
     "attributes": (21, ">h"),
     "last_delta": (23, ">i"),
     "base_ms": (27, ">q"),
@@ -111,10 +111,10 @@ PLACES = {
 
 
 def resealed(batch: bytes, **fields: int) -> bytes:
-    """The batch with other head fields, then the length and checksum that its octets have."""
+    """Return the batch with other head fields and the length and checksum that match."""
     changed = bytearray(batch)
     for name, value in fields.items():
-        at, form = PLACES[name]
+        at, form = HEAD_FIELDS[name]
         struct.pack_into(form, changed, at, value)
     struct.pack_into(">i", changed, 8, len(changed) - 12)
     struct.pack_into(">I", changed, 17, crc32c(bytes(changed[21:])))
@@ -122,7 +122,7 @@ def resealed(batch: bytes, **fields: int) -> bytes:
 
 
 def section_batch(section: bytes, count: int, codec: int = 0, last_delta: int | None = None) -> bytes:
-    """A sound batch around any records section that is already compressed."""
+    """Return a sound batch of any records section, which may be compressed."""
     plain = ColumnBatch(section, count, (1000, 2000), codec="none")._build()
     return resealed(plain, attributes=codec, last_delta=count - 1 if last_delta is None else last_delta)
 
@@ -137,7 +137,7 @@ class Got(NamedTuple):
 
 
 class Fetch(NamedTuple):
-    """What became of a fetch: its complete batches and the octets that they filled, and the records."""
+    """The result of reading a fetch: its complete batches, the bytes that they take, and the records."""
 
     batches: npt.NDArray[Any]
     used: int
@@ -145,12 +145,12 @@ class Fetch(NamedTuple):
 
 
 def guarded_columns(batches: npt.NDArray[Any]) -> tuple[RecordColumns, RecordColumns]:
-    """Columns with room for what the batches can hold, and the same with some room behind that must stay untouched."""
-    most = int(np.minimum((batches["end"] - batches["start"]) // SMALLEST_RECORD, batches["records"].clip(0)).sum())
-    whole = empty_records(most + SPARE)
+    """Return columns for as many records as the batches can have, and the same with spare rows that must stay unchanged."""
+    limit = int(np.minimum((batches["end"] - batches["start"]) // MIN_RECORD_BYTES, batches["records"].clip(0)).sum())
+    whole = empty_records(limit + SPARE)
     for column in whole[:-1]:
         column[:] = UNTOUCHED
-    return RecordColumns._make(column[:most] for column in whole), whole
+    return RecordColumns._make(column[:limit] for column in whole), whole
 
 
 def _slice(source: npt.NDArray[np.uint8], start: int, length: int) -> bytes | None:
@@ -158,37 +158,37 @@ def _slice(source: npt.NDArray[np.uint8], start: int, length: int) -> bytes | No
 
 
 def records_in(
-    octets: npt.NDArray[np.uint8], arena: npt.NDArray[np.uint8], batches: npt.NDArray[Any], first: int
+    buffer: npt.NDArray[np.uint8], arena: npt.NDArray[np.uint8], batches: npt.NDArray[Any], first: int
 ) -> list[Got]:
-    """`read_records` as plain objects; checks that nothing was written behind the columns."""
+    """Return the result of `read_records` as objects; checks that nothing was written after the columns."""
     columns, whole = guarded_columns(batches)
-    count = read_records(octets, arena, batches, first, columns)
+    count = read_records(buffer, arena, batches, first, columns)
     assert all((column[-SPARE:] == UNTOUCHED).all() for column in whole[:-1])
     found = []
     for i in range(count):
-        source = arena if columns.unpacked[i] else octets
+        source = arena if columns.unpacked[i] else buffer
         key, value = ((columns.key_start, columns.key_length), (columns.start, columns.length))
         texts = [_slice(source, int(start[i]), int(length[i])) for start, length in (key, value)]
         found.append(Got(int(columns.offset[i]), int(columns.record_ms[i]), *texts))
     return found
 
 
-def unpacked_arena(octets: bytes, batches: npt.NDArray[Any], room: int = 64) -> npt.NDArray[np.uint8]:
-    """The batches decompressed, not to be written to any more."""
-    arena = unpack(octets, batches, np.empty(room, np.uint8)).view()
+def unpacked_arena(buffer: bytes, batches: npt.NDArray[Any], room: int = 64) -> npt.NDArray[np.uint8]:
+    """Return the decompressed batches, read-only."""
+    arena = unpack(buffer, batches, np.empty(room, np.uint8)).view()
     arena.flags.writeable = False
     return arena
 
 
-def fetch(octets: bytes, first_offset: int = 0, *, check_crc: bool = True, room: int = 64) -> Fetch:
-    """Read a fetch as the engine does. ``room``: octets of the arena at first."""
-    view, found = octets_of(octets), np.zeros(64, BATCH)
+def fetch(buffer: bytes, first_offset: int = 0, *, check_crc: bool = True, room: int = 64) -> Fetch:
+    """Read a fetch as the engine does. ``room`` is the first size of the arena in bytes."""
+    view, found = byte_array(buffer), np.zeros(64, BATCH)
     count, used = find_batches(view, 0, check_crc, found)
-    sound = found[: int(found["sound"][:count].sum())]  # the engine hands on only these: an unsound one is the last
-    arena = unpacked_arena(octets, sound, room)
+    sound = found[: int(found["sound"][:count].sum())]  # the engine reads only these: an unsound one is the last
+    arena = unpacked_arena(buffer, sound, room)
     return Fetch(found[:count], used, records_in(view, arena, sound, first_offset))
 
 
 def wanted(records: Sequence[Sent], base_offset: int = 0) -> list[Got]:
-    """What a consumer has to be given of these records."""
+    """Return what a consumer must get of these records."""
     return [Got(base_offset + i, sent.timestamp_ms, sent.key, sent.value) for i, sent in enumerate(records)]

@@ -60,7 +60,7 @@ def forms(draw: st.DrawFn) -> str:
 @example("::FFFF:0:0")
 @example("0:0:0:0:0:ffff:1:2")
 @example("fffe:ffff::")
-def test_the_plain_forms_of_every_address_are_understood(text: str) -> None:
+def test_plain_forms_of_every_address_are_understood(text: str) -> None:
     address = ipaddress.ip_address(text)
     if int(address) >> 96 == 0xFFFFFFFF:
         assert parse(text) is None
@@ -85,7 +85,7 @@ def test_the_plain_forms_of_every_address_are_understood(text: str) -> None:
 @example("fe80::1%1")
 @example("")
 @example("1" * 40)
-def test_a_text_that_is_understood_has_the_key_of_the_slow_parser(text: str) -> None:
+def test_understood_text_has_the_key_of_the_slow_parser(text: str) -> None:
     key = parse(text)
     if key is not None:
         assert key == key_of(text)
@@ -94,11 +94,11 @@ def test_a_text_that_is_understood_has_the_key_of_the_slow_parser(text: str) -> 
 @pytest.mark.parametrize(
     "text", ["::ffff:192.0.2.7", "64:ff9b::192.0.2.7", "::1.2.3.4", "ffff:ffff::1", "ffff:ffff:0:1::"]
 )
-def test_embedded_ipv4_and_multicast_are_left_to_the_slow_parser(text: str) -> None:
+def test_embedded_ipv4_and_multicast_are_not_understood(text: str) -> None:
     assert parse(text) is None
 
 
-def test_only_the_text_between_start_and_end_is_parsed() -> None:
+def test_text_outside_start_and_end_is_not_parsed() -> None:
     buffer = byte_array(b"9192.0.2.71")
     assert parse_one_key(buffer, 1, 10) == (True, key_of("192.0.2.7"))
 
@@ -110,12 +110,12 @@ def test_only_the_text_between_start_and_end_is_parsed() -> None:
 @example(LAST_KEY)
 @example(0x2001_0000_0000_0002)
 @example(0x0000_0000_2001_0000)
-def test_keys_are_written_as_the_slow_writer_does(key: int) -> None:
+def test_key_text_equals_the_slow_writers(key: int) -> None:
     assert written(key) == key_text(key)
 
 
 @given(V6 | SPARSE_V6)
-def test_addresses_are_written_as_ipaddress_does(address: ipaddress.IPv6Address) -> None:
+def test_address_text_equals_that_of_ipaddress(address: ipaddress.IPv6Address) -> None:
     out = np.zeros(SCRATCH, np.uint8)
     size = write_one_ipv6(np.uint64(int(address) >> 64), np.uint64(int(address) & LAST_KEY), out)
     mapped = address.ipv4_mapped
@@ -133,11 +133,11 @@ def test_every_key_text_fits_the_scratch_memory(key: int) -> None:
 
 
 @given(st.binary(max_size=40))
-def test_the_compiled_murmur2_is_kafkas(text: bytes) -> None:
+def test_compiled_murmur2_equals_the_plain_one(text: bytes) -> None:
     assert int(murmur2_of(byte_array(text))) == murmur2(text) == aiokafka_murmur2(text) % 2**32
 
 
 @given(st.lists(KEYS, max_size=20), st.integers(1, 200))
-def test_keys_go_to_the_partition_of_their_record_key(keys: list[int], partitions: int) -> None:
+def test_key_has_the_partition_of_its_record_key(keys: list[int], partitions: int) -> None:
     dealt: npt.NDArray[np.int32] = partitions_of_keys(np.array(keys, np.uint64), partitions)
     assert dealt.tolist() == [partition_of(key_text(key).encode(), partitions) for key in keys]

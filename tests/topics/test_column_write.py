@@ -67,7 +67,7 @@ def written(drafts: Drafts, room: int, tail: str) -> list[bytes]:
 
 
 @given(DRAFTS, st.sampled_from(["", TAIL]), st.sampled_from([LINE_ROOM + 80, 4096]))
-def test_a_written_line_says_what_was_drafted(drafts: list[Draft], tail: str, room: int) -> None:
+def test_written_line_has_the_drafted_event(drafts: list[Draft], tail: str, room: int) -> None:
     lines = written(drafts_of(drafts), room, tail)
     assert len(lines) == len(drafts)
     for line, draft in zip(lines, drafts, strict=True):
@@ -89,15 +89,15 @@ def scanned(lines: list[bytes]) -> tuple[npt.NDArray[np.uint8], EventColumns, by
 
 
 @given(st.lists(canonical(), min_size=1, max_size=6), st.data())
-def test_written_records_have_the_lines_for_values_their_keys_and_their_times(
+def test_written_records_have_values_keys_and_timestamps_of_their_lines(
     lines: list[bytes], data: st.DataObject
 ) -> None:
     buffer, columns, text = scanned(lines)
     chosen = np.array(data.draw(st.lists(st.integers(0, len(lines) - 1), min_size=1, unique=True)), np.int64)
     out = np.zeros(sum(columns.length[chosen]) + RECORD_OVERHEAD * len(chosen), np.uint8)
     count, size = write_records(buffer, columns, chosen, np.empty(SCRATCH, np.uint8), out)
-    stamps = columns.ts_ms[chosen]
-    batch = ColumnBatch(out[:size].tobytes(), count, (int(stamps[0]), int(stamps.max())), codec="lz4")._build()
+    times_ms = columns.ts_ms[chosen]
+    batch = ColumnBatch(out[:size].tobytes(), count, (int(times_ms[0]), int(times_ms.max())), codec="lz4")._build()
     assert fetch(batch).records == [
         Got(
             n,
@@ -109,7 +109,7 @@ def test_written_records_have_the_lines_for_values_their_keys_and_their_times(
     ]
 
 
-def test_records_that_do_not_fit_are_left_for_the_next_batch() -> None:
+def test_records_that_do_not_fit_are_not_written() -> None:
     line = b'{"ts":1700000000000,"ip":"192.0.2.7"}'
     buffer, columns, _ = scanned([line] * 10)
     out = np.zeros(3 * (len(line) + RECORD_OVERHEAD), np.uint8)
@@ -122,19 +122,19 @@ def test_records_that_do_not_fit_are_left_for_the_next_batch() -> None:
 
 
 @given(st.integers(0, 2**50) | st.integers(0, 20_000))
-def test_a_varint_has_the_size_that_is_foretold(value: int) -> None:
+def test_varint_has_the_computed_size(value: int) -> None:
     out = np.zeros(10, np.uint8)
     end = write_varint(value, out, 0)
     assert (end, out[:end].tobytes()) == (varint_size(value), signed_varint(value))
 
 
 @given(st.binary(max_size=300))
-def test_a_field_is_its_octets_behind_their_number(buffer: bytes) -> None:
+def test_field_is_its_length_and_its_bytes(buffer: bytes) -> None:
     assert field(buffer) == signed_varint(len(buffer)) + buffer == nullable(buffer)
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20])
-def test_an_lz4_frame_holds_its_octets_however_many_they_are(size: int) -> None:
+def test_lz4_frame_of_any_size_decompresses_to_its_content(size: int) -> None:
     _, compress = CODECS["lz4"]
     for buffer in (bytes(size), random.Random(size).randbytes(size)):
         packed = compress(buffer)

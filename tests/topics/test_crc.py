@@ -1,4 +1,4 @@
-"""CRC-32C: the published check values, and both ways of computing it give what the plain definition gives."""
+"""CRC-32C: the published check values, and both implementations equal the plain definition."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def instruction(buffer: Any, start: int, end: int) -> int:
     return int64(crc.by_instruction(buffer, start, end))
 
 
-WAYS = [tables, instruction] if crc.HAS_INSTRUCTION else [tables]
+IMPLEMENTATIONS = [tables, instruction] if crc.HAS_INSTRUCTION else [tables]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -39,13 +39,13 @@ WAYS = [tables, instruction] if crc.HAS_INSTRUCTION else [tables]
         (bytes(range(32)), 0x46DD794E),
     ],
 )
-def test_the_check_values_of_rfc_3720(way: Any, text: bytes, value: int) -> None:
-    assert way(np.frombuffer(text, np.uint8), 0, len(text)) == value
+def test_check_values_of_rfc_3720_are_met(implementation: Any, text: bytes, value: int) -> None:
+    assert implementation(np.frombuffer(text, np.uint8), 0, len(text)) == value
     assert crc.checksum(np.frombuffer(text, np.uint8)) == value
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @given(text=st.binary(max_size=200), span=st.tuples(st.integers(0, 200), st.integers(0, 200)))
-def test_any_part_of_any_text_agrees_with_the_definition(way: Any, text: bytes, span: tuple[int, int]) -> None:
-    start, end = sorted(min(place, len(text)) for place in span)
-    assert way(np.frombuffer(text, np.uint8), start, end) == plain(text[start:end])
+def test_checksum_of_any_part_equals_the_definition(implementation: Any, text: bytes, span: tuple[int, int]) -> None:
+    start, end = sorted(min(limit, len(text)) for limit in span)
+    assert implementation(np.frombuffer(text, np.uint8), start, end) == plain(text[start:end])

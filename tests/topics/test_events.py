@@ -26,11 +26,11 @@ EVENTS = st.builds(
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(EVENTS)
-def test_an_encoded_event_reads_back_the_same(event: ConnectionEvent) -> None:
+def test_encoded_event_parses_to_itself(event: ConnectionEvent) -> None:
     assert parse_event(encode_event(event)) == event
 
 
-def test_encoding_leaves_out_what_is_a_default_and_keeps_the_order_of_fields() -> None:
+def test_encoding_omits_defaults_and_keeps_the_order_of_fields() -> None:
     plain = ConnectionEvent(1_700_000_000_000, "192.0.2.7", "", 1, 1, "accepted")
     full = ConnectionEvent(1_700_000_000_000, "2001:db8::1", "mx1", 2, 5, "deferred")
     even = ConnectionEvent(0, "192.0.2.7", "mx2", 3, 3, "rejected")
@@ -41,13 +41,13 @@ def test_encoding_leaves_out_what_is_a_default_and_keeps_the_order_of_fields() -
     assert encode_event(even) == b'{"ts":0,"ip":"192.0.2.7","mta":"mx2","messages":3,"outcome":"rejected"}'
 
 
-def test_missing_fields_take_their_defaults_and_other_fields_are_ignored() -> None:
+def test_missing_fields_have_defaults_and_other_fields_are_ignored() -> None:
     assert parse_event(b'{"ts":5,"ip":"192.0.2.7"}') == ConnectionEvent(5, "192.0.2.7", "", 1, 1, "accepted")
     record = b'{"session":{"a":[1,null]},"messages":4,"ip":"::ffff:192.0.2.7","ts":5,"helo":null,"mta":7}'
     assert parse_event(record) == ConnectionEvent(5, "::ffff:192.0.2.7", "", 4, 4, "accepted")
 
 
-def test_a_duplicate_name_counts_with_its_last_value() -> None:
+def test_last_value_of_a_duplicate_name_counts() -> None:
     assert parse_event(b'{"ts":"x","ts":5,"ip":"no","ip":"192.0.2.7"}').ts == 5
 
 
@@ -93,7 +93,7 @@ def test_a_duplicate_name_counts_with_its_last_value() -> None:
         (b'{"ts":5,"ip":"192.0.2.7","outcome":"Accepted"}', "outcome unknown"),
     ],
 )
-def test_a_broken_contract_is_poison_and_says_why(record: bytes, reason: str) -> None:
+def test_broken_contract_is_poison_with_a_reason(record: bytes, reason: str) -> None:
     with pytest.raises(PoisonRecord) as raised:
         parse_event(record)
     assert str(raised.value) == reason
@@ -122,7 +122,7 @@ NEARLY = st.one_of(JSON, st.integers(-1, LAST_TS_MS + 1), ADDRESSES, st.sampled_
 
 @settings(suppress_health_check=[HealthCheck.too_slow])  # the first draw of a text reads the Unicode tables
 @given(st.dictionaries(NAMES, NEARLY))
-def test_what_is_read_is_what_the_record_says(fields: dict[str, Any]) -> None:
+def test_parsed_event_equals_the_record(fields: dict[str, Any]) -> None:
     try:
         event = parse_event(orjson.dumps(fields))
     except PoisonRecord:

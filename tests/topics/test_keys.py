@@ -18,7 +18,7 @@ def test_ipv4_counts_by_address_and_ipv6_by_its_64_upper_bits() -> None:
     assert key_of("::") == key_of("::1") == 0
 
 
-def test_an_ipv4_address_inside_ipv6_is_the_ipv4() -> None:
+def test_mapped_ipv4_address_has_the_key_of_the_ipv4() -> None:
     assert key_of("::ffff:192.0.2.7") == key_of("::FFFF:C000:207") == key_of("192.0.2.7")
     assert key_of("::192.0.2.7") == 0
     assert key_of("64:ff9b::192.0.2.7") == 0x0064FF9B_00000000
@@ -38,7 +38,7 @@ def test_texts_are_canonical() -> None:
      "٣.2.3.4", "unknown", "[192.0.2.7]", ":", ":::", "1::2::3", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "12345::",
      "2001:db8::/64", "fe80::1%eth0", "::ffff:192.0.2.07", "::ffff:1.2.3.4%1", "ffff:ffff::1", "ffff:ffff:0:1::"],
 )  # fmt: skip
-def test_what_is_no_address_of_a_client_is_refused(text: str) -> None:
+def test_other_text_than_a_clients_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         key_of(text)
 
@@ -61,7 +61,7 @@ def test_every_address_has_the_key_of_its_network(address: ipaddress.IPv4Address
 @example(IPV4_TAG)
 @example(IPV4_TAG - 1)
 @example(LAST_KEY)
-def test_a_network_leads_back_to_its_key(key: int) -> None:
+def test_network_text_gives_its_key_back(key: int) -> None:
     assert key_of_network(network_text(key)) == key
     assert key_of(key_text(key).removesuffix("/64")) == key
 
@@ -77,13 +77,13 @@ def test_other_networks_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("key", [-1, LAST_KEY + 1])
-def test_a_key_has_64_bits(key: int) -> None:
+def test_key_beyond_64_bits_is_refused(key: int) -> None:
     with pytest.raises(ValueError, match="64-bit"):
         key_text(key)
 
 
 @given(st.text("0123456789abcdefABCDEF:.%/ g", max_size=24) | st.text(max_size=12))
-def test_exactly_what_ipaddress_takes_is_taken(text: str) -> None:
+def test_accepted_addresses_are_those_of_ipaddress(text: str) -> None:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

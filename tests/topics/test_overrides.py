@@ -1,4 +1,4 @@
-"""The override's wire: written and read back, old values still understood, whatever is wrong said in one line."""
+"""Overrides on the wire: encoded and decoded, with minimal, unknown and wrong fields."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from topics.overrides import (
     encode_removal,
 )
 
-MOMENTS = st.integers(0, 1 << 42)
+TIMES_MS = st.integers(0, 1 << 42)
 TEXTS = st.text(max_size=20)
 OVERRIDES = st.builds(
     Override,
     st.sampled_from(["192.0.2.0/24", "0.0.0.0/0", "2001:db8::/32", "cafe::/16", "::/0", "2001:db8::1/128"]),
     st.just(EXEMPT),
     st.sampled_from([CONNECTOR, RELEASE]),
-    MOMENTS,
-    st.none() | MOMENTS,
+    TIMES_MS,
+    st.none() | TIMES_MS,
     owner=TEXTS,
     reason=TEXTS,
     by=TEXTS,
@@ -47,32 +47,32 @@ THROTTLES = st.builds(
     st.just("192.0.2.7/32"),
     st.just(THROTTLE),
     st.just(THROTTLED),
-    MOMENTS,
-    MOMENTS,
+    TIMES_MS,
+    TIMES_MS,
     rate_per_min=st.floats(0, 1e9),
     burst=st.floats(0, 1e9),
 )
-NAMES = st.builds(Override, st.just("helo:.example.com"), st.just(EXEMPT_NAME), st.just(CONNECTOR), MOMENTS, st.none())
-REMOVALS = st.builds(Removal, st.sampled_from(["192.0.2.0/24", "client:.example.com"]), MOMENTS, TEXTS, TEXTS)
+NAMES = st.builds(Override, st.just("helo:.example.com"), st.just(EXEMPT_NAME), st.just(CONNECTOR), TIMES_MS, st.none())
+REMOVALS = st.builds(Removal, st.sampled_from(["192.0.2.0/24", "client:.example.com"]), TIMES_MS, TEXTS, TEXTS)
 
 
 @given(OVERRIDES | THROTTLES | NAMES | REMOVALS, st.integers(-1, 9))
-def test_what_was_said_is_read_back(said: OverrideRecord, offset: int) -> None:
-    value = encode_override(said) if isinstance(said, Override) else None
-    removal = encode_removal(said) if isinstance(said, Removal) else None
-    read = decode_record(said.network.encode(), value, removal, offset)
-    assert read == type(said)(**{name: getattr(said, name) for name in said.__slots__} | {"offset": offset})
+def test_encoded_record_decodes_to_itself(record: OverrideRecord, offset: int) -> None:
+    value = encode_override(record) if isinstance(record, Override) else None
+    removal = encode_removal(record) if isinstance(record, Removal) else None
+    read = decode_record(record.network.encode(), value, removal, offset)
+    assert read == type(record)(**{name: getattr(record, name) for name in record.__slots__} | {"offset": offset})
     assert read is not None
     assert decode_line(encode_line(read)) == read
 
 
-def test_a_value_that_says_no_more_than_it_must_is_an_exemption() -> None:
+def test_value_with_required_fields_only_is_an_exemption() -> None:
     value = orjson.dumps({"network": "192.0.2.0/24", "kind": "exempt", "v": 1})
     assert decode_override(value) == Override("192.0.2.0/24", EXEMPT, CONNECTOR, 0, None)
     assert decode_record(b"192.0.2.0/24", None, None) == Removal("192.0.2.0/24", 0)
 
 
-def test_kinds_and_fields_of_later_versions_are_left_alone() -> None:
+def test_unknown_kinds_and_fields_are_ignored() -> None:
     assert decode_override(b'{"kind": "later", "network": 7}') is None
     assert decode_override(b'{"kind": "exempt", "network": "192.0.2.0/24", "until": 9, "later": []}') is not None
 
@@ -92,18 +92,18 @@ def test_kinds_and_fields_of_later_versions_are_left_alone() -> None:
         b'{"kind": "exempt", "network": "helo:.example.com"}',
     ],
 )  # fmt: skip
-def test_what_is_no_override_is_refused(value: bytes) -> None:
+def test_other_value_is_refused(value: bytes) -> None:
     with pytest.raises(BadOverride):
         decode_override(value)
 
 
-def test_key_and_value_must_agree() -> None:
+def test_value_of_another_network_than_the_key_is_refused() -> None:
     value = encode_override(Override("192.0.2.0/24", EXEMPT, CONNECTOR, 0, None))
     with pytest.raises(BadOverride, match="differ"):
         decode_record(b"192.0.3.0/24", value, None)
 
 
-def test_a_network_is_written_in_one_way() -> None:
+def test_network_and_name_have_one_canonical_text() -> None:
     assert [canonical_network(text) for text in ("192.0.2.7", "::ffff:192.0.2.0/120", "2001:DB8:0::/48")] == [
         "192.0.2.7/32", "192.0.2.0/24", "2001:db8::/48",
     ]  # fmt: skip
@@ -113,6 +113,6 @@ def test_a_network_is_written_in_one_way() -> None:
 
 
 @pytest.mark.parametrize("text", ["helo:", "helo:com", "client:.", "rdns:.example.com", "helo:exa mple.com"])
-def test_a_suffix_has_two_labels_at_least(text: str) -> None:
+def test_suffix_without_two_labels_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no suffix"):
         canonical_name(text)

@@ -22,12 +22,12 @@ VECTORS = [
 
 
 @pytest.mark.parametrize(("key", "signed"), VECTORS)
-def test_murmur2_gives_kafkas_own_test_vectors(key: bytes, signed: int) -> None:
+def test_murmur2_equals_kafkas_test_vectors(key: bytes, signed: int) -> None:
     assert murmur2(key) == signed % 2**32
 
 
 @given(st.binary(max_size=40))
-def test_murmur2_is_aiokafkas(key: bytes) -> None:
+def test_murmur2_equals_aiokafkas(key: bytes) -> None:
     assert murmur2(key) == aiokafka_murmur2(key) % 2**32
 
 
@@ -47,14 +47,14 @@ class OneTopic:
 
 
 @given(st.binary(min_size=1, max_size=40), st.integers(1, 200))
-def test_partitions_are_those_of_both_python_clients(key: bytes, partitions: int) -> None:
+def test_partition_equals_that_of_both_python_clients(key: bytes, partitions: int) -> None:
     every = list(range(partitions))
     other = KafkaPythonPartitioner().partition("connections", key, key, b"", b"", OneTopic(partitions))
     assert partition_of(key, partitions) == DefaultPartitioner()(key, every, every) == other
 
 
 @given(st.integers(0, 2**64 - 1))
-def test_one_key_has_one_partition(key: int) -> None:
+def test_key_text_of_a_key_has_a_known_partition(key: int) -> None:
     text = key_text(key).encode()
     assert 0 <= partition_of(text, 8) < 8
     assert partition_of(text, 1) == 0

@@ -1,4 +1,4 @@
-"""Decisions in shadow where they are seen: in words, on the board, in an explanation, in figures, in a comparison."""
+"""Shadow decisions in options, texts, the decision log, metrics, explanations, replays and comparisons."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def shaded(network: str, offset: int) -> Decision:
     return replace(decision(network, offset), verdict=SHADOW)
 
 
-def test_a_shadow_is_as_its_options_say() -> None:
+def test_shadow_rules_follow_the_options() -> None:
     given = {"model.shadow_reasons": "pool, volume", "model.shadow_networks": "192.0.2.0/24,2001:db8:1:2::7/128"}
     shadow = build.shadow(load_settings(None, {}, given))
     assert str(shadow) == "pool, volume, 192.0.2.0/24, 2001:db8:1:2::/64"
@@ -57,12 +57,12 @@ def test_a_shadow_is_as_its_options_say() -> None:
         ("mode", "off", "enforce"),
     ],
 )
-def test_a_mistake_is_answered_with_what_to_give(name: str, value: str, wanted: str) -> None:
+def test_wrong_option_is_refused_with_a_remedy(name: str, value: str, wanted: str) -> None:
     with pytest.raises(OperatorError, match=wanted):
         load_settings(None, {}, {f"model.{name}": value})
 
 
-def test_a_shadow_names_a_configuration_and_none_leaves_the_name_as_it_was() -> None:
+def test_shadow_options_change_the_configuration_hash() -> None:
     plain, chosen = load_settings(None, {}, {}), load_settings(None, {}, {"model.shadow_reasons": "pool"})
     assert build.composer(plain).config != build.composer(chosen).config
     assert build.composer(build.enforcing(chosen)).config == build.composer(plain).config
@@ -79,12 +79,12 @@ def test_a_shadow_names_a_configuration_and_none_leaves_the_name_as_it_was() -> 
         ("2001:db8:1:3::/64", THROTTLE),
     ],
 )
-def test_a_decision_falls_in_a_networks_shadow_if_the_two_share_an_address(network: str, verdict: str) -> None:
+def test_decision_is_in_shadow_if_it_shares_an_address_with_a_network(network: str, verdict: str) -> None:
     shadow = shadow_rules(everything=False, reasons=[], networks=["192.0.2.0/24", "2001:db8:1:2::7/128"])
     assert shadow.verdict(network, "volume") == verdict
 
 
-def test_it_reads_back_and_says_what_would_be() -> None:
+def test_shadow_decision_decodes_to_itself_and_says_what_would_happen() -> None:
     made = shaded("192.0.2.7/32", 4)
     assert decode_decision(encode_decision(made)) == made
     assert "; shadow: would be throttled to 30 per hour until" in decision_text(made)
@@ -103,7 +103,7 @@ def test_decision_log_shows_shadow_decisions_and_watches_only_live_ones() -> Non
     assert not log.watched_throttles(START_MS)
 
 
-async def test_decisions_in_shadow_are_counted_apart() -> None:
+async def test_shadow_decisions_are_counted_separately() -> None:
     live, shade = Bench(), Bench()
     await shade.reconfigure(replace(COMPOSER, shadow=EVERYTHING))
     for bench in (live, shade):
@@ -120,7 +120,7 @@ async def test_decisions_in_shadow_are_counted_apart() -> None:
     assert (figures["tidegate_throttles", ("probation",)], figures["tidegate_in_shadow", ()]) == (0, 1)
 
 
-async def test_a_budget_that_a_shadow_would_have_used_is_called_so() -> None:
+async def test_budget_problem_mentions_shadow_mode() -> None:
     bench = Bench()
     await bench.apply(batch_of(EVENTS[:100]))
     status = status_of(bench.applier, lambda number: 100)
@@ -136,7 +136,7 @@ def burst(first: int, at_ms: int, key: int = far_apart(1)) -> list[Event]:
     return [Event(first + i, at_ms + i, at_ms + i, key, 500, ACCEPTED) for i in range(4)]
 
 
-async def test_a_reload_withdraws_what_is_in_force_and_turning_it_off_speaks_within_half_a_term() -> None:
+async def test_reload_into_shadow_withdraws_throttles_and_out_of_it_publishes_within_half_a_term() -> None:
     bench, network = Bench(), network_text(far_apart(1))
     await bench.apply(batch_of(burst(0, START_MS)))
     first = bench.publisher.decisions[-1]
@@ -159,7 +159,7 @@ async def test_a_reload_withdraws_what_is_in_force_and_turning_it_off_speaks_wit
     assert live.issued - in_shadow.issued < term_ms // 2 + 2 * 60_000
 
 
-async def test_an_explanation_says_that_it_passes() -> None:
+async def test_explanation_of_a_shadow_throttle_says_that_mail_passes() -> None:
     bench = Bench()
     await bench.reconfigure(replace(COMPOSER, shadow=EVERYTHING))
     await bench.apply(batch_of(burst(0, START_MS)))
@@ -174,7 +174,7 @@ async def test_an_explanation_says_that_it_passes() -> None:
     assert wider.throttle.decision == around
 
 
-def test_a_record_is_read_as_readers_read_it() -> None:
+def test_recorded_decisions_are_filtered_as_readers_do() -> None:
     first, again, older = decision(A, 5), decision(A, 5), decision(A, 4)
     ordered = replace(decision(A, 5, RELEASE), reason=OVERRIDE)
     late = decision(A, 5, RELEASE)
@@ -211,7 +211,7 @@ def replayed(month: Path, tmp_path: Path, name: str) -> list[Decision]:
     return [decode_decision(line) for line in (tmp_path / f"{name}.ndjson").read_bytes().splitlines()]
 
 
-def test_a_replay_writes_and_counts_them_apart(
+def test_replay_in_shadow_differs_only_in_verdict_and_counts(
     run: Run, month: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     live = replayed(month, tmp_path, "live")
@@ -225,7 +225,7 @@ def test_a_replay_writes_and_counts_them_apart(
     ]
 
 
-def test_a_shadow_compared_with_its_end_is_what_a_site_without_one_defers(run: Run) -> None:
+def test_compare_of_shadow_and_live_reports_the_deferrals_of_live(run: Run) -> None:
     status, answer = run("compare", "--old", "shadow.toml", "--new", "live.toml")
     assert status == 0
     assert (answer["all"]["old"]["delayed"], answer["decisions"]["old"]) == (0, 0)
@@ -233,7 +233,7 @@ def test_a_shadow_compared_with_its_end_is_what_a_site_without_one_defers(run: R
     assert (answer["throttle_periods"]["lost"], answer["throttle_periods"]["kept"]) == (0, 0)
 
 
-def test_a_record_compared_is_what_its_replay_would_have_done(run: Run, month: Path, tmp_path: Path) -> None:
+def test_compare_of_recorded_decisions_equals_their_replays(run: Run, month: Path, tmp_path: Path) -> None:
     replayed(month, tmp_path, "partly")
     status, answer = run("compare", "--shadow", "--decisions", "partly.ndjson")
     assert (status, answer["compared"]) == (0, ["live", "with shadow"])
@@ -246,7 +246,7 @@ def test_a_record_compared_is_what_its_replay_would_have_done(run: Run, month: P
     assert {name: answer[name] for name in wanted} == orjson.loads(orjson.dumps(wanted))
 
 
-def test_for_people_it_is_tables_of_live_and_shadow(
+def test_compare_prints_tables_of_live_and_shadow(
     run: Run, month: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     replayed(month, tmp_path, "shadow")
@@ -257,7 +257,7 @@ def test_for_people_it_is_tables_of_live_and_shadow(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "reason"),
     [
         (("--shadow", "--old", "live.toml"), "leave out --old and --new"),
         (("--shadow", "--decisions", "x.ndjson"), "give --decisions FILE and event files, or neither"),
@@ -265,18 +265,18 @@ def test_for_people_it_is_tables_of_live_and_shadow(
         (("--old", "live.toml"), "no input: give --old A.toml --new B.toml and event files, or --shadow"),
     ],
 )
-def test_what_cannot_be_compared_is_one_line(
-    arguments: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_wrong_arguments_of_compare_are_one_line(
+    arguments: tuple[str, ...], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "live.toml").write_text("")
     placed = [str(tmp_path / part) if part.endswith(".toml") else part for part in arguments]
     assert main(["compare", *placed]) == 2
     shown = capsys.readouterr().err
-    assert said in shown
+    assert reason in shown
     assert shown.count("\n") == 1
 
 
-def test_a_record_without_a_shadow_is_told_as_such(
+def test_compare_of_decisions_without_shadow_is_an_error(
     run: Run, month: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     replayed(month, tmp_path, "live")

@@ -1,4 +1,4 @@
-"""What orders change, before anything is written; how operators write networks, times, rates and files."""
+"""Plans of overrides, before they are written, and the texts of networks, times, rates and files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def kinds(wanted: list[Override], *present: Override) -> list[tuple[str, str]]:
     return [(change.kind, change.network) for change in plan_overrides(wanted, OverrideIndex(present))]
 
 
-def test_an_order_adds_changes_or_keeps() -> None:
+def test_override_is_added_changed_or_kept() -> None:
     one = exempt("192.0.2.0/24")
     assert kinds([one]) == [(ADDS, "192.0.2.0/24")]
     assert kinds([replace(one, created=NOW_MS + 1, by="somebody else")], one) == [(KEEPS, "192.0.2.0/24")]
@@ -55,13 +55,13 @@ def test_an_order_adds_changes_or_keeps() -> None:
     assert kinds([one, one]) == [(ADDS, "192.0.2.0/24"), (KEEPS, "192.0.2.0/24")]
 
 
-def test_what_is_over_counts_no_more() -> None:
+def test_expired_override_has_no_effect() -> None:
     assert kinds([throttled("192.0.2.7/32")], exempt("192.0.2.0/24", until=NOW_MS)) == [(ADDS, "192.0.2.7/32")]
     assert kinds([exempt("192.0.2.0/24", until=NOW_MS)]) == [(REFUSES, "192.0.2.0/24")]
 
 
 @pytest.mark.parametrize("outer", ["192.0.2.7/32", "192.0.2.0/24", "0.0.0.0/0"])
-def test_what_is_exempt_is_neither_released_nor_throttled(outer: str) -> None:
+def test_exempt_network_is_neither_released_nor_throttled(outer: str) -> None:
     for one in (released("192.0.2.7/32"), throttled("192.0.2.7/32")):
         (change,) = plan_overrides([one], OverrideIndex([exempt(outer)]))
         assert (change.kind, change.record) == (REFUSES, None)
@@ -69,13 +69,13 @@ def test_what_is_exempt_is_neither_released_nor_throttled(outer: str) -> None:
     assert kinds([throttled("198.51.100.7/32"), released("2001:db8::/32")], exempt("192.0.2.0/24"))[0][0] == ADDS
 
 
-def test_a_release_outlasts_an_exemption_that_ends_sooner() -> None:
+def test_release_that_outlasts_an_exemption_is_added() -> None:
     sooner = exempt("192.0.2.0/24", until=NOW_MS + HOUR_MS)
     assert kinds([released("192.0.2.7/32", hours=2)], sooner) == [(ADDS, "192.0.2.7/32")]
     assert kinds([released("192.0.2.7/32", hours=1)], sooner) == [(REFUSES, "192.0.2.7/32")]
 
 
-def test_a_release_ends_a_throttle_by_hand_and_an_exemption_those_under_it() -> None:
+def test_release_ends_a_manual_throttle_and_exemption_ends_those_within() -> None:
     held = throttled("192.0.2.7/32")
     assert kinds([released("192.0.2.7/32")], held) == [(CHANGES, "192.0.2.7/32")]
     assert kinds([exempt("192.0.2.0/24")], held, throttled("198.51.100.7/32")) == [
@@ -84,7 +84,7 @@ def test_a_release_ends_a_throttle_by_hand_and_an_exemption_those_under_it() -> 
     assert kinds([throttled("192.0.2.7/32")], released("192.0.2.7/32")) == [(CHANGES, "192.0.2.7/32")]
 
 
-def test_only_what_is_exempt_is_removed() -> None:
+def test_removal_of_other_networks_than_exempt_ones_is_refused() -> None:
     present = OverrideIndex([exempt("192.0.2.0/24"), throttled("198.51.100.7/32")])
     found = list(
         plan_removals(["192.0.2.0/24", "192.0.2.0/24", "198.51.100.7/32"], present, Removal("", NOW_MS, "over", "me"))
@@ -94,16 +94,16 @@ def test_only_what_is_exempt_is_removed() -> None:
     assert "tidegate release" in found[2].text
 
 
-def test_a_relays_name_stands_for_its_networks() -> None:
+def test_name_of_a_relay_gives_its_networks() -> None:
     relays = {"esp": ("192.0.2.0/24", "2001:db8::/40")}
     assert list(networks_of_names(["esp", "10.0.0.0/8"], relays)) == [
         ("192.0.2.0/24", "esp"), ("2001:db8::/40", "esp"), ("10.0.0.0/8", ""),
     ]  # fmt: skip
 
 
-def test_overrides_are_shown_in_the_order_of_their_networks() -> None:
-    said = [exempt("2001:db8::/32"), exempt("192.0.2.0/24"), exempt("10.0.0.0/8"), exempt("10.0.0.0/16")]
-    assert [one.network for one in OverrideIndex(said).all_unexpired(NOW_MS)] == [
+def test_unexpired_overrides_are_in_address_order() -> None:
+    records = [exempt("2001:db8::/32"), exempt("192.0.2.0/24"), exempt("10.0.0.0/8"), exempt("10.0.0.0/16")]
+    assert [one.network for one in OverrideIndex(records).all_unexpired(NOW_MS)] == [
         "10.0.0.0/8", "10.0.0.0/16", "192.0.2.0/24", "2001:db8::/32",
     ]  # fmt: skip
 
@@ -111,7 +111,7 @@ def test_overrides_are_shown_in_the_order_of_their_networks() -> None:
 CSV = "Network, owner,reason,until\n192.0.2.0/24,ACME,MX,30d\n\n10.0.0.1/8,a,b,\n198.51.100.7,,,\n192.0.2.0/24,B,c,\n,x,y,\n"
 
 
-def test_a_csv_file_says_of_each_line_what_it_wants_or_why_not() -> None:
+def test_csv_lines_become_overrides_or_refusals() -> None:
     found = list(parse_connectors(CSV, exempt("", owner="", reason="imported")))
     wanted = [one for one in found if isinstance(one, Override)]
     assert [(one.network, one.owner, one.reason, one.until) for one in wanted] == [
@@ -124,7 +124,7 @@ def test_a_csv_file_says_of_each_line_what_it_wants_or_why_not() -> None:
     ] == ([True] * 4)
 
 
-def test_a_file_of_networks_has_one_a_line_and_remarks() -> None:
+def test_file_of_networks_may_have_comments() -> None:
     text = "# partners\n192.0.2.0/24  # MX\n\nclient:.example.com\n2001:db8::/32\n"
     found = [one for one in parse_connectors(text, exempt("")) if isinstance(one, Override)]
     assert [(one.network, one.kind, one.owner) for one in found] == [
@@ -132,12 +132,12 @@ def test_a_file_of_networks_has_one_a_line_and_remarks() -> None:
     ]  # fmt: skip
 
 
-def test_an_unknown_column_is_refused() -> None:
+def test_unknown_column_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown column 'ip'"):
         list(parse_connectors("network,ip\n", exempt("")))
 
 
-def test_times_and_rates() -> None:
+def test_spans_ends_rates_and_targets_are_parsed() -> None:
     assert [parse_span_ms(text) for text in ("90 s", "30m", "1.5h", "7d", "2w")] == [
         90_000, 1_800_000, 5_400_000, 604_800_000, 1_209_600_000,
     ]  # fmt: skip
@@ -150,34 +150,36 @@ def test_times_and_rates() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "2", "h", "-1h", "0h", "1e9d", "999999999w"])
-def test_what_is_no_span_is_refused(text: str) -> None:
+def test_other_text_than_a_span_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="give one such as"):
         parse_span_ms(text)
 
 
 @pytest.mark.parametrize("text", ["", "60", "60/y", "-1/h", "1e99/h"])
-def test_what_is_no_rate_is_refused(text: str) -> None:
+def test_other_text_than_a_rate_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="give one such as"):
         parse_rate_per_min(text)
 
 
-def asked(**said: str) -> list[Override | Removal | None]:
-    """What a program's order writes where 192.0.2.0/24 is exempt."""
-    said = {"action": "exempt", "network": "192.0.2.7", "owner": "ACME", "by": "me"} | said
-    return [change.record for change in plan_of(said, NOW_MS)(OverrideIndex([exempt("192.0.2.0/24")]))]
+def records_of(**fields: str) -> list[Override | Removal | None]:
+    """Return the records of a request while 192.0.2.0/24 is exempt."""
+    request = {"action": "exempt", "network": "192.0.2.7", "owner": "ACME", "by": "me"} | fields
+    return [change.record for change in plan_of(request, NOW_MS)(OverrideIndex([exempt("192.0.2.0/24")]))]
 
 
-def test_a_program_orders_in_the_words_of_the_commands() -> None:
-    assert asked(until="2h", reason="MX") == [exempt("192.0.2.7/32", NOW_MS + 2 * HOUR_MS, by="me")]
-    assert asked(action="release", network="198.51.100.0/24") == [replace(released("198.51.100.0/24"), by="me")]
-    assert asked(action="end", network="192.0.2.0/24", reason="over") == [Removal("192.0.2.0/24", NOW_MS, "over", "me")]
-    assert asked(network="client:.example.com", reason="MX") == [
+def test_request_gives_the_records_of_the_commands() -> None:
+    assert records_of(until="2h", reason="MX") == [exempt("192.0.2.7/32", NOW_MS + 2 * HOUR_MS, by="me")]
+    assert records_of(action="release", network="198.51.100.0/24") == [replace(released("198.51.100.0/24"), by="me")]
+    assert records_of(action="end", network="192.0.2.0/24", reason="over") == [
+        Removal("192.0.2.0/24", NOW_MS, "over", "me")
+    ]
+    assert records_of(network="client:.example.com", reason="MX") == [
         replace(exempt("client:.example.com", by="me"), kind=EXEMPT_NAME)
     ]
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("fields", "remedy"),
     [
         ({"until": "soon"}, "'soon' is no end: give a span"),
         ({"owner": " "}, "owner is missing: give owner and contact"),
@@ -188,12 +190,12 @@ def test_a_program_orders_in_the_words_of_the_commands() -> None:
         ({"owner": 7}, "give an object of texts: action, network"),
     ],
 )
-def test_an_order_that_is_none_is_answered_with_what_to_give(said: dict[str, str], told: str) -> None:
-    with pytest.raises(OperatorError, match=told):
-        asked(**said)
+def test_wrong_request_is_refused_with_a_remedy(fields: dict[str, str], remedy: str) -> None:
+    with pytest.raises(OperatorError, match=remedy):
+        records_of(**fields)
 
 
-async def test_an_order_given_within_a_worker_leaves_its_log_alone() -> None:
+async def test_applying_a_plan_keeps_the_log_level_of_aiokafka() -> None:
     log = logging.getLogger("aiokafka")
     before = log.level
     log.setLevel(logging.ERROR)

@@ -65,7 +65,7 @@ def decisions_of(lines: Iterable[bytes], partitions: int = 1) -> list[bytes]:
 
 
 class Dripping:
-    """A source that hands out fewer octets than it was asked for, as a pipe does."""
+    """A source that returns fewer bytes than requested, as a pipe does."""
 
     def __init__(self, text: bytes, sizes: Iterator[int]) -> None:
         self._source, self._sizes = io.BytesIO(text), sizes
@@ -79,14 +79,14 @@ def expected() -> list[bytes]:
     return decisions_of(LINES)
 
 
-def test_the_replay_decides_something(expected: list[bytes]) -> None:
+def test_replay_makes_decisions(expected: list[bytes]) -> None:
     assert sum(b'"throttle"' in line for line in expected) > 50
     assert sum(b'"release"' in line for line in expected) > 50
 
 
 @pytest.mark.parametrize("chunk", [200, 1 << 12, 1 << 20])
 @pytest.mark.parametrize("block", [1, 77, 1 << 14])
-def test_chunks_and_blocks_change_nothing(chunk: int, block: int, expected: list[bytes]) -> None:
+def test_chunk_and_block_sizes_do_not_change_decisions(chunk: int, block: int, expected: list[bytes]) -> None:
     with (
         patch.object(replay_module, "whole_lines", partial(whole_lines, size=chunk)),
         patch.object(replay_module, "BLOCK_EVENTS", block),
@@ -96,7 +96,7 @@ def test_chunks_and_blocks_change_nothing(chunk: int, block: int, expected: list
         )
 
 
-def test_a_pipe_and_a_gzip_file_are_files_like_any_other(expected: list[bytes], tmp_path: Path) -> None:
+def test_pipe_and_gzip_file_give_the_same_decisions(expected: list[bytes], tmp_path: Path) -> None:
     text = b"".join(LINES)
     sizes = iter(lambda: 1000 + len(text) % 777, 0)
     assert replayed(cast(BinaryIO, Dripping(text, sizes)))[0] == expected
@@ -112,7 +112,7 @@ def test_several_files_are_one_history(expected: list[bytes]) -> None:
     assert [encode_decision(decision) for file in files for found in run.run(file) for decision in found] == expected
 
 
-def test_lines_that_are_no_events_are_counted_and_change_nothing(expected: list[bytes]) -> None:
+def test_poison_lines_are_counted_and_do_not_change_decisions(expected: list[bytes]) -> None:
     found, tally = replayed(io.BytesIO(b"".join(MIXED)))
     blank = sum(not line.strip() for line in MIXED)
     assert found == expected
@@ -124,18 +124,18 @@ def test_lines_that_are_no_events_are_counted_and_change_nothing(expected: list[
         assert MIXED[line - 1] in BROKEN
 
 
-def test_the_slow_path_gives_the_same(expected: list[bytes]) -> None:
+def test_slow_path_gives_the_same_decisions(expected: list[bytes]) -> None:
     assert decisions_of(ESCAPED) == expected
 
 
-def test_a_last_line_needs_no_line_break(expected: list[bytes]) -> None:
+def test_last_line_needs_no_line_break(expected: list[bytes]) -> None:
     assert decisions_of([b"".join(LINES).rstrip(b"\n")]) == expected
     assert replayed(io.BytesIO(b"")) == ([], ReplayCounts())
     assert replayed(io.BytesIO(b"\n\n"))[1] == ReplayCounts(lines=2)
 
 
 @pytest.mark.parametrize("partitions", [2, 5])
-def test_several_partitions_are_as_many_sites_of_their_own(partitions: int) -> None:
+def test_partitions_decide_independently(partitions: int) -> None:
     dealt: list[list[bytes]] = [[] for _ in range(partitions)]
     for line, event in zip(LINES, rich_sequence(11, 6000), strict=True):
         dealt[partition_of(key_text(event.key).encode(), partitions)].append(line)
@@ -151,7 +151,7 @@ def test_several_partitions_are_as_many_sites_of_their_own(partitions: int) -> N
     assert len(together) > 100
 
 
-def test_decisions_come_in_the_order_of_their_events() -> None:
+def test_decisions_are_in_the_order_of_their_events() -> None:
     run = Replay(partitions_of(4), COMPOSER)
     issued = [decision.issued for found in run.run(io.BytesIO(b"".join(LINES))) for decision in found]
     jumps = [earlier - later for earlier, later in pairwise(issued)]
@@ -170,13 +170,13 @@ def test_offsets_count_the_events_of_a_partition() -> None:
 
 @settings(max_examples=2 * settings().max_examples)
 @given(st.binary(max_size=200) | st.text("ab\n", max_size=60).map(str.encode), st.integers(1, 40))
-def test_whole_lines_leave_nothing_out_and_cut_no_line(text: bytes, size: int) -> None:
+def test_whole_lines_keep_all_text_and_cut_no_line(text: bytes, size: int) -> None:
     chunks = list(whole_lines(io.BytesIO(text), size))
     assert b"".join(chunks) == text + (b"\n" if text and not text.endswith(b"\n") else b"")
     assert all(chunk.endswith(b"\n") for chunk in chunks)
 
 
-def test_a_line_without_end_is_cut_before_it_fills_the_memory() -> None:
+def test_line_beyond_the_limit_is_cut() -> None:
     with patch.object(replay_module, "MAX_LINE_BYTES", 1000):
         chunks = list(whole_lines(io.BytesIO(b"x" * 5000 + b"\n" + LINES[0]), 100))
     assert max(len(chunk) for chunk in chunks) <= 1101

@@ -50,7 +50,7 @@ def decided(lines: list[bytes], settings: Settings = RIVER, block: int = 1 << 14
     return found
 
 
-def test_a_burst_is_answered_when_its_window_is_over() -> None:
+def test_burst_is_throttled_after_its_window() -> None:
     (found,) = decided(mail())
     assert found.network == "192.0.2.7/32"
     assert found.issued == START_MS + 61 * 600_000 + 1000
@@ -63,12 +63,12 @@ def test_a_burst_is_answered_when_its_window_is_over() -> None:
 
 @examples(max_examples=20)
 @given(st.integers(1, 40))
-def test_blocks_change_nothing(block: int) -> None:
+def test_block_size_does_not_change_decisions(block: int) -> None:
     assert decided(mail(), block=block) == decided(mail())
 
 
 @pytest.mark.parametrize("name", ["half-space-trees", f"{__name__}:scaled_trees"])
-def test_any_pipeline_of_river_is_heard(name: str) -> None:
+def test_every_pipeline_makes_decisions(name: str) -> None:
     settings = replace(RIVER, river=replace(RIVER.river, pipeline=name, score=0.0))
     found = decided(mail(), settings)
     assert found
@@ -76,23 +76,23 @@ def test_any_pipeline_of_river_is_heard(name: str) -> None:
     assert all(decision.evidence["messages"] > decision.evidence["mean"] for decision in found)
 
 
-def test_the_pipelines_at_hand_give_scores_of_their_own() -> None:
+def test_built_in_pipelines_have_different_types() -> None:
     assert type(gaussian()) is not type(half_space_trees())
 
 
-def test_more_senders_than_the_bound_are_not_watched() -> None:
+def test_senders_beyond_the_limit_are_untracked() -> None:
     partition = WindowPartition(Policy(1.0, DAY_MS, 0, 1), replace(RIVER.river, keys=1))
     engine = Replay([partition], build.replay(RIVER).composer)
     assert [found for found in engine.run(io.BytesIO(b"".join(mail()))) if found]
     assert partition.state.site["untracked"][0] == len(mail()) // 2
 
 
-def test_retries_are_no_demand() -> None:
+def test_deferred_events_are_not_counted() -> None:
     deferred = [line.replace(b"}", b',"outcome":"deferred"}') for line in mail()]
     assert decided(deferred) == []
 
 
-def test_it_compares_with_the_engine_s_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_accepts_river_and_the_engines_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "own.toml").write_text(as_lines(1.0))
     (tmp_path / "river.toml").write_text('[model]\ndetector = "river"\n')
     events = tmp_path / "events.ndjson"
@@ -103,15 +103,15 @@ def test_it_compares_with_the_engine_s_own(tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "reason"),
     [
         ("no.such:thing", "No module named"),
         ("river.anomaly:Nothing", "has no attribute"),
         ("river.anomaly:__name__", "isn't callable"),
     ],
 )
-def test_a_pipeline_that_is_not_there_is_one_line(
-    name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_unknown_pipeline_is_an_error_of_one_line(
+    name: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TIDEGATE_MODEL_DETECTOR", "river")
     monkeypatch.setenv("TIDEGATE_RIVER_PIPELINE", name)
@@ -119,11 +119,11 @@ def test_a_pipeline_that_is_not_there_is_one_line(
     events.write_bytes(mail()[0])
     assert main(["replay", str(events), "--decisions", "-"]) == 2
     error = capsys.readouterr().err
-    assert (error.count("\n"), said in error) == (1, True)
+    assert (error.count("\n"), reason in error) == (1, True)
 
 
 @pytest.mark.parametrize("command", ["explain", "plot", "calibrate", "warm", "a worker"])
-def test_what_needs_the_engine_s_own_model_says_so(
+def test_command_that_needs_the_engines_detector_refuses_river(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TIDEGATE_MODEL_DETECTOR", "river")
