@@ -110,7 +110,7 @@ class Cluster:
         self.committed = [0] * partitions
         self.decisions: list[tuple[bytes | None, bytes | None, dict[str, bytes]]] = []
         self.letters: list[bytes] = []
-        self.orders: list[Override] = []
+        self.overrides: list[Override] = []
         self.seen: Counter[str] = Counter()
         self._transactional: dict[str, Transactional] = {}
 

@@ -17,7 +17,7 @@ LEAST_A_SEED = {
     "events": 50, "decisions": 10, "decisions repeated": 2, "older decisions ignored": 2, "restores": 3, "commits": 3,
     "offset commits": 3, "crash": 1, "rebalance": 0.2, "leave": 0.2, "join_late": 0.2, "zombie": 0.3, "storm": 0.2,
     "zombies that came back": 0.05, "left behind": 0.01, "fenced": 0.2, "ended by Fenced": 0.1, "compact": 0.3,
-    "transactions aborted by a new writer": 0.05, "aborts": 0.2, "agents restarted": 0.05, "fetches from before": 5,
+    "transactions aborted by a new writer": 0.05, "aborts": 0.2, "agents restarted": 0.05, "fetches of earlier offsets": 5,
     "failed: batch": 0.1, "failed: end": 0.1, "failed: commit": 0.3, "failed: decision": 0.1, "failed: send": 0.1,
     "ended by MessageSizeTooLargeError": 0.05, "orders": 0.5, "withdrawals": 1, "warm openings": 1,
 }  # fmt: skip

@@ -1,8 +1,8 @@
 """One simulated worker: the real app with its agent, shards, publisher and consumer, on simulated clients.
 
-Real: everything of `engine.stream` but the process, Faust's services and the fetcher's connection. A fetch may begin at any
-offset up to the next one, and a block is made of it as aiokafka's fetcher makes it. What Faust does around a rebalance is
-done here in its order: revoke (checkpoint, commit, forget), clear the agent's queue, assign, fetch from the committed offset.
+All of `engine.worker` is real, except the process, Faust's services and the fetcher's connection. A fetch may begin at any
+offset up to the next one; it becomes a block in the way of aiokafka's fetcher. The steps of a rebalance follow Faust's order:
+revoke (checkpoint, commit, drop), clear the agent's queue, assign, fetch from the committed offset.
 """
 
 from __future__ import annotations
@@ -13,34 +13,36 @@ from concurrent.futures import Future
 from contextvars import Context, copy_context
 from typing import Any, cast
 
+from aiokafka import ConsumerRecord
 from faust.types import TP
 
 from engine.config.load import Settings
 from engine.kafka.blocks import Block, BlockRecords, RawRecords
 from engine.worker.app import STREAM_BUFFER_BLOCKS, create_app
-from engine.worker.prefetch import WORKSPACES, Reading, read
+from engine.worker.prefetch import EventBlock, read_block
 from tests.simulation.clients import NETWORK, Network
 from tests.simulation.clock import OWNER
+from topics.overrides import Override, encode_override
 
 COMMIT_S = 0.3
 IDLE_S = 0.05
 
 
 class Membership:
-    """What the consumer thread is to Faust's consumer. ``deposed``: the group goes on without this worker."""
+    """Stands in for the consumer thread of Faust's consumer."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
         self.tps: set[TP] = set()
-        self.deposed = False
+        self.deposed = False  # the group continues without this worker
         self._draw = network.draw("commit")
 
     def assignment(self) -> set[TP]:
-        """What this worker believes it owns."""
+        """Return the partitions that this worker believes it owns."""
         return set(self.tps)
 
     async def commit(self, offsets: dict[TP, int]) -> bool:
-        """Commit to the group, unless it has moved on; a lost answer is a failed commit."""
+        """Commit to the group, unless it has deposed this worker. A lost response is a failed commit."""
         await self.network.pause(self._draw)
         if self.deposed or self.network.fails("commit", self._draw):
             return False
@@ -50,20 +52,19 @@ class Membership:
         return not self.network.fails("commit", self._draw)
 
 
-def _at_once(block: Block) -> Future[Reading]:
-    """A block as the reading thread hands it on, without the thread: a simulated run has one."""
-    reading: Future[Reading] = Future()
-    reading.set_result(read(block, WORKSPACES.take()))
-    return reading
+def _record(offset: int, override: Override) -> ConsumerRecord:
+    """Return the override as a record of its topic."""
+    key, value = override.network.encode(), encode_override(override)
+    return ConsumerRecord("exemptions", 0, offset, override.created, 0, key, value, None, 0, 0, ())
 
 
 class _NoProducer:
     async def flush(self) -> None:
-        """Faust's own producer has nothing to send."""
+        """Do nothing: Faust's own producer has no records."""
 
 
 class SimulatedWorker:
-    """``name`` seeds what is special to it."""
+    """A worker on ``network``, whose name seeds its randomness."""
 
     def __init__(self, settings: Settings, network: Network) -> None:
         self.network = network
@@ -74,12 +75,11 @@ class SimulatedWorker:
         self._context.run(OWNER.set, self.tasks)
         self._context.run(NETWORK.set, network)
         self._draw = network.draw("worker")
-        self._blocks: asyncio.Queue[Future[Reading]] = asyncio.Queue(STREAM_BUFFER_BLOCKS)
-        self._orders_read = 0
+        self._blocks: asyncio.Queue[Future[EventBlock]] = asyncio.Queue(STREAM_BUFFER_BLOCKS)
+        self._overrides_read = 0
         self._fetching: dict[int, asyncio.Task[None]] = {}
-        self.app = create_app(settings)
+        self.app = create_app(settings, end=self._fail)
         self.app.loop = asyncio.get_running_loop()
-        self.app.stop_soon = self._fail
         self.app._producer = cast(Any, _NoProducer())
         self.membership = Membership(network)
         consumer: Any = self.app.transport.create_consumer(
@@ -92,57 +92,58 @@ class SimulatedWorker:
         self.consumer = self.app._consumer = consumer
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run ``work`` as this worker's own."""
+        """Run ``work`` as a task of this worker."""
         return asyncio.get_running_loop().create_task(work, context=self._context.copy())
 
     @property
     def partitions(self) -> list[int]:
-        """What it believes it owns."""
+        """The partitions that it believes it owns."""
         return sorted(tp.partition for tp in self.membership.tps)
 
     async def start(self) -> None:
-        """Everything but the group."""
+        """Start all parts but the group membership."""
         await self.spawn(self.app.publisher.start())
-        self._read_orders()
-        self.spawn(self._follow_orders())
+        self._read_overrides()
+        self.spawn(self._follow_overrides())
         self.spawn(self.app.shards.run())
         self.spawn(self._agent())
         self.spawn(self._commit())
 
-    def _read_orders(self) -> list[str]:
-        """Put what operators have said since the last time into the book; the networks."""
-        new = self.network.cluster.orders[self._orders_read :]
-        self._orders_read += len(new)
-        return [network for network in map(self.app.engine.book.take, new) if network is not None]
+    def _read_overrides(self) -> list[str]:
+        """Add the overrides since the last call to the index; return their networks."""
+        new = self.network.cluster.overrides[self._overrides_read :]
+        records = [_record(self._overrides_read + i, override) for i, override in enumerate(new)]
+        self._overrides_read += len(new)
+        return self.app.overrides.add(records)
 
-    async def _follow_orders(self) -> None:
+    async def _follow_overrides(self) -> None:
         draw = self.network.draw("orders")
         while True:
             await self.network.pause(draw)
-            await self.app.engine.override(self._read_orders())
+            await self.app.applier.override(self._read_overrides())
             await asyncio.sleep(draw.choice((0.01, 0.2, 1.0)))
 
     async def revoke(self) -> None:
-        """All partitions are taken away, as an eager rebalance does."""
+        """Revoke all partitions, as an eager rebalance does."""
         if self.membership.tps:
             await self.consumer.on_partitions_revoked(self.membership.assignment())
         self.membership.tps = set()
 
     async def assign(self, owned: Iterable[int], standbys: Iterable[int]) -> None:
-        """These are what it owns now, and what it keeps warm for others."""
+        """Assign owned partitions and standbys."""
         self.membership.tps = {TP("connections", partition) for partition in owned}
         cast(Any, self.app.assignor)._assignment.standbys["connections"] = sorted(standbys)
         self.membership.deposed = False
         await self.consumer.on_partitions_assigned(self.membership.assignment(), 1)
 
     async def stop(self) -> None:
-        """End gracefully."""
+        """Stop gracefully."""
         if not self.ended.is_set():
             await self.app.on_stop()
             self.ended.set()
 
     async def kill(self) -> None:
-        """End at once: nothing in memory counts any more, what is on its way may arrive or not."""
+        """End immediately: memory is lost, and requests under way may arrive or not."""
         self.network.dead = True
         self.ended.set()
         while self.tasks:
@@ -158,7 +159,7 @@ class SimulatedWorker:
         await self.stop()
 
     async def _unused(self, *_: Any) -> None:
-        raise AssertionError("messages don't come this way here")
+        raise AssertionError("messages don't arrive this way here")
 
     async def _revoked(self, tps: Iterable[TP]) -> None:
         for tp in tps:
@@ -176,25 +177,31 @@ class SimulatedWorker:
         cluster, draw = self.network.cluster, self.network.draw(f"fetch/{tp.partition}")
         await self.network.pause(draw)
         position = cluster.committed[tp.partition]
-        for shard in self.app.shards:  # one that was given up may have less than what others have committed since
+        for shard in self.app.shards:  # a deposed worker may have applied less than others have committed since
             if shard.partition.number == tp.partition:
                 position = min(position, shard.partition.applied_offset + 1)
         while True:
             if draw.random() < self.network.trouble["rewind"]:
                 position = draw.randint(0, position)
-                cluster.seen["fetches from before"] += 1
-            octets = cluster.source.partitions[tp.partition].fetch(position, draw.choice((1, 1, 2, 5, 100)))
-            if octets:
-                records = BlockRecords(tp, RawRecords(octets), [], position, None, None, True, 1)
+                cluster.seen["fetches of earlier offsets"] += 1
+            raw = cluster.source.partitions[tp.partition].fetch(position, draw.choice((1, 1, 2, 5, 100)))
+            if raw:
+                records = BlockRecords(tp, RawRecords(raw), [], position, None, None, True, 1)
                 for record in records:
-                    await self._blocks.put(_at_once(record.value))
+                    await self._blocks.put(self._read_block(record.value))
                 position = records.next_fetch_offset
             else:
                 await asyncio.sleep(IDLE_S)
             await self.network.pause(draw)
 
+    def _read_block(self, block: Block) -> Future[EventBlock]:
+        """Read a block without the reading thread: a simulated run has one thread."""
+        events: Future[EventBlock] = Future()
+        events.set_result(read_block(block, self.app.prefetcher.acquire()))
+        return events
+
     async def _agent(self) -> None:
-        """Faust restarts an agent that a rebalance cancelled while it waited."""
+        """Run the agent, and restart it when a rebalance has cancelled it, as Faust does."""
         agent = self.app.agents["detect"].fun
         while self.failure is None:
             try:
@@ -205,7 +212,7 @@ class SimulatedWorker:
                     raise
                 self.network.cluster.seen["agents restarted"] += 1
 
-    async def _stream(self) -> AsyncIterator[Future[Reading]]:
+    async def _stream(self) -> AsyncIterator[Future[EventBlock]]:
         while True:
             yield await self._blocks.get()
 

@@ -35,7 +35,7 @@ MOST_S = 300.0
 MOST_WORKERS = 3
 REVOKE_S = 3.0
 SETTLE_S = 5.0
-OUTSIDE = (KafkaError, changelog.Fenced, shard.Spoiled)
+OUTSIDE = (KafkaError, changelog.Fenced, shard.CheckpointBarred)
 CALM = dict.fromkeys(("slow", "stall", "batch", "end", "send", "decision", "commit", "rewind"), 0.0)
 open_shard = shard.Shard.open
 
@@ -244,7 +244,7 @@ class World:
             length = draw.choice((8, 16, 24, 32)) if network.version == 4 else draw.choice((32, 48, 64))
             created = START_MS + draw.randrange(draw.choice((1, 10, 2000)) * HOUR_MS)
             place = str(network.supernet(new_prefix=length))
-            self.cluster.orders.append(Override(place, EXEMPT, CONNECTOR, created, None))
+            self.cluster.overrides.append(Override(place, EXEMPT, CONNECTOR, created, None))
             self.cluster.seen["orders"] += 1
 
     async def _calm_down(self) -> None:
@@ -285,7 +285,7 @@ class World:
                 f"partition {number} ends at {said}, not {partition.last_offset}"
             )
         oracle = oracle_of(self.cluster.source, threshold_of(self.settings.model.budget_percent), self._rows)
-        differences = decision_differences(self.cluster.decisions, oracle, self.cluster.orders, self.cluster.seen)
+        differences = decision_differences(self.cluster.decisions, oracle, self.cluster.overrides, self.cluster.seen)
         assert not differences, "\n".join(differences[:10])
         self.cluster.seen["decisions"] += len(oracle.decisions)
         self.cluster.seen["decisions repeated"] += len(self.cluster.decisions) - len(oracle.decisions)
@@ -313,9 +313,9 @@ class World:
 def run_seed(seed: int) -> Counter[str]:
     """Run a seed; an exception tells what didn't hold, the counter what has happened."""
     with (
-        patch.object(changelog, "PatientProducer", SimulatedProducer),
+        patch.object(changelog, "ResilientProducer", SimulatedProducer),
         patch.object(changelog, "BlockConsumer", SimulatedConsumer),
-        patch.object(publisher, "PatientProducer", SimulatedProducer),
+        patch.object(publisher, "ResilientProducer", SimulatedProducer),
         patch.object(shard, "time", SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time())),
     ):
         return simulate_world(seed)
