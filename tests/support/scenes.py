@@ -1,6 +1,6 @@
 """Small scenes of mail, and the decisions that they lead to as bytes: the source of the golden files.
 
-``python -m tests.support.scenes`` writes them anew; a change in them is a change that every reader of the topic meets.
+``python -m tests.support.scenes`` writes them again. A change in them affects every reader of the topic.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from engine.decisions.compose import Composer, Reply
-from engine.decisions.shadow import Shadow
+from engine.decisions.compose import Composer, ReplyTexts
+from engine.decisions.shadow import ShadowRules
 from engine.detector.throttle import Policy
 from engine.state.partition import Partition
 from tests.support.sequences import DAY_MS, HOUR_MS, WINDOW_MS, Event, columns_of
 from topics.columns.scan import ACCEPTED, REJECTED
 from topics.decisions import POOL, PROBATION, VOLUME, Decision, decode_decision, encode_decision
 from topics.keys import key_of
-from topics.words import in_words
+from topics.words import decision_text
 
 FOLDER = Path(__file__).parents[1] / "golden"
 DECISIONS, SENTENCES = FOLDER / "decisions.ndjson", FOLDER / "sentences.txt"
 MONDAY_MS = 1_767_571_200_000
 TEXT = "Server busy. Please try again later from [{ip}]. {network} may come back in {retry_s} s."
 STATUS = {VOLUME: "4.7.500", PROBATION: "4.7.501", POOL: "4.7.502"}
-COMPOSER = Composer("connections", "sha256:0123456789abcdef", Reply(STATUS, TEXT))
+COMPOSER = Composer("connections", "sha256:0123456789abcdef", ReplyTexts(STATUS, TEXT))
 
-SHADED = replace(COMPOSER, shadow=Shadow(reasons=frozenset({PROBATION})))
+SHADED = replace(COMPOSER, shadow=ShadowRules(reasons=frozenset({PROBATION})))
 
 Mail = tuple[int, str, int, int]  # hours since Monday, address, messages, outcome
 
@@ -63,12 +63,12 @@ def flooded_prefix() -> Iterable[Mail]:
 
 
 def snowshoe() -> Iterable[Mail]:
-    """On a site of three days 25 new addresses of one /16 send a message each; the last one makes a crowd of them."""
+    """On a site of three days 25 new addresses of one /16 send a message each; the last one raises the alarm of their pool."""
     yield 0, "198.51.100.1", 1, ACCEPTED
     yield from ((72, f"100.64.{i}.7", 1, ACCEPTED) for i in range(25))
 
 
-NO_CROWDS = frozenset({flooded_prefix})  # what is said of a prefix, and not of those who had a row
+WITHOUT_POOLS = frozenset({flooded_prefix})  # so that the prefix is throttled, not the senders that have rows
 SCENES = (newcomer, probation, known_ipv6, rejected_stranger, flooded_prefix, snowshoe)
 
 
@@ -85,16 +85,16 @@ def decisions_of(mails: Iterable[Mail], policy: Policy, composer: Composer = COM
 def lines() -> list[bytes]:
     """The decisions of all scenes, and of the first one in shadow."""
     policy = Policy(1.0, WINDOW_MS, 0, 1)
-    crowds_off = policy._replace(pool_keys=(0.0, 0.0))
+    pools_off = policy._replace(pool_keys=(0.0, 0.0))
     made = [
-        decision for scene in SCENES for decision in decisions_of(scene(), crowds_off if scene in NO_CROWDS else policy)
+        decision for scene in SCENES for decision in decisions_of(scene(), pools_off if scene in WITHOUT_POOLS else policy)
     ]
     return [encode_decision(decision) for decision in [*made, *decisions_of(newcomer(), policy, SHADED)]]
 
 
 def sentences() -> list[str]:
     """The same in words."""
-    return [in_words(decode_decision(line)) for line in lines()]
+    return [decision_text(decode_decision(line)) for line in lines()]
 
 
 if __name__ == "__main__":
