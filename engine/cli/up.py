@@ -40,7 +40,8 @@ def up(
         "worker_status_file": status_file,
     }
     settings, read = settings_from(ctx, **overrides), reader_from(ctx, **overrides)
-    from engine.service.worker import check_topics, run_worker
+    from engine.kafka.topic_admin import check_topics
+    from engine.service.worker import run_worker
 
     if settings.kafka.bootstrap:
         check_topics(settings, create=True)

@@ -20,7 +20,8 @@ def worker(ctx: click.Context, bootstrap: str | None, http: str | None, status_f
     overrides = {"kafka_bootstrap": bootstrap, "worker_http": http, "worker_status_file": status_file}
     settings = settings_from(ctx, **overrides)
     require_cluster(settings)
-    from engine.service.worker import check_topics, run_worker
+    from engine.kafka.topic_admin import check_topics
+    from engine.service.worker import run_worker
 
     check_topics(settings, create=False)
     run_worker(settings, reader_from(ctx, **overrides))

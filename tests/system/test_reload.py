@@ -37,7 +37,7 @@ def test_thresholds_change_while_a_worker_works(broker: EmbeddedBroker, prefix: 
         assert tidegate("config", "--running", env=env).returncode == 1
         told = tidegate("reload", env=env)
         assert told.returncode == 0, told.stderr.decode()
-        assert b"(model.sensitivity, relays) holds from now on" in told.stdout
+        assert b"(model.sensitivity, relays) is active from now on" in told.stdout
         assert tidegate("produce", "-", env=env, stdin=burst("192.0.2.2", 2_000)).returncode == 0
         worker.wait_for(2, 4_000)
         second = worker.status["config"]
@@ -49,7 +49,7 @@ def test_thresholds_change_while_a_worker_works(broker: EmbeddedBroker, prefix: 
         file.write_text('[model]\nsensitivity = "much"\n')
         assert b"is not valid" in tidegate("reload", env=env).stderr
         worker.process.send_signal(signal.SIGHUP)
-        until(lambda: "configuration not taken" in (tmp_path / "worker.log").read_text(), "a refusal in the log")
+        until(lambda: "configuration refused" in (tmp_path / "worker.log").read_text(), "a refusal in the log")
         assert worker.status["config"] == second
         assert worker.stop() == 0
     file.write_text("")
