@@ -93,8 +93,8 @@ def _movers(old: Collateral, new: Collateral) -> list[NetworkDifference]:
         _difference(key, old.deferred_mail.get(key, NOTHING_DEFERRED), new.deferred_mail.get(key, NOTHING_DEFERRED))
         for key in old.deferred_mail.keys() | new.deferred_mail.keys()
     )
-    ordered = sorted(differences, key=lambda found: (-found.messages, found.network))
-    return [found for found in ordered[:MOVERS] if found.messages]
+    ordered = sorted(differences, key=lambda difference: (-difference.messages, difference.network))
+    return [difference for difference in ordered[:MOVERS] if difference.messages]
 
 
 def _difference(key: int, old: DeferredMail, new: DeferredMail) -> NetworkDifference:

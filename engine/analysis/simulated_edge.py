@@ -33,10 +33,10 @@ class KeyPrefix(NamedTuple):
 
 @lru_cache(maxsize=65536)
 def key_prefix_of(network: str) -> KeyPrefix:
-    """Return the key prefix of a decision's network, such as ``192.0.2.7/32`` or ``2001:db8::/32``."""
-    found = network_of(network)
-    shift = (IPV4_BITS if found.bits == IPV4_BITS else KEY_BITS) - found.length
-    return KeyPrefix(shift, found.first_key >> shift)
+    """Return the key prefix of a decision's network, such as `192.0.2.7/32` or `2001:db8::/32`."""
+    parsed = network_of(network)
+    shift = (IPV4_BITS if parsed.bits == IPV4_BITS else KEY_BITS) - parsed.length
+    return KeyPrefix(shift, parsed.first_key >> shift)
 
 
 class SimulatedBucket:

@@ -41,7 +41,7 @@ class VerifiedDecision:
 
     @property
     def shift(self) -> int:
-        """Source offset of the recomputed decision less that of the published one."""
+        """Return the source offset of the recomputed decision less that of the published one."""
         return 0 if self.recomputed is None else self.recomputed.source.offset - self.decision.source.offset
 
     @property
@@ -158,7 +158,7 @@ def changed_offsets(result: VerifiedDecision) -> tuple[int, int]:
 
 
 def differences(result: VerifiedDecision) -> list[str]:
-    """Return the fields that differ as ``name: published 1, recomputed 2``."""
+    """Return the fields that differ as `name: published 1, recomputed 2`."""
     if result.recomputed is None:
         return ["no decision is recomputed there"]
     published, recomputed = (orjson.loads(encode_decision(made)) for made in (result.decision, result.recomputed))
