@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from engine.broker import EmbeddedBroker
+from engine.broker.prepare import prepare
 from tests.support.pace import scaled
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,6 +42,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def root() -> Path:
     """The clone."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def kafka_cache() -> None:
+    """Prepare Kafka's jars and its start-up cache: the first run on a machine makes them (about 15 s)."""
+    prepare()
+
+
+@pytest.fixture(scope="session")
+def broker(kafka_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
+    """Run the session's broker. Tests that stop or kill a broker start their own."""
+    with EmbeddedBroker(tmp_path_factory.mktemp("broker")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,1 @@
-"""Tidegate beside what a user would take instead: one workload, one job, one checked answer (`make bench`)."""
+"""Tidegate compared with what a user would use instead: one workload, one job, one checked answer (`make bench`)."""

@@ -1,4 +1,4 @@
-"""Who takes part, with which command, and what a reader should know of each."""
+"""The contenders: their commands, and a line about each for the reader."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ PEERS = Path(__file__).resolve().parents[1] / "peers"
 
 
 class Entry(NamedTuple):
-    """A contender that can be had. ``share``: it gets one event of so many; ``limit_s``: for all; ``about``: in words."""
+    """A contender that takes part if its software is available."""
 
     name: str
     command: Callable[[], tuple[str, ...]]
     about: str
-    share: int = 1
-    limit_s: float = 240.0
+    share: int = 1  # it reads one event of so many
+    limit_s: float = 240.0  # for all of its events
 
     def contender(self) -> Contender:
-        """Ready to run; `Broken` if what it needs can't be had."""
+        """Return it ready to run; `Broken` if its software is not available."""
         return Contender(self.name, self.command())
 
 
 def _python(module: str, environment: str = "", *more: str) -> Callable[[], tuple[str, ...]]:
-    """The command of a contender in Python; without an environment of its own its packages are this project's."""
+    """Return the command of a contender in Python; without an environment of its own it uses this project's packages."""
     return lambda: (python_of(environment) if environment else sys.executable, str(PEERS / f"{module}.py"), *more)
 
 
@@ -38,13 +38,8 @@ def _java(name: str, main_class: str, store: str) -> Callable[[], tuple[str, ...
     return lambda: (*maven.command(name, main_class, *flags), "--store", store)
 
 
-STREAMS, FLINK, CONFLUENT, QUIX, FAUST = (
-    "Kafka Streams",
-    "Flink",
-    "confluent-kafka loop",
-    "Quix Streams",
-    "stock Faust + river",
-)
+STREAMS, FLINK, CONFLUENT = "Kafka Streams", "Flink", "confluent-kafka loop"
+QUIX, FAUST = "Quix Streams", "stock Faust + river"
 ENTRIES = (
     Entry(FLINK, _java("flink", "FlinkJob", "memory"), "2.2.1, DataStream, hashmap state, 2 slots"),
     Entry(f"{FLINK}, RocksDB", _java("flink", "FlinkJob", "rocksdb"), "the same, incremental checkpoints"),

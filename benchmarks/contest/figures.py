@@ -1,7 +1,9 @@
-"""What came of a contest, by name, and where Tidegate loses: the last line's object and the list of losses.
+"""The outcome of a contest: what is kept of it, the last line's figures, and where Tidegate loses.
 
-A ratio is Tidegate's rate to another's: of the same round where they read the same topic, of medians where the other read a
-shorter one. A ratio of processor seconds above 1 says that the other needs more of them for the same events.
+A ratio relates Tidegate's rate to another's: of the same round where both read the same topic, of medians where the other
+read a shorter one. A ratio of CPU seconds above 1 shows that the other needs more of them for the same events.
+
+Results are kept in lines, and a part can be measured again alone: `whole` puts the latest run of each part together.
 """
 
 from __future__ import annotations
@@ -9,18 +11,21 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
-from benchmarks.contest import key_costs as keycosts
-from benchmarks.contest import scaling
+import msgspec
+import orjson
+
 from benchmarks.contest.contenders import BY_NAME, CONFLUENT, FAUST, FLINK, QUIX, STREAMS
-from benchmarks.contest.key_costs import KeyCost
+from benchmarks.contest.key_costs import KeyCost, key_figures
 from benchmarks.contest.open_part import Opened
 from benchmarks.contest.process import Run
 from benchmarks.contest.recovery import Recovery
 from benchmarks.contest.rounds import ENGINE, TOOL, CaseResult
-from benchmarks.contest.scaling import Scaling
-from benchmarks.harness.worker import octets_per_key
+from benchmarks.contest.scaling import Scaling, scaling_figures
+from benchmarks.contest.sizes import PARTS, Case
+from benchmarks.harness.worker import bytes_per_key
 
 SHORT_NAMES = {
     TOOL: "perf_tool_lz4",
@@ -34,16 +39,17 @@ SHORT_NAMES = {
     CONFLUENT: "confluent_loop",
     "Bytewax": "bytewax",
 }
-
-
-MOST_COST_RATIO, MOST_RSS_OCTETS = 2.0, 200.0  # with the most senders to the fewest; a sender, the whole process
+MOST_COST_RATIO, MOST_RSS_BYTES = 2.0, 200.0  # most senders relative to fewest; per sender, the whole process
+BASE, GRID = "throughput", "grid"
+OLD_KEYS = {b"_octets": b"_bytes", b'"octets_per_key': b'"bytes_per_key'}  # in results until 2026-11
+FIELDS = {"open": "opened", "recovery": "recoveries", "keys": "key_costs", "scaling": "scaled"}
 
 
 @dataclass
 class Outcome:
-    """All that a contest measured; the first case is the one that everybody reads."""
+    """All measurements of a contest."""
 
-    cases: list[CaseResult] = field(default_factory=list)
+    cases: list[CaseResult] = field(default_factory=list)  # the first is the one that all contenders read
     opened: list[Opened] = field(default_factory=list)
     recoveries: list[Recovery] = field(default_factory=list)
     key_costs: list[KeyCost] = field(default_factory=list)
@@ -51,40 +57,55 @@ class Outcome:
 
     @property
     def wrong(self) -> list[str]:
-        """Every wrong answer."""
-        said = [each.complaints for each in self.opened] + [each.complaints for each in self.recoveries]
-        said += [each.complaints for each in self.key_costs] + [each.complaints for each in self.scaled]
-        return [line for lines in [*(case.wrong for case in self.cases), *said] for line in lines]
+        """Return a line for every wrong answer."""
+        others: list[Any] = [*self.opened, *self.recoveries, *self.key_costs, *self.scaled]
+        lists = [*(case.wrong for case in self.cases), *(each.complaints for each in others)]
+        return [line for lines in lists for line in lines]
 
     def as_dict(self) -> dict[str, Any]:
-        """For the kept result."""
-        return {
-            "cases": [asdict(case) for case in self.cases],
-            "opened": [each.as_dict() for each in self.opened],
-            "recoveries": [each.as_dict() for each in self.recoveries],
-            "key_costs": [each.as_dict() for each in self.key_costs],
-            "scaled": [each.as_dict() for each in self.scaled],
-        }
+        """Return what is kept."""
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, kept: dict[str, Any]) -> Self:
-        """The same again; results of before a part was made lack it."""
-        return cls(
-            [CaseResult.from_dict(case) for case in kept["cases"]],
-            [Opened.from_dict(each) for each in kept["opened"]],
-            [Recovery(**each) for each in kept["recoveries"]],
-            [KeyCost(**each) for each in kept.get("key_costs", ())],
-            [Scaling(**each) for each in kept.get("scaled", ())],
-        )
+        """Return the outcome of a kept result; parts that it lacks are empty."""
+        return msgspec.convert(kept, cls)
+
+
+def whole(path: Path) -> dict[str, Any] | None:
+    """Return the latest result of each part, put together from the file's lines; None without a throughput.
+
+    It has the machine of the latest throughput. ``machines`` holds the machine of every part that another run measured.
+    """
+    text = path.read_bytes() if path.exists() else b""
+    for old, new in OLD_KEYS.items():
+        text = text.replace(old, new)
+    lines = [orjson.loads(line) for line in text.splitlines()]
+    last = {part: line for line in lines for part in PARTS if part in line["sizes"]["parts"]}
+    if BASE not in last:
+        return None
+    base: dict[str, Any] = last[BASE]
+    kept = base | {"machines": {part: line["machine"] for part, line in last.items() if line is not base}}
+    for part, name in FIELDS.items():
+        kept[name] = last[part].get(name, []) if part in last else []
+    kept["cases"] = [case for case in base["cases"] if case["case"]["name"] == main_name(base)]
+    if GRID in last:
+        kept["cases"] += [case for case in last[GRID]["cases"] if case["case"]["name"] != main_name(last[GRID])]
+    return kept
+
+
+def main_name(kept: dict[str, Any]) -> str:
+    """Return the name of the case that all contenders read."""
+    return f"{kept['sizes']['keys']:,} senders, lz4"
 
 
 def median(runs: Sequence[Run], name: str) -> float:
-    """The median of one of `Run`'s figures."""
+    """Return the median of one of `Run`'s figures."""
     return float(statistics.median(getattr(run, name) for run in runs))
 
 
 def ratios(case: CaseResult, other: str) -> list[float]:
-    """Tidegate's rate to another's, round by round; empty if the other has no right run."""
+    """Return Tidegate's rate relative to another's, round by round; nothing if the other has no right run."""
     mine, theirs = case.runs.get(ENGINE, []), case.runs.get(other, [])
     if not mine or not theirs or any(run.complaints for run in theirs):
         return []
@@ -94,16 +115,16 @@ def ratios(case: CaseResult, other: str) -> list[float]:
 
 
 def cpu_ratio(case: CaseResult, other: str) -> float | None:
-    """Another's processor seconds an event to Tidegate's."""
+    """Return another's CPU seconds per event relative to Tidegate's."""
     if not ratios(case, other):
         return None
     return median(case.runs[other], "cpu_s_per_million") / median(case.runs[ENGINE], "cpu_s_per_million")
 
 
 def last_line(outcome: Outcome) -> dict[str, Any]:
-    """The figures by name; None for what was not measured."""
+    """Return the figures by name; None for what was not measured."""
     line: dict[str, Any] = {}
-    main = outcome.cases[0] if outcome.cases else CaseResult.empty()
+    main = outcome.cases[0] if outcome.cases else CaseResult(Case("", 0, 0))
     if ENGINE in main.runs:
         line["events_per_s"] = round(median(main.runs[ENGINE], "events_per_s"))
         line["cpu_s_per_million"] = round(median(main.runs[ENGINE], "cpu_s_per_million"), 3)
@@ -118,12 +139,13 @@ def last_line(outcome: Outcome) -> dict[str, Any]:
         if each.name in SHORT_NAMES:
             line[f"sustainable_{SHORT_NAMES[each.name]}"] = each.sustainable
             line[f"decision_p99_ms_{SHORT_NAMES[each.name]}"] = round(each.latency.p99_ms, 1) if each.latency else None
-    line["table_octets_per_key"] = octets_per_key()[0]
-    return line | keycosts.told(outcome.key_costs) | scaling.told(outcome.scaled)
+    line["table_bytes_per_key"] = bytes_per_key()
+    answer = {"answer": "wrong" if outcome.wrong else "right"}
+    return line | key_figures(outcome.key_costs) | scaling_figures(outcome.scaled) | answer
 
 
 def losses(outcome: Outcome) -> list[str]:
-    """Where another is better, a sentence each."""
+    """Return a sentence for each comparison that Tidegate loses."""
     found = [
         f"{case.case.name}: {name} takes {1 / middle:.2f} times as many events a second"
         for case in outcome.cases
@@ -131,7 +153,7 @@ def losses(outcome: Outcome) -> list[str]:
         if name != ENGINE and ratios(case, name) and (middle := statistics.median(ratios(case, name))) < 1
     ]
     found += [
-        f"{case.case.name}: {name} needs {share:.2f} of the processor time"
+        f"{case.case.name}: {name} needs {share:.2f} of the CPU time"
         for case in outcome.cases
         for name in case.runs
         if name != ENGINE and (share := cpu_ratio(case, name)) is not None and share < 1
@@ -142,37 +164,39 @@ def losses(outcome: Outcome) -> list[str]:
 
 def _open_losses(opened: Sequence[Opened]) -> list[str]:
     mine = next((each for each in opened if each.name == ENGINE), None)
-    others = [each for each in opened if each.name != ENGINE and mine is not None]
+    if mine is None:
+        return []
+    others = [each for each in opened if each.name != ENGINE]
     found = [
-        f"open load: {each.name} bears {each.sustainable:,} events/s"
+        f"open load: {each.name} sustains {each.sustainable:,} events/s"
         for each in others
-        if mine and each.sustainable > mine.sustainable
+        if each.sustainable > mine.sustainable
     ]
     return found + [
         f"open load: {each.name}'s p99 is {each.latency.p99_ms:.0f} ms at {each.latency.rate:,} events/s"
         for each in others
-        if mine and mine.latency and each.latency and each.latency.p99_ms < mine.latency.p99_ms
+        if mine.latency and each.latency and each.latency.p99_ms < mine.latency.p99_ms
     ]
 
 
 def _recovery_losses(recoveries: Sequence[Recovery]) -> list[str]:
     mine = {each.keys: each.restored_s for each in recoveries if each.name == ENGINE}
     return [
-        f"coming back with {each.keys:,} senders: {each.name} needs {each.restored_s:.1f} s, Tidegate {mine[each.keys]:.1f} s"
+        f"restart with {each.keys:,} senders: {each.name} needs {each.restored_s:.1f} s, Tidegate {mine[each.keys]:.1f} s"
         for each in recoveries
         if each.restored_s < mine.get(each.keys, 0.0)
     ]
 
 
 def _key_losses(costs: Sequence[KeyCost]) -> list[str]:
-    """Where many senders cost more than they should; memory counts from a million on, which outweigh the process's own."""
+    """Return where many senders cost too much. Memory counts from a million on, where they outweigh the process itself."""
     if not costs:
         return []
     few, many = min(costs, key=lambda each: each.keys), max(costs, key=lambda each: each.keys)
     found = []
     if (ratio := many.cpu_s_per_million / few.cpu_s_per_million) > MOST_COST_RATIO:
-        of = f"an event of {many.keys:,} senders costs {ratio:.2f} times one of {few.keys:,}"
-        found.append(f"{of}: {MOST_COST_RATIO:g} wanted")
-    if many.keys >= 1_000_000 and many.rss_most_octets > MOST_RSS_OCTETS:
-        found.append(f"{many.keys:,} senders take {many.rss_most_octets:.0f} octets each: {MOST_RSS_OCTETS:g} wanted")
+        which = f"an event of {many.keys:,} senders costs {ratio:.2f} times one of {few.keys:,}"
+        found.append(f"{which}: {MOST_COST_RATIO:g} wanted")
+    if many.keys >= 1_000_000 and many.rss_most_bytes > MOST_RSS_BYTES:
+        found.append(f"{many.keys:,} senders take {many.rss_most_bytes:.0f} bytes each: {MOST_RSS_BYTES:g} wanted")
     return found

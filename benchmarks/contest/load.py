@@ -1,9 +1,9 @@
-"""Open load in a process of its own: events at a rate that rises by levels, stamped with the time at which they were due.
+"""Open load in a process of its own: events at a rate that rises by levels, each with the time at which it was due.
 
-Every 10 ms a batch goes out, however late the last one was. All its senders but one are regulars; that one, the batch's
-probe, was never seen before: it has one message in each of the last three minutes, and then a thousand at once, so that its
-last event must lead to a decision, by the job's rule as by Tidegate's. Prints a JSON line when the first batch is due, one
-after each level (what was sent, and how late it was), and one at the end.
+A batch is sent every 10 ms, however late the last one was. All its senders but one are regulars. The other one, the batch's
+probe, is new: it has one message in each of the last three minutes, and then a thousand at the same time, so that its last
+event must lead to a decision, by the job's rule as by Tidegate's. Prints a JSON line when the first batch is due, one after
+each level (events sent, and how late they were), and one at the end.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from collections.abc import Sequence
 import numpy as np
 import uvloop
 
-from benchmarks.harness.cluster import PARTITIONS, Place
-from benchmarks.harness.workload import BEHIND_IPV4, FIRST_IPV4, NAMES, TAIL, vary
+from benchmarks.harness.topic_space import TopicSpace
+from benchmarks.harness.traffic import MTA_NAMES, LineWriter, Traffic
 from engine.kafka.event_producer import EventProducer
 from topics.columns.keys import IPV4_TAG
-from topics.columns.write import LINE_ROOM, Drafts, texts, write_lines
+from topics.columns.write import Drafts
 
 TICK_MS = 10
 REGULARS = 200_000
@@ -33,57 +33,47 @@ LEAD_S = 0.5  # before the first batch is due
 
 
 def probe(tick: int) -> int:
-    """The IPv4 address of the probe in batch ``tick``."""
+    """Return the IPv4 address of the probe in batch ``tick``."""
     return FIRST_PROBE + tick
 
 
 def ticks_of(seconds: float) -> int:
-    """Batches in so many seconds."""
+    """Return the batches in so many seconds."""
     return round(seconds * 1000) // TICK_MS
 
 
 class Batches:
-    """Writes the lines of one batch after the other, at most ``most`` events each; ``regulars`` senders."""
+    """Writes the lines of one batch after the other, at most ``most`` events each, of so many regulars."""
 
     def __init__(self, most: int, regulars: int) -> None:
-        self._texts = texts(NAMES, TAIL)
-        line_octets = LINE_ROOM + len(self._texts.names) + len(self._texts.tail)
         self._draw = np.random.default_rng(1)
-        addresses = self._draw.choice(BEHIND_IPV4 - FIRST_IPV4, regulars, replace=False)
-        self._regulars = IPV4_TAG | addresses.astype(np.uint64)
-        self._out = np.empty((most + 1) * line_octets, np.uint8)
+        self._regulars = Traffic(0, regulars, ipv6_share=0.0).senders
+        self._writer = LineWriter(most + 1)
 
     def lines(self, tick: int, ts_ms: int, count: int) -> bytes:
-        """The lines of batch ``tick``: ``count`` events, the probe's four at the end."""
-        draw = self._draw
+        """Return batch ``tick``: ``count`` events, the probe's four at the end."""
+        draw, past = self._draw, np.array(PAST_MS)
         keys = self._regulars[draw.integers(0, len(self._regulars), count)]
-        messages, stamps = np.ones(count, np.int32), np.full(count, ts_ms)
-        past = np.array(PAST_MS)
-        keys[-len(past) :], stamps[-len(past) :], messages[-1] = (
-            IPV4_TAG | np.uint64(probe(tick)),
-            ts_ms - past,
-            PROBE_MESSAGES,
-        )
-        drafts = Drafts(
-            stamps, keys, np.zeros(count, np.uint64), messages, np.zeros(count, np.uint8),
-            draw.integers(0, len(NAMES), count).astype(np.uint8),
-        )  # fmt: skip
-        _, size = write_lines(drafts, 0, self._texts, self._out)
-        return vary(self._out[:size], draw)
+        messages, times_ms = np.ones(count, np.int32), np.full(count, ts_ms)
+        keys[-len(past) :], times_ms[-len(past) :] = IPV4_TAG | np.uint64(probe(tick)), ts_ms - past
+        messages[-1] = PROBE_MESSAGES
+        mta = draw.integers(0, len(MTA_NAMES), count).astype(np.uint8)
+        drafts = Drafts(times_ms, keys, np.zeros(count, np.uint64), messages, np.zeros(count, np.uint8), mta)
+        return self._writer.write(drafts, draw)
 
 
-async def load(place: Place, rates: Sequence[int], level_s: float, regulars: int) -> None:
-    """Send each of the ``rates`` (events a second) for ``level_s``."""
+async def load(space: TopicSpace, rates: Sequence[int], level_s: float, regulars: int) -> None:
+    """Send each of the ``rates`` (events per second) for ``level_s``."""
     ticks = ticks_of(level_s)
     assert ticks * len(rates) <= MOST_PROBES, "there are not so many probes"
     batches = Batches(max(rates) * TICK_MS // 1000, regulars)
     batches.lines(0, 0, len(PAST_MS))  # compiled, or loaded from the cache, before time counts
-    producer = EventProducer(place.connections, PARTITIONS, "lz4", place.settings().kafka.client_options())
+    producer = EventProducer(space.connections, space.partitions, "lz4", space.settings().kafka.client_options())
     await producer.start()
     await producer.send(b'{"ts":%d,"ip":"192.0.2.1"}\n' % int(time.time() * 1000))  # its kernels too
-    await producer.settled()
+    await producer.flush()
     first_ms = int((time.time() + LEAD_S) * 1000)
-    say(first_ms=first_ms)
+    report(first_ms=first_ms)
     tick = 0
     try:
         for rate in rates:
@@ -94,19 +84,19 @@ async def load(place: Place, rates: Sequence[int], level_s: float, regulars: int
                 late_s = max(0.0, time.time() - due_ms / 1000)
                 await producer.send(batches.lines(tick, due_ms, rate * TICK_MS // 1000))
                 tick += 1
-            say(rate=rate, events=producer.produced.events - before, late_ms=late_s * 1000)
+            report(rate=rate, events=producer.produced.events - before, late_ms=late_s * 1000)
     finally:
         await producer.stop()
-    say(events=producer.produced.events, probes=tick)
+    report(events=producer.produced.events, probes=tick)
 
 
-def say(**told: float) -> None:
-    """A line."""
-    print(json.dumps(told), flush=True)
+def report(**figures: float) -> None:
+    """Print a line."""
+    print(json.dumps(figures), flush=True)
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--prefix", required=True)
@@ -115,8 +105,8 @@ def main() -> None:
     parser.add_argument("--regulars", type=int, default=REGULARS)
     chosen = parser.parse_args()
     uvloop.install()
-    place = Place(chosen.bootstrap, chosen.prefix)
-    asyncio.run(load(place, chosen.rates, chosen.level_s, chosen.regulars))
+    space = TopicSpace(chosen.bootstrap, chosen.prefix)
+    asyncio.run(load(space, chosen.rates, chosen.level_s, chosen.regulars))
 
 
 if __name__ == "__main__":

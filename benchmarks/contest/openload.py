@@ -1,14 +1,15 @@
-"""What a contender bears, and how quickly it answers: open load (`load.py`), latency from the moment an event was due.
+"""Sustainable rate, latency and catching up of a contender under open load (`load.py`).
 
-- **Sustainable rate**: the load rises level by level, in one run of the contender, so that a Java has compiled itself by
-  the time that it counts. A level is borne if its probes are all decided and their latency doesn't grow within it: the median
-  of its last quarter is at most `GROWTH_MS` above that of its second; who is 15 % too slow falls behind by 390 ms
-  from one to the other. The second level in a row that isn't borne ends the search.
-- **Latency** at 70 % of that rate: p50, p99, p99.9 and the most, the first part left out; every probe must be decided, once.
-- **Catching up**: half of that rate goes on for a while before the contender is started; how long until a probe is decided
-  within a second of its event.
+- **Sustainable rate**: the load rises level by level in one run of the contender, so that a Java has compiled itself when
+  it counts. A level is sustained if its probes are all decided and their latency doesn't grow within it: the median of its
+  last quarter is at most `GROWTH_MS` above that of its second. A contender that is 15 % too slow loses 390 ms from one to
+  the other. The second level in a row that isn't sustained ends the search.
+- **Latency** at 70 % of that rate, without the first part: p50, p99, p99.9 and maximum, from the time at which an event was
+  due. Every probe must be decided, once.
+- **Catching up**: half of that rate goes on for a while before the contender is started. Measured is the time until a probe
+  is decided within a second of its event.
 
-Broker, load and contender share the machine's cores. A level that the load itself is too slow for isn't borne.
+Broker, load and contender share the machine's cores. A level that the load itself is too slow for isn't sustained.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
@@ -31,33 +31,33 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from hdrh.histogram import HdrHistogram
 
 from benchmarks.contest.load import MOST_PROBES, TICK_MS, probe, ticks_of
-from benchmarks.harness.cluster import Place
+from benchmarks.harness.results import ROOT
+from benchmarks.harness.topic_space import TopicSpace
 
-LOAD = Path(__file__).with_name("load.py")
 GROWTH_MS = 150.0
 LOAD_LATE_MS = 250.0
 FAILURES = 2  # levels in a row that end the search: one may be a pause of the machine
 DRAIN_S = 20.0
-SHARE_FOR_LATENCY, SHARE_FOR_BACKLOG = 0.7, 0.5
 WARM_UP_SHARE = 0.4
 CAUGHT_UP_MS = 1000.0
 MOST_US = 600_000_000
 
 
-class Level(NamedTuple):
-    """One level of a rising load: ``p50_ms`` of its last quarter, ``growth_ms`` against its second; None: none decided."""
+@dataclass(frozen=True)
+class Level:
+    """One level of a rising load."""
 
     rate: int
-    p50_ms: float | None
-    growth_ms: float | None
+    p50_ms: float | None  # of its last quarter; None: no probe was decided
+    growth_ms: float | None  # since its second quarter
     undecided: int
     load_late_ms: float
-    borne: bool
+    borne: bool  # sustained; the results keep the word
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds from the moment an event was due to its decision's arrival at a reader."""
+    """Milliseconds from the time at which an event was due until its decision arrived at a reader."""
 
     rate: int
     decisions: int
@@ -69,57 +69,56 @@ class Latency:
     complaints: list[str]
 
 
-class Watched(NamedTuple):
-    """A contender at work under load: where events go, where decisions come from and the partitions of that topic."""
+class LoadedContender(NamedTuple):
+    """A contender at work under load."""
 
-    place: Place
-    decisions: str
-    partitions: int
+    space: TopicSpace  # its events
+    decisions: str  # topic
+    partitions: int  # of that topic
 
 
 class SteadyLoad(NamedTuple):
-    """``rate`` events a second of so many ``regulars`` for ``seconds``."""
+    """A load of one level."""
 
-    rate: int
+    rate: int  # events per second
     seconds: float
     regulars: int
 
 
-Start = Callable[[Place], AbstractContextManager[Watched]]
+Start = Callable[[TopicSpace], AbstractContextManager[LoadedContender]]
 
 
 @dataclass
 class Flow:
-    """What came of a load: when its first batch was due, what it said, when each probe's decision arrived (Unix ms), how
-    many came a second time; ``complete``: as many probes as ``wanted`` are decided."""
+    """The messages of a load, and when decisions on its probes arrived."""
 
-    first_ms: int = 0
+    first_ms: int = 0  # when the first batch was due
     levels: list[dict[str, float]] = field(default_factory=list)
     end: dict[str, float] = field(default_factory=dict)
-    arrived_ms: dict[int, float] = field(default_factory=dict)
-    repeated: int = 0
+    arrived_ms: dict[int, float] = field(default_factory=dict)  # by tick, Unix time
+    repeated: int = 0  # decisions that arrived a second time
     wanted: int = MOST_PROBES
-    complete: asyncio.Event = field(default_factory=asyncio.Event)
+    complete: asyncio.Event = field(default_factory=asyncio.Event)  # `wanted` probes are decided
 
-    def latencies(self, first: int, behind: int) -> list[float]:
-        """Of the probes of ticks ``first`` to before ``behind``, those decided, in ms."""
-        due = ((tick, self.first_ms + tick * TICK_MS) for tick in range(first, behind))
+    def latencies_ms(self, first: int, end: int) -> list[float]:
+        """Return those of the decided probes of ticks ``first`` to before ``end``."""
+        due = ((tick, self.first_ms + tick * TICK_MS) for tick in range(first, end))
         return [self.arrived_ms[tick] - due_ms for tick, due_ms in due if tick in self.arrived_ms]
 
 
-def _arguments(place: Place, rates: list[int], level_s: float, regulars: int) -> list[str]:
-    told = {"bootstrap": place.bootstrap, "prefix": place.prefix, "level-s": level_s, "regulars": regulars}
-    return [*(word for name, value in told.items() for word in (f"--{name}", str(value))), "--rates", *map(str, rates)]
+def _command(space: TopicSpace, rates: list[int], level_s: float, regulars: int) -> list[str]:
+    options = {"bootstrap": space.bootstrap, "prefix": space.prefix, "level-s": level_s, "regulars": regulars}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return [sys.executable, "-m", "benchmarks.contest.load", *words, "--rates", *map(str, rates)]
 
 
 @asynccontextmanager
 async def _loading(
-    place: Place, rates: list[int], level_s: float, regulars: int
+    space: TopicSpace, rates: list[int], level_s: float, regulars: int
 ) -> AsyncIterator[asyncio.StreamReader]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(LOAD), *_arguments(place, rates, level_s, regulars),
-        stdout=asyncio.subprocess.PIPE, env=place.environment(),
-    )  # fmt: skip
+        *_command(space, rates, level_s, regulars), stdout=asyncio.subprocess.PIPE, env=space.environment(), cwd=ROOT
+    )
     assert process.stdout is not None
     try:
         yield process.stdout
@@ -131,11 +130,11 @@ async def _loading(
 
 
 @asynccontextmanager
-async def _reading(watched: Watched, flow: Flow) -> AsyncIterator[None]:
-    """Note arriving decisions as long as the block lasts."""
-    first, behind = probe(0), probe(MOST_PROBES)
+async def _reading(loaded: LoadedContender, flow: Flow) -> AsyncIterator[None]:
+    """Record arriving decisions as long as the block lasts."""
+    first, end = probe(0), probe(MOST_PROBES)
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=watched.place.bootstrap, auto_offset_reset="earliest", fetch_max_wait_ms=50
+        bootstrap_servers=loaded.space.bootstrap, auto_offset_reset="earliest", fetch_max_wait_ms=50
     )
     await consumer.start()
 
@@ -145,14 +144,14 @@ async def _reading(watched: Watched, flow: Flow) -> AsyncIterator[None]:
             now_ms = time.time() * 1000
             for record in (record for records in fetched.values() for record in records):
                 number = _address(record.key)
-                if record.value is not None and first <= number < behind:
+                if record.value is not None and first <= number < end:
                     tick = number - first
                     flow.repeated += tick in flow.arrived_ms
                     flow.arrived_ms.setdefault(tick, now_ms)
             if len(flow.arrived_ms) >= flow.wanted:
                 flow.complete.set()
 
-    consumer.assign([TopicPartition(watched.decisions, number) for number in range(watched.partitions)])
+    consumer.assign([TopicPartition(loaded.decisions, number) for number in range(loaded.partitions)])
     task = asyncio.create_task(read())
     try:
         yield
@@ -164,101 +163,93 @@ async def _reading(watched: Watched, flow: Flow) -> AsyncIterator[None]:
 
 
 def _address(key: bytes) -> int:
-    """The number of an IPv4 address, -1 for others."""
+    """Return the number of an IPv4 address, -1 for others."""
     parts = key.removesuffix(b"/32").split(b".")
     return int.from_bytes(bytes(map(int, parts)), "big") if len(parts) == 4 else -1
 
 
-async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[dict[str, Any]]:
+async def _messages(stream: asyncio.StreamReader) -> AsyncIterator[dict[str, Any]]:
     while line := await stream.readline():
-        told: dict[str, Any] = orjson.loads(line)
-        yield told
+        message: dict[str, Any] = orjson.loads(line)
+        yield message
 
 
-async def _climb(watched: Watched, rates: list[int], level_s: float, regulars: int) -> list[Level]:
+async def _climb(loaded: LoadedContender, rates: list[int], level_s: float, regulars: int) -> list[Level]:
     flow, found = Flow(), list[Level]()
-    async with _reading(watched, flow), _loading(watched.place, rates, level_s, regulars) as said:
-        async for told in _lines(said):
-            if "first_ms" in told:
-                flow.first_ms = int(told["first_ms"])
-            elif "rate" in told:
+    async with _reading(loaded, flow), _loading(loaded.space, rates, level_s, regulars) as stream:
+        async for message in _messages(stream):
+            if "first_ms" in message:
+                flow.first_ms = int(message["first_ms"])
+            elif "rate" in message:
                 await asyncio.sleep(0.1)
-                found.append(judged(flow, len(found), level_s, told))
+                found.append(judged(flow, len(found), level_s, message))
                 if not any(level.borne for level in found[-FAILURES:]) and len(found) >= FAILURES:
                     break
     return found
 
 
-def judged(flow: Flow, number: int, level_s: float, told: dict[str, Any]) -> Level:
-    """Judge a level that has just ended."""
+def judged(flow: Flow, number: int, level_s: float, message: dict[str, Any]) -> Level:
+    """Judge a level that has just ended; ``message`` is the load's about it."""
     ticks = ticks_of(level_s)
     first, quarter = number * ticks, ticks // 4
-    early = flow.latencies(first + quarter, first + 2 * quarter)
-    late = flow.latencies(first + 3 * quarter, first + ticks - ticks // 20)
-    undecided = (ticks - ticks // 20 - 3 * quarter) - len(late)
-    p50_ms = statistics.median(late) if late else None
-    growth_ms = p50_ms - statistics.median(early) if early and p50_ms is not None else None
-    allowed = (ticks - 3 * quarter) // 2  # those of the last moments, if decisions take about a second
-    borne = (
-        growth_ms is not None and growth_ms <= GROWTH_MS and undecided <= allowed and told["late_ms"] <= LOAD_LATE_MS
-    )
-    return Level(int(told["rate"]), p50_ms, growth_ms, undecided, told["late_ms"], borne)
+    early_ms = flow.latencies_ms(first + quarter, first + 2 * quarter)
+    late_ms = flow.latencies_ms(first + 3 * quarter, first + ticks - ticks // 20)
+    undecided = (ticks - ticks // 20 - 3 * quarter) - len(late_ms)
+    p50_ms = statistics.median(late_ms) if late_ms else None
+    growth_ms = p50_ms - statistics.median(early_ms) if early_ms and p50_ms is not None else None
+    allowed = (ticks - 3 * quarter) // 2  # probes of the last half second or so, which may be undecided
+    is_in_time = message["late_ms"] <= LOAD_LATE_MS
+    borne = growth_ms is not None and growth_ms <= GROWTH_MS and undecided <= allowed and is_in_time
+    return Level(int(message["rate"]), p50_ms, growth_ms, undecided, message["late_ms"], borne)
 
 
-def climb(start: Start, place: Place, rates: list[int], level_s: float, regulars: int) -> list[Level]:
-    """The levels of a rising load, up to the second in a row that isn't borne."""
-    with start(place) as watched:
-        return asyncio.run(_climb(watched, rates, level_s, regulars))
+def climb(start: Start, space: TopicSpace, rates: list[int], level_s: float, regulars: int) -> list[Level]:
+    """Return the levels of a rising load, up to the second in a row that isn't sustained."""
+    with start(space) as loaded:
+        return asyncio.run(_climb(loaded, rates, level_s, regulars))
 
 
 def sustainable(levels: list[Level]) -> int:
-    """The highest rate that was borne; 0 if none was."""
+    """Return the highest rate that was sustained, 0 if none was."""
     return max((level.rate for level in levels if level.borne), default=0)
 
 
-async def _steady(watched: Watched, load: SteadyLoad) -> Flow:
+async def _steady(loaded: LoadedContender, load: SteadyLoad) -> Flow:
     flow, rates = Flow(), [load.rate]
-    async with _reading(watched, flow), _loading(watched.place, rates, load.seconds, load.regulars) as said:
-        async for told in _lines(said):
-            if "first_ms" in told:
-                flow.first_ms = int(told["first_ms"])
-            elif "rate" in told:
-                flow.levels.append(told)
+    async with _reading(loaded, flow), _loading(loaded.space, rates, load.seconds, load.regulars) as stream:
+        async for message in _messages(stream):
+            if "first_ms" in message:
+                flow.first_ms = int(message["first_ms"])
+            elif "rate" in message:
+                flow.levels.append(message)
             else:
-                flow.end = told
+                flow.end = message
         flow.wanted = int(flow.end["probes"])
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(flow.complete.wait(), DRAIN_S)
     return flow
 
 
-def latency(start: Start, place: Place, load: SteadyLoad) -> Latency:
-    """Latency under a steady load."""
-    with start(place) as watched:
-        flow = asyncio.run(_steady(watched, load))
+def latency(start: Start, space: TopicSpace, load: SteadyLoad) -> Latency:
+    """Return the latency under a steady load."""
+    with start(space) as loaded:
+        flow = asyncio.run(_steady(loaded, load))
     probes = int(flow.end["probes"])
     histogram = HdrHistogram(1, MOST_US, 3)
-    for each_ms in flow.latencies(int(probes * WARM_UP_SHARE), probes):
+    for each_ms in flow.latencies_ms(int(probes * WARM_UP_SHARE), probes):
         histogram.record_value(max(1, int(each_ms * 1000)))
     p50, p99, p999 = (histogram.get_value_at_percentile(share) / 1000 for share in (50, 99, 99.9))
+    most = histogram.get_max_value() / 1000
     missing = probes - len(flow.arrived_ms)
     wrong = [f"{missing:,} of {probes:,} probes have no decision"] if missing else []
     wrong += [f"{flow.repeated:,} decisions on probes came twice"] if flow.repeated else []
-    return Latency(
-        load.rate,
-        histogram.get_total_count(),
-        p50,
-        p99,
-        p999,
-        histogram.get_max_value() / 1000,
-        flow.levels[0]["late_ms"],
-        wrong,
-    )
+    late_ms = flow.levels[0]["late_ms"]
+    return Latency(load.rate, histogram.get_total_count(), p50, p99, p999, most, late_ms, wrong)
 
 
-async def _caught_up(watched: Watched, flow: Flow, load: subprocess.Popen[bytes]) -> float | None:
-    """When (Unix ms) the first decision arrived within `CAUGHT_UP_MS` of its event; None if the load ended before."""
-    async with _reading(watched, flow):
+async def _caught_up(loaded: LoadedContender, flow: Flow, load: subprocess.Popen[bytes]) -> float | None:
+    """Return when (Unix ms) a decision first arrived within `CAUGHT_UP_MS` of its event, None if the load ended before."""
+    async with _reading(loaded, flow):
         while load.poll() is None:
             for tick, at_ms in flow.arrived_ms.items():
                 if at_ms - flow.first_ms - tick * TICK_MS < CAUGHT_UP_MS:
@@ -267,17 +258,17 @@ async def _caught_up(watched: Watched, flow: Flow, load: subprocess.Popen[bytes]
     return None
 
 
-def catch_up(start: Start, place: Place, load: SteadyLoad, behind_s: float) -> float | None:
-    """Seconds from a contender's start until it has worked off the load of ``behind_s``; None: not within the load's time."""
-    command = [sys.executable, str(LOAD), *_arguments(place, [load.rate], load.seconds, load.regulars)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=place.environment()) as process:
+def catch_up(start: Start, space: TopicSpace, load: SteadyLoad, lag_s: float) -> float | None:
+    """Return the seconds from a contender's start until it has worked off ``lag_s`` of load, None if the load ends before."""
+    command = _command(space, [load.rate], load.seconds, load.regulars)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=space.environment(), cwd=ROOT) as process:
         try:
             assert process.stdout is not None
             flow = Flow(first_ms=json.loads(process.stdout.readline())["first_ms"])
-            time.sleep(behind_s)
+            time.sleep(lag_s)
             started_ms = time.time() * 1000
-            with start(place) as watched:
-                caught_ms = asyncio.run(_caught_up(watched, flow, process))
+            with start(space) as loaded:
+                caught_ms = asyncio.run(_caught_up(loaded, flow, process))
         finally:
             process.kill()
     return None if caught_ms is None else (caught_ms - started_ms) / 1000

@@ -1,9 +1,9 @@
-"""The job, in plain Python, and the right answer to it: what every contender's counts and decisions are compared with.
+"""The contest's job in plain Python: the right counts and decisions, with which those of every contender are compared.
 
 For each sender (an IPv4 address or an IPv6 /64: the record's key), in the order of its partition:
 
 - messages (1 if absent) are counted in tumbling windows of 60 s of event time. An event of a later window closes the
-  sender's open one; an event of an earlier one is late: counted as such, and nothing else;
+  sender's open one; an event of an earlier one is late: it is counted as late and otherwise ignored;
 - a closed window's count x goes into an exponentially weighted mean and mean square, m := x / 8 + m * 7 / 8 (the first: x);
 - as soon as an open window's count exceeds mean + 4 sqrt(max(0, square - mean²)) + 10, and 3 windows or more have closed,
   one decision is published for this sender and window: {"key", "window_ms", "messages", "ts"}, ts being that event's.
@@ -39,7 +39,7 @@ class Decided(NamedTuple):
 
 @dataclass(slots=True)
 class Sender:
-    """What is known of one sender."""
+    """The state of one sender."""
 
     window_ms: int
     count: int = 0
@@ -49,7 +49,7 @@ class Sender:
     square: float = 0.0
 
     def close(self, window_ms: int) -> None:
-        """Take the open window into the averages and open another."""
+        """Add the open window to the averages and open another."""
         x = float(self.count)
         self.mean = x if not self.windows else 0.125 * x + 0.875 * self.mean
         self.square = x * x if not self.windows else 0.125 * (x * x) + 0.875 * self.square
@@ -57,30 +57,31 @@ class Sender:
         self.window_ms, self.count, self.decided = window_ms, 0, False
 
     @property
-    def unusual(self) -> bool:
-        """Whether the open window breaks with the closed ones."""
+    def is_unusual(self) -> bool:
+        """Return True if the open window exceeds the limit that the closed ones set."""
         spread = math.sqrt(max(0.0, self.square - self.mean * self.mean))
         return self.windows >= LEAST_WINDOWS and self.count > self.mean + SIGMAS * spread + FLOOR
 
 
 @dataclass
 class Answer:
-    """The counts, by name (`COUNTS`; ``windows``: closed ones, ``squares``: the sum of their squared counts), and the
-    decisions."""
+    """Counts and decisions."""
 
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(
+        default_factory=Counter
+    )  # by `COUNTS`: closed windows, the sum of their squared counts
     decisions: Counter[Decided] = field(default_factory=Counter)
 
 
 def key_of_address(ip: str) -> str:
-    """An IPv4 address as it is, of an IPv6 address its /64."""
+    """Return an IPv4 address unchanged, of an IPv6 address its /64."""
     if ":" not in ip:
         return ip
     return inet_ntop(AF_INET6, inet_pton(AF_INET6, ip)[:8] + bytes(8)) + "/64"
 
 
 def answer(chunks: Iterable[bytes]) -> Answer:
-    """The right answer to events in the order in which they were sent; about 400,000 a second."""
+    """Return the right answer to events in the order in which they were sent. Rate: about 400,000 a second."""
     senders: dict[str, Sender] = {}
     right = Answer()
     late = windows = squares = events = 0
@@ -101,7 +102,7 @@ def answer(chunks: Iterable[bytes]) -> Answer:
                 squares += sender.count * sender.count
                 sender.close(window_ms)
             sender.count += event.get("messages", 1)
-            if not sender.decided and sender.unusual:
+            if not sender.decided and sender.is_unusual:
                 sender.decided = True
                 right.decisions[Decided(key, window_ms, sender.count, ts)] += 1
     found = (events, late, len(senders), windows, squares, right.decisions.total())

@@ -1,7 +1,7 @@
 """Kafka's own consumer performance tool on the same topic, with its authors' Java flags and its own defaults.
 
-It parses nothing, keeps nothing and checks no CRC. `events_per_s` is its rate over its fetch time, which leaves out joining
-the group: the fairer one for it, and the one that ratios are of. `whole_events_per_s` counts from its start.
+It parses nothing, keeps nothing and checks no CRC. Its rate is over its fetch time, without joining the group: this is fairer
+to it. Its CPU time includes the start of its Java.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from dataclasses import dataclass
+import time
 
+from benchmarks.contest.process import Run
 from benchmarks.harness.errors import Broken
+from benchmarks.harness.topic_space import TopicSpace
 from engine.broker import java_environment, kafka_tool
 
 MAIN_CLASS = "org.apache.kafka.tools.ConsumerPerformance"
@@ -20,45 +22,27 @@ MAIN_CLASS = "org.apache.kafka.tools.ConsumerPerformance"
 COLUMNS = 10
 
 
-@dataclass(frozen=True)
-class ToolRun:
-    """One run of the tool. ``cpu_s_per_million`` includes the start of its Java, which is not in its rates."""
-
-    events: int
-    events_per_s: float
-    whole_events_per_s: float
-    fetch_s: float
-    cpu_s_per_million: float
-    rss_most_mb: float
-
-
-def run(bootstrap: str, topic: str, events: int, group: str) -> ToolRun:
-    """Read ``events`` from the beginning of the topic with a fresh ``group``."""
-    arguments = ["--bootstrap-server", bootstrap, "--topic", topic, "--messages", str(events), "--group", group]
+def run(space: TopicSpace, events: int) -> Run:
+    """Read ``events`` from the beginning of the connections with a new group."""
+    arguments = ["--bootstrap-server", space.bootstrap, "--topic", space.connections, "--messages", str(events)]
+    arguments += ["--group", f"tool-{time.time_ns()}"]
     command = kafka_tool(MAIN_CLASS, *arguments, "--hide-header", "--timeout", "60000")
-    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
-        process = subprocess.Popen(
-            command, env=java_environment(), stdin=subprocess.DEVNULL, stdout=said, stderr=complained
-        )
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(command, env=java_environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:
             process.kill()
             raise
         process.returncode = os.waitstatus_to_exitcode(status)
-        said.seek(0)
-        complained.seek(0)
-        lines, complaint = said.read().decode().splitlines(), complained.read().decode().strip()
+        out.seek(0)
+        err.seek(0)
+        lines, complaint = out.read().decode().splitlines(), err.read().decode().strip()
     rows = [line.split(", ") for line in lines if line.count(", ") == COLUMNS - 1]
     if process.returncode or not rows:
-        said_last = (complaint or "no result").splitlines()[-1]
-        raise Broken(f"{MAIN_CLASS} ended with status {process.returncode}: {said_last}")
+        reason = (complaint or "no result").splitlines()[-1]
+        raise Broken(f"{MAIN_CLASS} ended with status {process.returncode}: {reason}")
     row = rows[-1]
-    return ToolRun(
-        events=int(row[4]),
-        events_per_s=float(row[9]),
-        whole_events_per_s=float(row[5]),
-        fetch_s=float(row[7]) / 1000,
-        cpu_s_per_million=(usage.ru_utime + usage.ru_stime) / int(row[4]) * 1e6,
-        rss_most_mb=usage.ru_maxrss / 1024,
-    )
+    count, cost = int(row[4]), (usage.ru_utime + usage.ru_stime) / int(row[4]) * 1e6
+    wrong = [] if count == events else [f"events: {count:,} instead of {events:,}"]
+    return Run(count, float(row[9]), None, float(row[7]) / 1000, cost, usage.ru_maxrss / 1024, 0.0, wrong)

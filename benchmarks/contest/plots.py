@@ -1,4 +1,4 @@
-"""The contest as bars: SVG 1.1, no scripts, no fonts of its own, logarithmic where contenders are far apart."""
+"""The contest's bar charts: SVG 1.1 without scripts or fonts of its own, on a logarithmic axis."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from benchmarks.contest.rounds import ENGINE
 WIDTH, LEFT, RIGHT, BAR, GAP, TOP, FOOT = 860, 230, 110, 20, 8, 46, 14
 OURS, OTHERS, INK, PAPER = "#1f4e8c", "#9fb0c8", "#222222", "#ffffff"
 FONT = 'font-family="sans-serif" font-size="13"'
-RATES, COSTS, BORNE = "contest-rates.svg", "contest-cpu.svg", "contest-open.svg"
+RATES, COSTS, SUSTAINED = "contest-rates.svg", "contest-cpu.svg", "contest-open.svg"
 
 
 def bars(title: str, values: Mapping[str, float], digits: int) -> str:
-    """Horizontal bars, the longest first, on a logarithmic axis that begins a little below the least."""
+    """Return horizontal bars, the longest first, on a logarithmic axis that begins below the smallest value."""
     rows = sorted(values.items(), key=lambda row: -row[1])
     low, high = math.log10(min(values.values()) * 0.7), math.log10(max(values.values()))
     height = TOP + len(rows) * (BAR + GAP) + FOOT
@@ -44,15 +44,15 @@ def _rows(rows: list[tuple[str, float]], low: float, high: float, digits: int) -
 
 
 class Chart(NamedTuple):
-    """One plot: its title, a value for each contender, and how many digits after the point."""
+    """One plot."""
 
     title: str
-    values: dict[str, float]
-    digits: int
+    values: dict[str, float]  # by contender
+    digits: int  # after the point
 
 
 def charts(outcome: Outcome, main: str) -> dict[str, Chart]:
-    """The plots that the outcome has figures for, by file name; ``main``: the name of the case that everybody reads."""
+    """Return the plots by file name; ``main`` is the name of the case that all contenders read."""
     found = {}
     case = next((case for case in outcome.cases if case.case.name == main), None)
     if case is not None:
@@ -61,14 +61,14 @@ def charts(outcome: Outcome, main: str) -> dict[str, Chart]:
         costs = {name: median(runs, "cpu_s_per_million") for name, runs in right.items()}
         found[RATES] = Chart("Thousand events a second, logarithmic", rates, 1)
         found[COSTS] = Chart("CPU seconds a million events, logarithmic: less is better", costs, 2)
-    borne = {each.name: float(each.sustainable) for each in outcome.opened if each.sustainable}
-    if borne:
-        found[BORNE] = Chart("Events a second borne under open load, logarithmic", borne, 0)
+    sustained = {each.name: float(each.sustainable) for each in outcome.opened if each.sustainable}
+    if sustained:
+        found[SUSTAINED] = Chart("Events a second sustained under open load, logarithmic", sustained, 0)
     return found
 
 
 def draw(outcome: Outcome, main: str, folder: Path) -> list[Path]:
-    """Write the plots; their files."""
+    """Write the plots and return their files."""
     folder.mkdir(exist_ok=True)
     written = []
     for name, chart in charts(outcome, main).items():

@@ -1,34 +1,31 @@
-"""How long a contender that comes back needs to have its state again, against the number of senders.
+"""The time until a restarted contender has its state again, by the number of senders.
 
-It reads a topic to its end, stops, and is started anew without anything local (Kafka Streams and Tidegate restore from
-their changelogs, the plain loop from its own, Flink from its savepoint on disk, which is local and so the easiest). Measured
-from its second start to its first new event; its first start, without state, is what the rest of that is. The answer over
-both lives must be the right one: a contender that forgot anything would count senders twice or miss decisions.
+A contender reads a topic to its end, stops, and is started again without local state: Kafka Streams and Tidegate restore
+from their changelogs, the plain loop from its own, Flink from its savepoint on local disk, the easiest case. Time runs from
+the second start to the first new event; the first start, without state, is measured too. The answer over both runs must be
+right: a contender that had lost state would count senders twice or miss decisions.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from benchmarks.contest.contenders import BY_NAME, CONFLUENT, FLINK, STREAMS
 from benchmarks.contest.oracle import Answer, answer
-from benchmarks.contest.process import START_S, Contender, Task, complaints, started
+from benchmarks.contest.process import START_S, Contender, Task, complaints, decided, started
 from benchmarks.contest.rounds import ENGINE
 from benchmarks.contest.sizes import Sizes
-from benchmarks.harness import answers, cluster
-from benchmarks.harness import contest_topics as kafka
-from benchmarks.harness.cluster import Place
+from benchmarks.harness import answers, topic_space
+from benchmarks.harness.command import log_progress
 from benchmarks.harness.errors import Broken
+from benchmarks.harness.topic_space import TopicSpace
 from benchmarks.harness.traffic import Traffic
-from benchmarks.harness.worker import Sample, Worker
-from benchmarks.harness.workload import Chunked
-from topics.contracts import CONNECTIONS
+from benchmarks.harness.worker import Worker
 
 EVENTS_A_KEY, TAIL_CHUNKS = 2, 5
 LIMIT_S = 180.0
@@ -37,121 +34,105 @@ RECOVERED = (STREAMS, FLINK, CONFLUENT)
 
 @dataclass(frozen=True)
 class Recovery:
-    """Seconds from start to first event: ``empty_s`` without state, ``restored_s`` with that of ``keys`` senders."""
+    """One contender's times with one number of senders."""
 
     name: str
     keys: int
-    empty_s: float
-    restored_s: float
+    empty_s: float  # from start to first event, without state
+    restored_s: float  # the same with the state of `keys` senders
     complaints: list[str]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For the kept result."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
-class Part:
+class SomeChunks:
     """Some of a traffic's chunks."""
 
     traffic: Traffic
     first: int
-    behind: int | None
+    end: int | None
 
     def chunks(self) -> Iterator[bytes]:
-        """They."""
-        return islice(self.traffic.chunks(), self.first, self.behind)
+        """Return them."""
+        return islice(self.traffic.chunks(), self.first, self.end)
 
 
 @dataclass(frozen=True)
-class Lives:
-    """What happens before the stop and after it, with the right answers to the first and to all."""
+class TwoRuns:
+    """The events before the stop and after it."""
 
-    before: Chunked
-    after: Chunked
+    before: SomeChunks
+    after: SomeChunks
     whole: Traffic
     right_before: Answer
-    right: Answer
+    right: Answer  # to all events
 
     @property
     def right_after(self) -> Answer:
-        """What the second life alone must count, and both together must have decided."""
+        """Return the counts of the second run alone, and the decisions of both together."""
         counts = {name: count - self.right_before.counts[name] for name, count in self.right.counts.items()}
-        return Answer(type(self.right.counts)(counts), self.right.decisions)
+        return Answer(Counter(counts), self.right.decisions)
 
 
-def lives_of(keys: int) -> Lives:
-    """The events for so many senders."""
+def two_runs(keys: int) -> TwoRuns:
+    """Return the events for so many senders."""
     traffic = Traffic(keys * EVENTS_A_KEY + TAIL_CHUNKS * 4096, keys)
     split = -(-traffic.events // traffic.chunk) - TAIL_CHUNKS
-    before, after = Part(traffic, 0, split), Part(traffic, split, None)
-    return Lives(before, after, traffic, answer(before.chunks()), answer(traffic.chunks()))
+    before, after = SomeChunks(traffic, 0, split), SomeChunks(traffic, split, None)
+    return TwoRuns(before, after, traffic, answer(before.chunks()), answer(traffic.chunks()))
 
 
-def run(chosen: Sizes, bootstrap: str, folder: Path, say: Callable[[str], None]) -> Iterator[Recovery]:
-    """Every contender with every number of senders; one that breaks down is told and left out."""
+def run(chosen: Sizes, bootstrap: str, folder: Path) -> Iterator[Recovery]:
+    """Measure every contender with every number of senders; one that breaks down is left out."""
     for keys in chosen.recovery_keys:
-        lives = lives_of(keys)
+        events = two_runs(keys)
         for name in (ENGINE, *(name for name in RECOVERED if name in chosen.peers)):
-            place = Place(bootstrap, f"recovery-{time.time_ns()}-")
-            cluster.make_topics(place)
+            space = TopicSpace(bootstrap, f"recovery-{time.time_ns()}-")
+            topic_space.make_topics(space)
             try:
                 if name == ENGINE:
-                    found = _engine(place, lives, folder)
+                    found = _restart_engine(space, events, folder)
                 else:
-                    found = _peer(BY_NAME[name].contender(), place, lives, folder)
+                    found = _restart_peer(BY_NAME[name].contender(), space, events, folder)
             except Broken as error:
-                say(f"{name} does not come back: {error}")
+                log_progress(f"{name} does not restart: {error}")
                 continue
             finally:
-                cluster.delete_topics(place, [CONNECTIONS.name, *cluster.OUTPUTS])
-            say(
-                f"{name}, {keys:,} senders: {found.restored_s:.2f} s, empty {found.empty_s:.2f} s {found.complaints or ''}"
-            )
+                topic_space.delete_all(space)
+            times = f"{found.restored_s:.2f} s, empty {found.empty_s:.2f} s"
+            log_progress(f"{name}, {keys:,} senders: {times} {found.complaints or ''}")
             yield found
 
 
-def _peer(contender: Contender, place: Place, lives: Lives, folder: Path) -> Recovery:
+def _restart_peer(contender: Contender, space: TopicSpace, events: TwoRuns, folder: Path) -> Recovery:
     name = f"peer-{time.time_ns()}"
-    waits: list[float] = []
+    waits_s: list[float] = []
     wrong: list[str] = []
     try:
-        for part, right in ((lives.before, lives.right_before), (lives.after, lives.right_after)):
-            cluster.fill(place, part, "lz4")
-            task = Task(place.bootstrap, place.connections, right.counts["events"], name, folder / name)
-            with started(contender, task) as running:
-                told = running.wait("done", START_S + LIMIT_S)
-                running.end()
-            waits.append(told["first_s"] - running.started_s)
-            wrong += complaints(told, kafka.decided(place.bootstrap, task.decisions), right)
+        for part, right in ((events.before, events.right_before), (events.after, events.right_after)):
+            topic_space.fill(space, part)
+            task = Task(space.bootstrap, space.connections, right.counts["events"], name, folder / name)
+            with started(contender, task) as process:
+                done = process.wait("done", START_S + LIMIT_S)
+                process.end()
+            waits_s.append(done["first_s"] - process.started_s)
+            wrong += complaints(done, decided(task), right)
     finally:
-        kafka.delete(place.bootstrap, name)
-    return Recovery(
-        contender.name, lives.whole.keys, waits[0], waits[1], [f"{contender.name}: {each}" for each in wrong]
-    )
+        topic_space.delete_prefixed(space.bootstrap, name)
+    wrong = [f"{contender.name}: {each}" for each in wrong]
+    return Recovery(contender.name, events.whole.keys, waits_s[0], waits_s[1], wrong)
 
 
-def _engine(place: Place, lives: Lives, folder: Path) -> Recovery:
-    waits: list[float] = []
-    for part in (lives.before, lives.after):
-        cluster.fill(place, part, "lz4")
-        last = {number: end - 1 for number, end in cluster.ends(place).items()}
-        with Worker(place.environment("recovery"), folder) as worker:
-            waits.append(_first_block(worker).time_s - worker.started_s)
-            worker.until_durable(last)
-    expected = answers.replayed(place, lives.whole, folder)
-    wrong = answers.differences(Counter(cluster.published(place)), Counter(expected))
-    events = cluster.saved_counts(place)["events"]
-    if events != lives.whole.events:
-        wrong.append(f"events in the changelog: {events:,} instead of {lives.whole.events:,}")
-    return Recovery(ENGINE, lives.whole.keys, waits[0], waits[1], [f"{ENGINE}: {each}" for each in wrong])
-
-
-def _first_block(worker: Worker) -> Sample:
-    """The first status that shows a block."""
-    deadline_s = time.monotonic() + LIMIT_S
-    while (found := worker.sample()) is None or not found.blocks:
-        if time.monotonic() > deadline_s:
-            raise Broken(f"the worker reads nothing within {LIMIT_S:.0f} s")
-        time.sleep(0.01)
-    return found
+def _restart_engine(space: TopicSpace, events: TwoRuns, folder: Path) -> Recovery:
+    waits_s: list[float] = []
+    for part in (events.before, events.after):
+        topic_space.fill(space, part)
+        with Worker(space.environment("recovery"), folder) as worker:
+            waits_s.append(worker.wait_until(lambda sample: sample.blocks > 0)[-1].time_s - worker.started_s)
+            worker.wait_durable(topic_space.last_offsets(space))
+    expected = answers.replayed(space, events.whole, folder)
+    wrong = answers.differences(Counter(topic_space.published(space)), Counter(expected))
+    saved = topic_space.saved_counts(space)["events"]
+    if saved != events.whole.events:
+        wrong.append(f"events in the changelog: {saved:,} instead of {events.whole.events:,}")
+    wrong = [f"{ENGINE}: {each}" for each in wrong]
+    return Recovery(ENGINE, events.whole.keys, waits_s[0], waits_s[1], wrong)

@@ -1,94 +1,93 @@
-"""The evaluation's tables: printed by `make evaluate`, and written into README.md and engine/detector/README.md from the last
-full result that was kept (``python -m benchmarks.detection.evaluation_tables`` writes them again).
+"""The evaluation's tables: printed by `make evaluate`, and written to README.md and engine/detector/README.md.
+
+The pages show the latest full result; ``python -m benchmarks.detection.evaluation_tables`` writes them again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from benchmarks.harness import results
-from benchmarks.harness.pages import Part
+from benchmarks.harness.results import ROOT, GeneratedPart, table
 from engine.pipeline.build import PEAK_MEMORY
 
 KEPT = results.FOLDER / "evaluation.ndjson"
-ROOT = Path(__file__).parents[2]
 PAGES = {ROOT / "README.md": "summary", ROOT / "engine" / "detector" / "README.md": "everything"}
-PART = Part("evaluation", "make evaluate")
-LABELS = ("admitted", "over kinds", "detected", "legit deferred", "with history")
+PART = GeneratedPart("evaluation", "make evaluate")
+LABELS = "admitted | over kinds | detected | legit deferred | with history"
+OLD_VARIANTS = {  # names in results of 2026, by their beginning
+    "newcomers' limits not learned": "newcomers' limits not learned: those of the prior",
+    "T doesn't follow": "the threshold doesn't follow the deferred mail",
+    "nobody's first excess": "no lenience for a first excess",
+    "no cap on what": "no cap on the mail deferred of one sender",
+    "no guard on neighbours": "no limit on neighbours: snowshoe trains the cohort",
+    "memory that never forgets": "memory without decay",
+    "the prior stays": "the prior unchanged, whatever the site's volume",
+    "no clip of what": "no clip of a day's training",
+    "no floor": "no floor: a known sender's own baseline alone",
+}
 
 
-def _shares(row: dict[str, Any]) -> str:
-    return (
-        f"{row['attack_admitted']:.1%} | {row['mean_kind_admitted']:.1%} | {row['recall']:.1%} "
-        f"| {row['legit_deferred']:.2%} | {row['legit_with_history_deferred']:.2%}"
-    )
-
-
-def _head(first: str) -> list[str]:
-    return [f"| {' | '.join((first, *LABELS))} |", f"|---|{'---:|' * len(LABELS)}"]
+def _shares(row: dict[str, Any]) -> list[str]:
+    names = ("attack_admitted", "mean_kind_admitted", "recall", "legit_deferred", "legit_with_history_deferred")
+    return [f"{row[name]:.{2 if name.startswith('legit') else 1}%}" for name in names]
 
 
 def _setting(row: dict[str, Any]) -> str:
     if row.get("detector", PEAK_MEMORY) != PEAK_MEMORY:
         return f"{row['detector']} as second opinion, at its defaults"
-    said = [
-        f"budget {row['budget']:g} %",
-        f"{row['partitions']} partition{'s' if row['partitions'] > 1 else ''}",
+    words = [f"budget {row['budget']:g} %", f"{row['partitions']} partition{'s' if row['partitions'] > 1 else ''}"]
+    words += [f"messages × {row['volume']}"] if row["volume"] > 1 else []
+    words += [f"decisions {row['delay_ms'] / 1000:g} s late"] if row["delay_ms"] else []
+    return ", ".join(words)
+
+
+def _pooled(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the table over all traces; the first row is the default."""
+    names = [f"**{_setting(row)}**" if i == 0 else _setting(row) for i, row in enumerate(rows)]
+    return table(f" | {LABELS}", [[name, *_shares(row)] for name, row in zip(names, rows, strict=True)])
+
+
+def _kinds(row: dict[str, Any]) -> Iterator[str]:
+    """Return the default's tables by kind of attack and by hard case."""
+    rows = [
+        [kind, f"{episodes}", f"{admitted:.1%}", f"{recall:.0%}", "never" if median is None else f"{median:g}"]
+        for kind, (episodes, admitted, recall, median) in row["kinds"].items()
     ]
-    said += [f"messages × {row['volume']}"] if row["volume"] > 1 else []
-    said += [f"decisions {row['delay_ms'] / 1000:g} s late"] if row["delay_ms"] else []
-    return ", ".join(said)
-
-
-def pooled(result: dict[str, Any]) -> Iterator[str]:
-    """All traces as one; the first row is the default."""
-    yield from _head("")
-    for i, row in enumerate(result["rows"]):
-        name = _setting(row)
-        yield f"| {f'**{name}**' if i == 0 else name} | {_shares(row)} |"
-
-
-def kinds(result: dict[str, Any]) -> Iterator[str]:
-    """The default, by kind of attack and by hard case."""
-    row = result["rows"][0]
-    yield "| attack | episodes | admitted | detected | messages before the first deferral, median |"
-    yield "|---|---:|---:|---:|---:|"
-    for kind, (episodes, admitted, recall, median) in row["kinds"].items():
-        yield f"| {kind} | {episodes} | {admitted:.1%} | {recall:.0%} | {'never' if median is None else f'{median:g}'} |"
+    yield from table("attack | episodes | admitted | detected | messages before the first deferral, median", rows)
     yield ""
-    yield "| honest, and hard to tell | deferred |"
-    yield "|---|---:|"
-    for kind, share in row["hard_cases"].items():
-        yield f"| {kind} | {share:.2%} |"
+    shares = [[kind, f"{share:.2%}"] for kind, share in row["hard_cases"].items()]
+    yield from table("honest, and hard to tell | deferred", shares)
 
 
-def ablated(result: dict[str, Any]) -> Iterator[str]:
-    """The default, and the model without one of its parts."""
-    yield from _head("")
-    yield f"| **everything** | {_shares(result['rows'][0])} |"
-    for row in result["ablation"]:
-        yield f"| {row['variant']} | {_shares(row)} |"
+def _ablated(result: dict[str, Any]) -> list[str]:
+    """Return the table of the default, and of the model without one of its parts."""
+
+    def name_of(variant: str) -> str:
+        return next((name for beginning, name in OLD_VARIANTS.items() if variant.startswith(beginning)), variant)
+
+    rows = [[name_of(row["variant"]), *_shares(row)] for row in result["ablation"]]
+    return table(f" | {LABELS}", [["**everything**", *_shares(result["rows"][0])], *rows])
 
 
 def summary(result: dict[str, Any]) -> Iterator[str]:
-    """What the front page says."""
-    yield from pooled(result)
+    """Return the tables of the front page."""
+    yield from _pooled(result["rows"])
     yield ""
-    yield from kinds(result)
+    yield from _kinds(result["rows"][0])
 
 
 def everything(result: dict[str, Any]) -> Iterator[str]:
-    """All tables of a result."""
+    """Return all tables of a result."""
     yield from summary(result)
     if result["ablation"]:
         yield ""
-        yield from ablated(result)
+        yield from _ablated(result)
 
 
 def text(name: str, result: dict[str, Any] | None) -> str:
-    """What stands between the marks of a page, Markdown."""
+    """Return the text between the marks of a page, Markdown."""
     lines = ["No full run has been kept yet: `make evaluate ARGS=--full`."]
     if result is not None:
         lines = [*{"summary": summary, "everything": everything}[name](result)]
@@ -96,7 +95,7 @@ def text(name: str, result: dict[str, Any] | None) -> str:
 
 
 def write() -> None:
-    """Bring both pages up to the last full result."""
+    """Update both pages from the latest full result."""
     for page, name in PAGES.items():
         PART.write(page, text(name, results.latest(KEPT)))
 

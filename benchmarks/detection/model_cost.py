@@ -1,15 +1,15 @@
-"""What the model costs an event, part by part: `make bench-model`.
+"""The cost of an event by part of the model: `make bench-model`.
 
-One partition in memory, no Kafka, no JSON: what is timed is `detect` alone, on the processor's clock. Four populations send
-the same events, which differ in what is known of the senders, and so in the parts that have work to do:
+One partition in memory, no Kafka, no JSON: only `detect` is timed, in CPU time. Four populations send the same events; they
+differ in the state of the senders, and so in the parts that have work to do:
 
     established  known for a month                the row: index, counters, limits of the hour, six hours and the day
-    busy         and by the ten minutes too       and the two fast scales' limits
-    young        known for three days             and both pools
-    newcomers    never seen before                and the cohort, and a row made for each
+    busy         with ten-minute history too      the two fast scales' limits in addition
+    young        known for three days             both pools in addition
+    newcomers    never seen before                the cohort in addition, and a new row for each
 
-Populations take turns, round after round; a part's cost is the difference of medians. Each answer is checked. The table goes
-to standard output and into engine/detector/README.md; the last line is one JSON object. Exit status: 0, 1 for a wrong answer.
+Populations take turns, round after round; a part's cost is a difference of medians. Each answer is checked. With --keep the
+table goes into engine/detector/README.md. The last line also has each population's cost, and its memory per sender.
 """
 
 from __future__ import annotations
@@ -18,28 +18,31 @@ import argparse
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
+import numpy.typing as npt
+import psutil
 
-from benchmarks.harness import machine
-from benchmarks.harness.pages import Part
-from benchmarks.harness.results import FOLDER, keep
+from benchmarks.harness import command
+from benchmarks.harness.command import Report, log_progress
+from benchmarks.harness.results import FOLDER, ROOT, GeneratedPart, latest, table
+from benchmarks.harness.traffic import columns_of
 from engine.detector.throttle import Policy
-from engine.pipeline.precompile import warm
+from engine.pipeline.precompile import precompile
 from engine.state.partition import Partition
-from topics.columns.scan import ACCEPTED, EventColumns, empty_columns
+from topics.columns.scan import EventColumns
 
 KEPT = FOLDER / "model_cost.ndjson"
-PAGE = Path(__file__).parents[2] / "engine" / "detector" / "README.md"
-PART = Part("model cost", "make bench-model")
+PAGE = ROOT / "engine" / "detector" / "README.md"
+PART = GeneratedPart("model cost", "make bench-model")
 START_MS = 1_790_000_000_000
 DAY_MS = 86_400_000
 SPAN_MS = 3_600_000
 BLOCK = 11_000  # events that the worker applies at a time
-MUCH = 1e6  # a memory that no counter comes near
+MUCH = 1e6  # a baseline that no counter reaches
 POPULATIONS = ("established", "busy", "young", "newcomers")
 PARTS = {
     "row: index, counters, limits": ("established", None),
@@ -50,27 +53,41 @@ PARTS = {
 }
 
 
-def events(keys: int, count: int, seed: int) -> EventColumns:
-    """``count`` events within an hour, of ``keys`` senders drawn uniformly; a /24 has sixteen of them at most."""
+class Events(NamedTuple):
+    """Senders, and the events that they send within an hour."""
+
+    senders: npt.NDArray[np.uint64]
+    columns: EventColumns
+
+
+class Cost(NamedTuple):
+    """One run of a population."""
+
+    us_an_event: float
+    rss_bytes_per_key: float  # growth of the process with the state of all senders
+    complaints: list[str]
+
+
+def events(keys: int, count: int, seed: int) -> Events:
+    """Return ``count`` events of ``keys`` senders drawn uniformly; a /24 has sixteen of them at most."""
     draw = np.random.default_rng(seed)
     networks = draw.choice(1 << 24, keys // 16 + 1, replace=False).astype(np.uint64)
     senders = (
         0xFFFFFFFF_00000000 + np.repeat(networks << np.uint64(8), 16)[:keys] + np.arange(keys, dtype=np.uint64) % 16
     )
-    columns = empty_columns(count)
-    columns.key[:] = draw.choice(senders, count)
-    columns.ts_ms[:] = columns.record_ms[:] = START_MS + np.arange(count) * SPAN_MS // count
-    columns.offset[:] = np.arange(count)
-    columns.messages[:], columns.outcome[:] = 1, ACCEPTED
-    return columns
+    return Events(senders, columns_of(draw.choice(senders, count), START_MS + np.arange(count) * SPAN_MS // count))
 
 
-def prepared(population: str, keys: int, columns: EventColumns) -> Partition:
-    """A partition of a site that is a month old, and knows of the senders what the population says."""
-    mine = Partition(Policy(1.0, DAY_MS, 0, 1), 1 << max(keys * 9 // 8, 1024).bit_length())
+def prepared(population: str, senders: npt.NDArray[np.uint64]) -> Partition:
+    """Return a partition of a site that is a month old, with the population's state of each sender."""
+    mine = Partition(Policy(1.0, DAY_MS, 0, 1), 1 << max(len(senders) * 9 // 8, 1024).bit_length())
     site = mine.state.site[0]
     if population != "newcomers":
-        mine.apply(columns, 0, len(columns.offset))
+        times_ms = START_MS + np.arange(len(senders)) * SPAN_MS // len(senders)
+        for first in range(0, len(senders), BLOCK):
+            block = slice(first, first + BLOCK)
+            columns = columns_of(senders[block], times_ms[block], first)
+            mine.apply(columns, 0, len(columns.offset))
         rows, days = mine.state.rows[: mine.keys], 3 if population == "young" else 30
         rows["first_seen_s"] = START_MS // 1000 - days * DAY_MS // 1000
         rows["active_days"], rows["memory"][:, :3] = days, MUCH
@@ -84,16 +101,20 @@ def prepared(population: str, keys: int, columns: EventColumns) -> Partition:
     return mine
 
 
-def run(population: str, keys: int, columns: EventColumns) -> tuple[float, list[str]]:
-    """Microseconds an event, and what is wrong with the answer."""
-    mine, count = prepared(population, keys, columns), len(columns.offset)
+def run(population: str, given: Events) -> Cost:
+    """Apply the events to a population and check the answer."""
+    columns, count = given.columns, len(given.columns.offset)
+    rss_bytes = psutil.Process().memory_info().rss
+    mine = prepared(population, given.senders)
+    rss_bytes = psutil.Process().memory_info().rss - rss_bytes
     began_s = time.process_time()
     for first in range(0, count, BLOCK):
         mine.apply(columns, first, min(first + BLOCK, count))
     cost_us = (time.process_time() - began_s) / count * 1e6
+    senders = np.unique(columns.key) if population == "newcomers" else given.senders
     rows, pools = mine.state.rows[: mine.keys], int(mine.state.pools.cursor["rows"][0])
     found = {"events": int(mine.state.site["events"][0]), "accepted": int(rows["accepted"].sum()), "senders": mine.keys}
-    wanted = {"events": count, "accepted": count, "senders": len(np.unique(columns.key))}
+    wanted = {"events": count, "accepted": count, "senders": len(senders)}
     wrong = [
         f"{population}: {found[name]:,} {name}, wanted {wanted[name]:,}"
         for name in found
@@ -101,81 +122,89 @@ def run(population: str, keys: int, columns: EventColumns) -> tuple[float, list[
     ]
     if (pools > 0) != (population in ("young", "newcomers")):
         wrong.append(f"{population}: {pools:,} pools")
-    return cost_us, wrong
-
-
-def measure(keys: int, count: int, rounds: int) -> tuple[dict[str, list[float]], list[str]]:
-    """Every run's cost by population, and what was wrong."""
-    columns, wrong = events(keys, count, keys), []
-    costs: dict[str, list[float]] = {population: [] for population in POPULATIONS}
-    for _ in range(rounds):
-        for population in POPULATIONS:
-            cost_us, complaints = run(population, keys, columns)
-            costs[population].append(cost_us)
-            wrong += [f"{keys:,} senders, {complaint}" for complaint in complaints]
-    print(f"{keys:,} senders: done", file=sys.stderr, flush=True)
-    return costs, wrong
+    return Cost(cost_us, rss_bytes / len(given.senders), wrong)
 
 
 def of_part(costs: dict[str, list[float]], part: str) -> float:
-    """Microseconds an event that a part takes."""
+    """Return the microseconds per event that a part takes."""
     whole, rest = PARTS[part]
     return statistics.median(costs[whole]) - (statistics.median(costs[rest]) if rest else 0.0)
 
 
 def text(result: dict[str, Any]) -> str:
-    """The table, Markdown."""
-    stamp, sizes = result["machine"], list(result["costs"])
-    head = f"{stamp['time'][:10]}, commit {stamp['commit']}: {stamp['cpu']}, load before {stamp['load_before']}; "
-    head += f"medians of {result['rounds']} rounds of {result['events']:,} events, µs an event:"
-    lines = [
-        "| part | " + " | ".join(f"{int(size):,} senders" for size in sizes) + " |",
-        "| --- |" + " ---: |" * len(sizes),
-    ]
-    lines += [
-        f"| {part} | " + " | ".join(f"{of_part(costs, part):.3f}" for costs in result["costs"].values()) + " |"
-        for part in PARTS
-    ]
-    return "\n".join(["", "", head, "", *lines, "", ""])
-
-
-def figures(result: dict[str, Any]) -> dict[str, Any]:
-    """The last line."""
-    by_size = {
-        size: {part: round(of_part(costs, part), 4) for part in PARTS} for size, costs in result["costs"].items()
-    }
-    return {"us_an_event": by_size, "answer": "wrong" if result["wrong"] else "right"}
-
-
-def main() -> int:
-    """The command line; the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="make bench-model", description="Microseconds an event, by part of the model."
+    """Return the table of a result, Markdown. Results of 2026 have their sizes at the top."""
+    machine, sizes, costs = result["machine"], result.get("sizes", result), result["costs"]
+    head = (
+        f"{machine['time'][:10]}, commit {machine['commit']}: {machine['cpu']}, load before {machine['load_before']}; "
     )
+    head += f"medians of {sizes['rounds']} rounds of {sizes['events']:,} events, µs an event:"
+    rows = [[part, *(f"{of_part(each, part):.3f}" for each in costs.values())] for part in PARTS]
+    columns = " | ".join(["part", *(f"{int(keys):,} senders" for keys in costs)])
+    return "\n".join(["", "", head, "", *table(columns, rows), "", ""])
+
+
+def measure(given: argparse.Namespace, _folder: Path) -> Report:
+    """Measure every population with every number of senders."""
+    precompile()
+    runs: dict[str, dict[str, list[Cost]]] = {}
+    for keys in given.keys:
+        drawn = events(keys, given.events, keys)
+        runs[str(keys)] = {population: [] for population in given.populations}
+        for _ in range(given.rounds):
+            for population in given.populations:
+                runs[str(keys)][population].append(run(population, drawn))
+        log_progress(f"{keys:,} senders: done")
+    costs = {
+        keys: {population: [cost.us_an_event for cost in found] for population, found in populations.items()}
+        for keys, populations in runs.items()
+    }
+    wrong = [
+        f"{int(keys):,} senders, {each}"
+        for keys, populations in runs.items()
+        for found in populations.values()
+        for cost in found
+        for each in cost.complaints
+    ]
+    is_whole = set(given.populations) == set(POPULATIONS)
+    figures = {
+        "us_an_event": {k: {p: round(of_part(each, p), 4) for p in PARTS if is_whole} for k, each in costs.items()},
+        "populations": {keys: _medians(populations) for keys, populations in runs.items()},
+        "answer": "wrong" if wrong else "right",
+    }
+    show = (lambda result: [text(result).strip()]) if is_whole else (lambda _: [])
+    return Report(figures, {"costs": costs}, show, wrong=wrong, write_pages=write)
+
+
+def _medians(populations: dict[str, list[Cost]]) -> dict[str, dict[str, float]]:
+    return {
+        population: {
+            name: statistics.median(getattr(cost, name) for cost in found)
+            for name in ("us_an_event", "rss_bytes_per_key")
+        }
+        for population, found in populations.items()
+    }
+
+
+def write() -> None:
+    """Update the page from the latest result."""
+    result = latest(KEPT)
+    assert result is not None
+    PART.write(PAGE, text(result))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--keys", type=int, nargs="+", default=[10_000, 200_000, 1_000_000], help="senders, a column each"
     )
     parser.add_argument("--events", type=int, default=2_000_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--keep", action="store_true", help="append the result, and bring the table in README up to it")
-    chosen = parser.parse_args()
-    stamp = machine.stamp()
-    warm()
-    measured = {str(keys): measure(keys, chosen.events, chosen.rounds) for keys in chosen.keys}
-    result = {
-        "machine": stamp,
-        "events": chosen.events,
-        "rounds": chosen.rounds,
-        "costs": {keys: costs for keys, (costs, _) in measured.items()},
-        "wrong": [complaint for _, wrong in measured.values() for complaint in wrong],
-    }
-    print(text(result).strip())
-    print("\n".join(f"WRONG {complaint}" for complaint in result["wrong"]) or "answers: right")
-    if chosen.keep:
-        keep(result, KEPT)
-        PART.write(PAGE, text(result))
-    print(orjson.dumps(figures(result)).decode())
-    return 1 if result["wrong"] else 0
+    parser.add_argument("--populations", nargs="+", choices=POPULATIONS, default=POPULATIONS, help="without a table")
+    parser.add_argument(
+        "--keep", dest="results", action="store_const", const=KEPT, help="append the result, and update the table"
+    )
+    return command.run(measure, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""The closed loop in simulation: senders who retry what was deferred, an edge that defers, the engine that hears of it.
+"""Simulate senders that retry deferred messages, an edge that defers them, and the engine that gets the events.
 
-Event time moves a second at a time: what comes in a second meets the decisions of the seconds before, so a decision is in
-force a second after the event that led to it. Everything is drawn from a seed. Schedules are those of the programs'
+Event time advances by one second: the events of a second meet the decisions of the seconds before, so a decision is active
+a second after the event that led to it. Everything is drawn from a seed. Retry schedules follow the programs'
 documentation; each message has its own, as in their queues.
 
-Not simulated: one connection for several messages (a program that sends its whole queue at once is let in by the tokens of
-that moment), other addresses of the same sender, and senders who slow down by themselves.
+Not simulated: one connection for several messages (a program that sends its whole queue in a burst gets the tokens of that
+time), other addresses of the same sender, and senders that reduce their rate on their own.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from benchmarks.harness.traffic import columns_of
 from engine.analysis.collateral import Collateral
 from engine.analysis.simulated_edge import SimulatedEdge
 from engine.config.load import Settings
 from engine.pipeline import build
-from topics.columns.scan import ACCEPTED, DEFERRED, READY, EventColumns, empty_columns
+from topics.columns.scan import ACCEPTED, DEFERRED, EventColumns
 from topics.decisions import Decision
 from topics.networks import network_text
 
@@ -30,7 +31,7 @@ Schedule = Callable[[int], int | None]  # age of the message in ms -> ms until t
 
 
 def postfix(age_ms: int) -> int | None:
-    """As long again as the message is old, from 300 s to 4,000 s, at a queue run (300 s); five days."""
+    """Wait as long as the message is old, 300 s to 4,000 s, until the next queue run (every 300 s); give up after five days."""
     if age_ms > 5 * DAY_MS:
         return None
     wait_ms = min(max(age_ms, 300 * SECOND_MS), 4000 * SECOND_MS)
@@ -38,7 +39,7 @@ def postfix(age_ms: int) -> int | None:
 
 
 def exim(age_ms: int) -> int | None:
-    """Every 15 minutes for two hours, then an hour growing by half until 16 hours, then every six hours; four days."""
+    """Retry every 15 minutes for two hours, then after an hour growing by half until 16 hours, then every six; four days."""
     if age_ms > 4 * DAY_MS:
         return None
     if age_ms < 2 * HOUR_MS:
@@ -47,47 +48,44 @@ def exim(age_ms: int) -> int | None:
 
 
 def half_hourly(age_ms: int) -> int | None:
-    """Every 30 minutes, the least that RFC 5321 (4.5.4.1) recommends, and sendmail's usual queue run; five days."""
+    """Retry every 30 minutes, the least that RFC 5321 (4.5.4.1) recommends, and sendmail's usual queue run; five days."""
     return None if age_ms > 5 * DAY_MS else 30 * MINUTE_MS
 
 
 def once(_age_ms: int) -> int | None:
-    """Never again: most of what sends spam."""
+    """Never retry, as most spam software."""
     return None
 
 
 def insisting(age_ms: int) -> int | None:
-    """Every five minutes for an hour: spam that retries."""
+    """Retry every five minutes for an hour: spam that insists."""
     return None if age_ms > HOUR_MS else 5 * MINUTE_MS
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """``sent_ms``: when each message is sent first; ``burst_end_ms``: from then on it sends as usual, or nothing; ``schedule``:
-    what becomes of a deferred message."""
+    """A sender with its messages."""
 
     key: int
-    sent_ms: list[int]
-    burst_end_ms: int
-    schedule: Schedule
+    sent_ms: list[int]  # when each message is sent first
+    burst_end_ms: int  # then it sends as usual, or nothing
+    schedule: Schedule  # of a deferred message
 
 
 @dataclass(slots=True)
 class Fate:
-    """What became of a sender's messages. ``delays_ms``: of each delivered message from its first attempt, 0 for most;
-    ``waiting``: messages deferred and not delivered yet; ``backlogs``: what was waiting when each throttle began;
-    ``echoes``: those of throttles begun after the burst, which the retries led to."""
+    """The outcome of a sender's messages."""
 
-    delays_ms: list[int] = field(default_factory=list)
+    delays_ms: list[int] = field(default_factory=list)  # of each delivered message since its first attempt, mostly 0
     given_up: int = 0
     attempts: int = 0
-    waiting: int = 0
-    backlogs: list[int] = field(default_factory=list)
-    echoes: list[int] = field(default_factory=list)
+    waiting: int = 0  # messages deferred and not delivered yet
+    backlogs: list[int] = field(default_factory=list)  # messages waiting when each throttle began
+    echoes: list[int] = field(default_factory=list)  # those of throttles begun after the burst, caused by retries
 
 
 class Loop:
-    """Engine and edge. ``retries_count``: the edge reports a deferred attempt as if it were new mail."""
+    """Engine and edge. With ``retries_count`` the edge reports a deferred attempt as if it were new mail."""
 
     def __init__(self, settings: Settings, *, retries_count: bool = False) -> None:
         assert settings.topics.partitions == 1
@@ -97,12 +95,12 @@ class Loop:
         self._deferred_as = ACCEPTED if retries_count else DEFERRED
 
     def history(self, mails: Iterable[tuple[int, int]]) -> None:
-        """Recorded mail, (ms, key) in order, that nothing of was ever deferred: decisions on it are forgotten."""
+        """Apply recorded mail, (ms, key) in order, of which nothing was deferred: decisions on it are dropped."""
         found = list(mails)
         self._engine.decide(_columns([(ts_ms, key, ACCEPTED) for ts_ms, key in found]))
 
     def run(self, senders: list[Sender]) -> list[Fate]:
-        """Let all of them send until every message is delivered or given up."""
+        """Simulate until every message is delivered or given up."""
         fates = [Fate() for _ in senders]
         numbers = {network_text(sender.key): number for number, sender in enumerate(senders)}
         queue = [(ts_ms, number, ts_ms) for number, sender in enumerate(senders) for ts_ms in sender.sent_ms]
@@ -115,7 +113,7 @@ class Loop:
                 events.append((now_ms, senders[number].key, outcome))
                 if next_ms is not None:
                     heapq.heappush(queue, (next_ms, number, born_ms))
-            for began in self._hear(events):
+            for began in self._apply(events):
                 fate = fates[numbers[began.network]]
                 fate.backlogs.append(fate.waiting)
                 if began.issued > senders[numbers[began.network]].burst_end_ms:
@@ -123,7 +121,7 @@ class Loop:
         return fates
 
     def _attempt(self, sender: Sender, fate: Fate, now_ms: int, born_ms: int) -> tuple[int, int | None]:
-        """One message at the edge: what the edge reports, and when it will be tried again."""
+        """Offer one message to the edge; return the outcome that it reports, and when the message is tried again."""
         fate.attempts += 1
         if self.edge.take_tokens(sender.key, now_ms, 1):
             fate.waiting -= now_ms > born_ms
@@ -137,8 +135,8 @@ class Loop:
             return self._deferred_as, None
         return self._deferred_as, now_ms + wait_ms
 
-    def _hear(self, events: list[tuple[int, int, int]]) -> list[Decision]:
-        """Tell the engine; the decisions that begin a spell."""
+    def _apply(self, events: list[tuple[int, int, int]]) -> list[Decision]:
+        """Apply events to the engine; return the decisions that begin a throttle."""
         began = []
         for decision in self._engine.decide(_columns(events)):
             before = self.collateral.throttles
@@ -150,16 +148,14 @@ class Loop:
 
 
 def _columns(events: list[tuple[int, int, int]]) -> EventColumns:
-    columns = empty_columns(len(events))
-    columns.status[:], columns.messages[:] = READY, 1
-    columns.ts_ms[:] = columns.record_ms[:] = [event[0] for event in events]
-    columns.key[:] = np.array([event[1] for event in events], np.uint64)
+    keys, times_ms = np.array([event[1] for event in events], np.uint64), np.array([event[0] for event in events])
+    columns = columns_of(keys, times_ms)
     columns.outcome[:] = [event[2] for event in events]
     return columns
 
 
 def office_days(random: np.random.Generator, per_hour: float, days: int, first_ms: int) -> Iterator[int]:
-    """Mail of ``days`` working days, nine hours each: Poisson, with days that are busier than others. In order, ms."""
+    """Return the times of mail of ``days`` working days of nine hours, in order, ms: Poisson, some days busier than others."""
     for number in range(days):
         start_ms = first_ms + (number // 5 * 7 + number % 5) * DAY_MS + 8 * HOUR_MS
         busy = per_hour * random.lognormal(0.0, 0.3)

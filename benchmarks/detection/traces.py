@@ -1,7 +1,7 @@
-"""Replays of the labelled traces, scored from outside: the scorer is a program of its own, and knows nothing of the engine.
+"""Labelled traces: replayed, then scored by a program of its own that knows nothing of the engine.
 
-The evaluation folder (traces, labels, scorer, causality check) is no part of the project: it lies in
-``$TIDEGATE_SHARED/evaluation``, or in ``../shared/evaluation`` beside the clone.
+The evaluation folder (traces, labels, scorer, causality check) is no part of the project. It is in
+``$TIDEGATE_SHARED/evaluation``, by default in ``../shared/evaluation`` next to the clone.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from typing import Any, BinaryIO, cast
 
 import orjson
 
-from benchmarks.harness.errors import Broken
+from benchmarks.harness.errors import Broken, WrongAnswer
+from benchmarks.harness.results import ROOT
 from engine.config.load import Settings
 from engine.pipeline import build
 from topics.decisions import RELEASE, encode_decision
-from topics.events import MOST_MESSAGES
+from topics.events import MAX_MESSAGES
 
 SUFFIX = ".events.ndjson.gz"
-PREFIX_SHARE = "0.6"  # of a trace's events: what is decided on them must not depend on the others
+PREFIX_SHARE = "0.6"  # of a trace's events: decisions on them must not depend on the others
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Events, and the labels that nobody but the scorer reads."""
+    """Events, and their labels, which only the scorer reads."""
 
     name: str
     events: Path
@@ -37,8 +38,8 @@ class Trace:
 
 
 def evaluation_folder() -> Path:
-    """Where traces, labels and scorer are; `Broken` if they aren't there."""
-    shared = Path(os.environ.get("TIDEGATE_SHARED") or Path(__file__).parents[3] / "shared")
+    """Return the folder of traces, labels and scorer; `Broken` if it is missing."""
+    shared = Path(os.environ.get("TIDEGATE_SHARED") or ROOT.parent / "shared")
     folder = shared / "evaluation"
     if not (folder / "score.py").is_file():
         raise Broken(f"no scorer in {folder}: set TIDEGATE_SHARED to the folder that holds evaluation/")
@@ -46,7 +47,7 @@ def evaluation_folder() -> Path:
 
 
 def traces() -> list[Trace]:
-    """The development traces, by name."""
+    """Return the development traces, by name."""
     found = sorted((evaluation_folder() / "traces").glob("dev-*" + SUFFIX))
     return [
         Trace(path.name.removesuffix(SUFFIX), path, path.with_name(path.name.replace(SUFFIX, ".labels.ndjson")))
@@ -55,41 +56,41 @@ def traces() -> list[Trace]:
 
 
 def multiplied(trace: Trace, factor: int, folder: Path) -> Trace:
-    """The same trace with so many times the messages in each event, written to ``folder``."""
+    """Write the same trace with ``factor`` times the messages in each event to ``folder``."""
     path = folder / f"{trace.name}-x{factor}{SUFFIX}"
     with gzip.open(trace.events) as source, gzip.open(path, "wb", compresslevel=1) as out:
         for line in source:
             event = orjson.loads(line)
-            event["messages"] = min(event.get("messages", 1) * factor, MOST_MESSAGES)
+            event["messages"] = min(event.get("messages", 1) * factor, MAX_MESSAGES)
             event.pop("recipients", None)
             out.write(orjson.dumps(event) + b"\n")
     return Trace(f"{trace.name}-x{factor}", path, trace.labels)
 
 
 def replayed(events: Path, settings: Settings) -> list[bytes]:
-    """The decisions on a file of events, as JSON lines."""
+    """Return the decisions on a file of events, as JSON lines."""
     engine = build.replay(settings)
     with gzip.open(events) if events.suffix == ".gz" else events.open("rb") as source:
         return [encode_decision(decision) for found in engine.run(cast(BinaryIO, source)) for decision in found]
 
 
 def withdrawn(lines: Iterable[bytes]) -> int:
-    """How many of the decisions are releases before a throttle's end: what the fleet guard took back."""
+    """Return how many decisions are releases before a throttle's end: those that the circuit breaker withdrew."""
     found = (orjson.loads(line) for line in lines)
-    return sum(one["verdict"] == RELEASE and one["issued"] < one["until"] for one in found)
+    return sum(each["verdict"] == RELEASE and each["issued"] < each["until"] for each in found)
 
 
 def scored(trace: Trace, lines: Iterable[bytes], delay_ms: int, folder: Path) -> Path:
-    """The scorer's report on decisions, as a file."""
+    """Write the scorer's report on decisions that reach the edge ``delay_ms`` late; return its path."""
     decisions, report = folder / "decisions.ndjson", folder / f"{trace.name}.{delay_ms}.json"
     _write(decisions, lines)
-    places = [str(trace.events), str(trace.labels), str(decisions)]
-    _evaluator("score.py", *places, "--delay", str(delay_ms), "--out", str(report))
+    paths = [str(trace.events), str(trace.labels), str(decisions)]
+    _evaluator("score.py", *paths, "--delay", str(delay_ms), "--out", str(report))
     return report
 
 
 def pooled(reports: list[Path]) -> dict[str, Any]:
-    """One row over all traces: shares, and the admitted share and recall of each kind of attack."""
+    """Return one row over all traces: shares, and the admitted share and recall of each kind of attack."""
     report = orjson.loads(_evaluator("score.py", "--pool", *map(str, reports)))
     attack, legit = report["attack"], report["legit"]
     return {
@@ -108,9 +109,16 @@ def pooled(reports: list[Path]) -> dict[str, Any]:
     }
 
 
+def pooled_row(settings: Settings, folder: Path) -> dict[str, Any]:
+    """Return the row over all traces of one configuration."""
+    return pooled([scored(trace, replayed(trace.events, settings), 0, folder) for trace in traces()])
+
+
 def check_causality(trace: Trace, lines: list[bytes], settings: Settings, folder: Path) -> str:
-    """Replay the beginning of a trace alone: what was decided there must not have needed the rest. The check's own words;
-    `Broken` if it finds foresight."""
+    """Replay the beginning of a trace alone and compare its decisions with those of the whole trace.
+
+    Returns the check's own words. Raises `WrongAnswer` if a decision needed later events.
+    """
     prefix, whole, part = folder / "prefix.ndjson", folder / "whole.ndjson", folder / "part.ndjson"
     prefix.write_bytes(_evaluator("causal.py", "cut", str(trace.events), PREFIX_SHARE))
     _write(whole, lines)
@@ -123,9 +131,9 @@ def _write(path: Path, lines: Iterable[bytes]) -> None:
 
 
 def _evaluator(program: str, *arguments: str) -> bytes:
-    """What a program of the evaluation folder says; `Broken` if it fails."""
+    """Return the output of a program of the evaluation folder; `WrongAnswer` if it fails."""
     command = [sys.executable, str(evaluation_folder() / program), *arguments]
     done = subprocess.run(command, check=False, capture_output=True)
     if done.returncode:
-        raise Broken(f"{program} {arguments[0]}: {(done.stdout + done.stderr).decode(errors='replace').strip()}")
+        raise WrongAnswer(f"{program} {arguments[0]}: {(done.stdout + done.stderr).decode(errors='replace').strip()}")
     return done.stdout

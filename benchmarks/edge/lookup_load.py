@@ -1,8 +1,8 @@
-"""The load of the look-up benchmark, the same for everybody: one process, one thread, a compiled loop (`lookup_loop`).
+"""The load of the look-up benchmark, the same for all servers: one process, one thread, a compiled loop (`lookup_loop`).
 
-Closed load: each connection asks again as soon as it has its answer; that gives the rate. Open load: requests are due at a
-fixed rate whoever is slow, and latency counts from the moment at which a request was due; that gives percentiles. Every answer
-is compared with what it must be. Prints one JSON object.
+Closed load: each connection asks again as soon as it has its answer; this gives the rate. Open load: requests are due at a
+fixed rate even if answers are late, and latency counts from the time at which a request was due; this gives percentiles.
+Every answer is compared with the right one. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import ipaddress
 import random
 import select
 import socket
+import subprocess
 import sys
 from typing import Any, NamedTuple
 
@@ -31,6 +32,8 @@ from benchmarks.edge.lookup_loop import (
     opened,
     wires,
 )
+from benchmarks.harness.errors import Broken, WrongAnswer
+from benchmarks.harness.results import ROOT
 
 QUESTIONS = 50_000
 WARM_UP_SHARE = 0.2
@@ -69,21 +72,21 @@ policy_context=
 
 
 class Question(NamedTuple):
-    """What is sent, and how the answer must begin."""
+    """A request, and how the right answer begins."""
 
-    octets: bytes
+    request: bytes
     beginning: bytes
 
 
 def address(number: int) -> str:
-    """The address of the decision with this number: IPv4, every fourth an IPv6 inside of its /64."""
+    """Return an address that decision ``number`` covers: IPv4, every fourth an IPv6 within its /64."""
     if number % 4 == 3:
         return str(ipaddress.IPv6Address((0x20010DB8 << 96) + (number << 64) + 0x25))
     return str(ipaddress.IPv4Address(0x0B000000 + number))
 
 
 def questions(protocol: str, decisions: int, seed: int) -> list[Question]:
-    """Half of them about throttled addresses, half about others."""
+    """Return `QUESTIONS` questions, half of them about throttled addresses."""
     draw, made = random.Random(seed), []
     for number in range(QUESTIONS):
         known = draw.random() < 0.5
@@ -92,16 +95,16 @@ def questions(protocol: str, decisions: int, seed: int) -> list[Question]:
             text = POLICY.format(ip=ip, number=number, port=1024 + number)
             made.append(Question(text.encode(), b"action=451 4.7.500 " if known else b"action=DUNNO\n\n"))
         elif protocol == "redis":
-            octets = f"*2\r\n$3\r\nGET\r\n${len(ip)}\r\n{ip}\r\n".encode()
-            made.append(Question(octets, b"$2\r\n" if known else b"$-1\r\n"))
+            request = f"*2\r\n$3\r\nGET\r\n${len(ip)}\r\n{ip}\r\n".encode()
+            made.append(Question(request, b"$2\r\n" if known else b"$-1\r\n"))
         else:
-            octets = f"GET /v1/decisions/{ip} HTTP/1.1\r\nHost: edge\r\n\r\n".encode()
-            made.append(Question(octets, b"HTTP/1.1 200 OK"))
+            request = f"GET /v1/decisions/{ip} HTTP/1.1\r\nHost: edge\r\n\r\n".encode()
+            made.append(Question(request, b"HTTP/1.1 200 OK"))
     return made
 
 
 def load(given: argparse.Namespace) -> dict[str, Any]:
-    """Ask, and what came of it. ConnectionError if a connection was closed."""
+    """Ask all questions and return the figures; ConnectionError if a connection was closed."""
     drawn = questions(given.protocol, given.decisions, given.seed)
     total = int(given.rate * given.seconds)
     asking = asked(drawn)
@@ -135,19 +138,35 @@ def load(given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def run_load(
+    port: int, protocol: str, connections: int, decisions: int, seconds: float, rate: float = 0.0
+) -> dict[str, Any]:
+    """Run one load in a process of its own; `WrongAnswer` if an answer was wrong."""
+    options = {"port": port, "protocol": protocol, "connections": connections, "decisions": decisions}
+    options |= {"seconds": seconds, "rate": rate}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "benchmarks.edge.lookup_load", *words]
+    ran = subprocess.run(command, capture_output=True, cwd=ROOT, check=False, timeout=seconds * 3 + 120)
+    if ran.returncode:
+        raise Broken(f"the load on {protocol} ended: {ran.stderr.decode().strip().splitlines()[-1]}")
+    measured: dict[str, Any] = orjson.loads(ran.stdout)
+    if measured["wrong"] or not measured["answers"]:
+        raise WrongAnswer(f"{measured['wrong']} of {measured['answers']} answers of {protocol} were wrong")
+    return measured
+
+
 def main() -> None:
-    """Run one load."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--protocol", choices=["policy", "redis", "http"], required=True)
     parser.add_argument("--connections", type=int, required=True)
     parser.add_argument("--decisions", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
-    parser.add_argument("--rate", type=float, default=0.0, help="open load; without it, closed")
+    parser.add_argument("--rate", type=float, default=0.0, help="requests per second of an open load; 0: closed load")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    measured = load(given)
-    sys.stdout.buffer.write(orjson.dumps(measured))
+    sys.stdout.buffer.write(orjson.dumps(load(given)))
 
 
 if __name__ == "__main__":

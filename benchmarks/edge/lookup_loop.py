@@ -1,7 +1,7 @@
-"""The look-up benchmark's loop, compiled: epoll, recv, compare, send, and nothing that the kernel doesn't do itself.
+"""The compiled loop of the look-up benchmark: epoll, recv, compare, send, and nothing that the kernel doesn't do itself.
 
-Python would need longer for a question than redis-server does for its answer, and would be what is measured. Sockets block,
-so a question leaves whole; an answer is what one recv gives.
+A loop in Python would need longer for a question than redis-server for its answer, and so would be what is measured.
+Sockets block, so a question leaves as a whole; an answer is what one recv returns.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from topics.columns.jit import inline, kernel
 
 INTS = NDArray[np.int64]
-OCTETS = NDArray[np.uint8]
-REPLY_OCTETS = 4096
+BYTES = NDArray[np.uint8]
+REPLY_BYTES = 4096
 NEXT, ANSWERS, WRONG, RECORDED, CPU_NS = range(5)
 MONOTONIC, THREAD_CPU = 1, 3
 SECOND_NS = 1_000_000_000
@@ -36,44 +36,42 @@ _clock = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.
 
 
 class Asked(NamedTuple):
-    """Questions and how their answers begin, laid end to end; question n is ``octets[starts[n]:starts[n + 1]]``."""
+    """Questions and the beginnings of their answers, concatenated."""
 
-    octets: OCTETS
-    starts: INTS
-    said: OCTETS
-    begins: INTS
+    questions: BYTES
+    question_starts: INTS  # question n is questions[question_starts[n] : question_starts[n + 1]]
+    answers: BYTES
+    answer_starts: INTS
 
 
 class Wires(NamedTuple):
-    """Connections, by number: their sockets, the question under way, and when it was due, ns. ``numbers``: by socket; ``free``:
-    a ring of those with none under way; ``counts``: `NEXT` and so on; ``latencies_ns``: of answers, as far as it reaches;
-    they and `CPU_NS` leave out the warming up of a closed load."""
+    """Connections by number, and counts. Latencies and `CPU_NS` leave out the warm-up of a closed load."""
 
-    fds: INTS
-    numbers: INTS
-    epoll: INTS
-    question: INTS
-    due_ns: INTS
-    free: INTS
-    events: NDArray[np.int32]
-    reply: OCTETS
+    fds: INTS  # sockets
+    numbers: INTS  # connections by socket
+    epoll: INTS  # its descriptor
+    question: INTS  # under way
+    due_ns: INTS  # of that question
+    free: INTS  # ring of connections without a question
+    events: NDArray[np.int32]  # epoll's
+    reply: BYTES
     clock: INTS
-    counts: INTS
-    latencies_ns: INTS
+    counts: INTS  # by `NEXT`, `ANSWERS`, `WRONG`, `RECORDED`, `CPU_NS`
+    latencies_ns: INTS  # of the first answers, up to its length
 
 
 def asked(questions: Sequence[tuple[bytes, bytes]]) -> Asked:
-    """From pairs of a question and the beginning of its answer."""
-    octets, said = zip(*questions, strict=True)
-    return Asked(*_laid(octets), *_laid(said))
+    """Return the arrays of pairs of a question and the beginning of its answer."""
+    texts, answers = zip(*questions, strict=True)
+    return Asked(*_concatenated(texts), *_concatenated(answers))
 
 
-def _laid(parts: Sequence[bytes]) -> tuple[OCTETS, INTS]:
+def _concatenated(parts: Sequence[bytes]) -> tuple[BYTES, INTS]:
     return np.frombuffer(b"".join(parts), np.uint8), np.cumsum([0, *map(len, parts)], dtype=np.int64)
 
 
 def wires(sockets: Sequence[socket.socket], epoll: select.epoll, most: int) -> Wires:
-    """Of connected sockets; latencies of at most so many answers."""
+    """Return connected sockets; ``most`` latencies are recorded."""
     fds = np.array([connected.fileno() for connected in sockets], np.int64)
     numbers, count = np.zeros(fds.max() + 1, np.int64), len(fds)
     numbers[fds] = np.arange(count)
@@ -87,7 +85,7 @@ def wires(sockets: Sequence[socket.socket], epoll: select.epoll, most: int) -> W
         np.zeros(count, np.int64),
         np.arange(count, dtype=np.int64),
         np.zeros(count * EVENT_WORDS, np.int32),
-        np.zeros(REPLY_OCTETS, np.uint8),
+        np.zeros(REPLY_BYTES, np.uint8),
         np.zeros(2, np.int64),
         np.zeros(5, np.int64),
         np.zeros(most, np.int64),
@@ -102,25 +100,27 @@ def _now_ns(wires: Wires, clock: int = MONOTONIC) -> int:
 
 @inline
 def _ask(asked: Asked, wires: Wires, wire: int, due_ns: int) -> bool:
-    """Send the next question; whether it went out whole."""
-    question = wires.counts[NEXT] % (len(asked.starts) - 1)
+    """Send the next question; return True if it was sent whole."""
+    question = wires.counts[NEXT] % (len(asked.question_starts) - 1)
     wires.counts[NEXT] += 1
     wires.question[wire], wires.due_ns[wire] = question, due_ns
-    start, size = np.uint64(asked.starts[question]), asked.starts[question + 1] - asked.starts[question]
-    sent = _send(np.int32(wires.fds[wire]), asked.octets.ctypes.data + start, np.uint64(size), np.int32(0))
+    start = asked.question_starts[question]
+    size = asked.question_starts[question + 1] - start
+    address = asked.questions.ctypes.data + np.uint64(start)
+    sent = _send(np.int32(wires.fds[wire]), address, np.uint64(size), np.int32(0))
     return bool(sent == size)
 
 
 @inline
-def _take(asked: Asked, wires: Wires, wire: int, now_ns: int) -> bool:
-    """Receive an answer and compare it; whether there was one."""
-    got = _recv(np.int32(wires.fds[wire]), wires.reply.ctypes.data, np.uint64(REPLY_OCTETS), np.int32(0))
+def _receive(asked: Asked, wires: Wires, wire: int, now_ns: int) -> bool:
+    """Receive an answer and compare it; return True if there was one."""
+    got = _recv(np.int32(wires.fds[wire]), wires.reply.ctypes.data, np.uint64(REPLY_BYTES), np.int32(0))
     if got <= 0:
         return False
-    begin, end = asked.begins[wires.question[wire]], asked.begins[wires.question[wire] + 1]
+    begin, end = asked.answer_starts[wires.question[wire]], asked.answer_starts[wires.question[wire] + 1]
     right = got >= end - begin
     for at in range(min(got, end - begin)):
-        right = right and wires.reply[at] == asked.said[begin + at]
+        right = right and wires.reply[at] == asked.answers[begin + at]
     wires.counts[ANSWERS] += 1
     wires.counts[WRONG] += not right
     if wires.counts[RECORDED] < len(wires.latencies_ns):
@@ -131,14 +131,14 @@ def _take(asked: Asked, wires: Wires, wire: int, now_ns: int) -> bool:
 
 @inline
 def _answered(wires: Wires, wait_ms: int) -> int:
-    """Wait for answers; how many connections have one."""
+    """Wait for answers; return how many connections have one."""
     epoll, most = np.int32(wires.epoll[0]), np.int32(len(wires.fds))
     return int(_wait(epoll, wires.events.ctypes.data, most, np.int32(wait_ms)))
 
 
 @kernel
 def closed(asked: Asked, wires: Wires, warm_ns: int, measured_ns: int) -> float:
-    """Ask as fast as answers come; answers a second behind the warming up. `BROKEN` if a connection was closed."""
+    """Ask as fast as answers come; return the answers per second after the warm-up, `BROKEN` if a connection was closed."""
     began_ns, counting = _now_ns(wires), False
     counted_from, cpu_ns, end_ns = 0, 0, began_ns + warm_ns
     for wire in range(len(wires.fds)):
@@ -150,7 +150,7 @@ def closed(asked: Asked, wires: Wires, warm_ns: int, measured_ns: int) -> float:
             return BROKEN
         for at in range(count):
             wire = wires.numbers[wires.events[at * EVENT_WORDS + DATA_WORD]]
-            if not _take(asked, wires, wire, now_ns) or not _ask(asked, wires, wire, now_ns):
+            if not _receive(asked, wires, wire, now_ns) or not _ask(asked, wires, wire, now_ns):
                 return BROKEN
         if now_ns > end_ns:
             if counting:
@@ -162,7 +162,7 @@ def closed(asked: Asked, wires: Wires, warm_ns: int, measured_ns: int) -> float:
 
 @kernel
 def opened(asked: Asked, wires: Wires, gap_ns: float, total: int) -> float:
-    """Ask a question every ``gap_ns``, ``total`` of them, whoever is slow; answers a second. `BROKEN` as with `closed`."""
+    """Ask ``total`` questions, one every ``gap_ns`` even if answers are late; return as `closed` does."""
     began_ns, cpu_ns, count = _now_ns(wires), _now_ns(wires, THREAD_CPU), len(wires.fds)
     sent, first, idle = 0, 0, count
     while sent < total or idle < count:
@@ -178,7 +178,7 @@ def opened(asked: Asked, wires: Wires, gap_ns: float, total: int) -> float:
             return BROKEN
         for at in range(answered):
             wire = wires.numbers[wires.events[at * EVENT_WORDS + DATA_WORD]]
-            if not _take(asked, wires, wire, now_ns):
+            if not _receive(asked, wires, wire, now_ns):
                 return BROKEN
             wires.free[(first + idle) % count] = wire
             idle += 1

@@ -1,64 +1,58 @@
-"""What do a worker's metrics and page cost? `python benchmarks/edge/page_cost.py` or `make bench-watching`.
+"""The cost of a worker's metrics and page, and whether an open page grows (`make bench-watching`).
 
-One embedded broker, a topic filled once; workers read all of it in turn: one that nobody watches (`worker.http` empty), and
-one that is scraped every second, fifteen times as often as by a usual Prometheus, while its page is open (an overview and the
-overrides every two seconds). What is lost is the ratio of the medians. Then, on a worker that knows all the senders, with
-ten thousand throttles in force: how long from asking for the page to all that its first view needs, and whether a browser that
-has the page open for minutes grows (`benchmarks.edge.page_growth`).
-
-Every run must have counted each event once, else the answer is wrong and the exit status 1. The last line is one JSON object.
+One embedded broker, a topic filled once; workers read all of it in turn: one without HTTP (`worker.http` empty), and one that
+is scraped every second, fifteen times as often as by a usual Prometheus, while its page is open (an overview and the
+overrides every two seconds). The loss is the ratio of the median rates. Then, on a worker that knows all senders, with ten
+thousand active throttles: the time for all that the page's first view needs, and whether a browser that has the page open
+for minutes grows (`page_growth`). Every run must have counted each event once.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import http.client
-import json
 import shutil
 import statistics
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
-from aiokafka import AIOKafkaProducer
 
-from benchmarks.edge import page_growth as page_memory
-from benchmarks.harness import cluster, machine
-from benchmarks.harness.cluster import Place
+from benchmarks.edge import page_growth
+from benchmarks.harness import command, topic_space
+from benchmarks.harness.command import Report, log_progress, new_parser, parse
 from benchmarks.harness.errors import Broken
 from benchmarks.harness.ports import free_port
-from benchmarks.harness.results import FOLDER, keep
-from benchmarks.harness.worker import EngineRun, Worker, measured
-from benchmarks.harness.workload import Workload
+from benchmarks.harness.results import FOLDER, Target
+from benchmarks.harness.topic_space import TopicSpace, publish_throttles
+from benchmarks.harness.traffic import evening
+from benchmarks.harness.worker import EngineRun, Worker, figures_of
 from engine.broker import EmbeddedBroker
-from topics.contracts import DECISIONS
-from topics.errors import OperatorError
 
-KEPT = FOLDER / "watching.ndjson"
-SCRAPE_S, LOOK_S = 1.0, 2.0
+SCRAPE_S, PAGE_S = 1.0, 2.0
 FIRST_VIEW = ("/", "/page.css", "/page.js", "/v1/overview", "/v1/overrides")
-MOST_LOST, MOST_FIRST_S = 0.02, 1.0
+MAX_LOSS, MAX_FIRST_S = 0.02, 1.0
 WAIT_S = 60.0
+LASTS_MS = 3_600_000
+SMALL = {"events": 20_000, "keys": 2_000, "rounds": 1, "live": 200, "views": 2, "browser_minutes": 0.4}
 
 
 @dataclass
-class Watch:
-    """Asks a worker for its figures and its page, from a thread; ``took_s`` of each path's answers."""
+class Visitor:
+    """Requests a worker's metrics and page from threads, and times the replies."""
 
     port: int
-    took_s: dict[str, list[float]] = field(default_factory=dict)
+    took_s: dict[str, list[float]] = field(default_factory=dict)  # by path
 
-    def ask(self, path: str) -> bytes:
-        """One answer; `Broken` if it is none."""
+    def get(self, path: str) -> bytes:
+        """Return the body of a reply; `Broken` if its status isn't 200."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S)
         started_s = time.perf_counter()
         try:
@@ -72,18 +66,18 @@ class Watch:
         self.took_s.setdefault(path, []).append(time.perf_counter() - started_s)
         return body
 
-    def _turns(self, paths: tuple[str, ...], every_s: float, ending: threading.Event) -> None:
+    def _repeat(self, paths: tuple[str, ...], every_s: float, ending: threading.Event) -> None:
         while not ending.wait(every_s):
             for path in paths:
-                with contextlib.suppress(OSError):  # it doesn't listen yet, or any more
-                    self.ask(path)
+                with contextlib.suppress(OSError):  # the worker doesn't listen yet, or has stopped
+                    self.get(path)
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
-        """Ask for as long as the block lasts."""
+        """Request everything repeatedly as long as the block lasts."""
         ending = threading.Event()
-        work = [(("/metrics",), SCRAPE_S), (("/v1/overview", "/v1/overrides"), LOOK_S)]
-        threads = [threading.Thread(target=self._turns, args=(*one, ending), daemon=True) for one in work]
+        work = [(("/metrics",), SCRAPE_S), (("/v1/overview", "/v1/overrides"), PAGE_S)]
+        threads = [threading.Thread(target=self._repeat, args=(*each, ending), daemon=True) for each in work]
         for thread in threads:
             thread.start()
         try:
@@ -94,172 +88,126 @@ class Watch:
                 thread.join()
 
 
-def run(place: Place, folder: Path, watch: Watch | None) -> EngineRun:
-    """A fresh worker over the whole topic, watched or not."""
-    cluster.empty_outputs(place)
-    last = {number: end - 1 for number, end in cluster.ends(place).items()}
-    listen = f"127.0.0.1:{watch.port}" if watch else ""
-    with Worker(place.environment(f"bench-{time.time_ns()}", TIDEGATE_WORKER_HTTP=listen), folder) as worker:
-        if watch is None:
-            samples = worker.until_durable(last)
-        else:
-            with watch.going_on():
-                samples = worker.until_durable(last)
-    return measured(samples, last, worker.started_s)
-
-
-async def throttle(place: Place, count: int) -> None:
-    """So many throttles in force, on the topic."""
-    now_ms = int(time.time() * 1000)
-    figures = {"counters": {"24h": 293.0}, "limits": {"24h": 292.5}, "peaks": {"24h": 87.0}, "active_days": 24}
-    evidence = {"scales": ["24h"], **figures}
-    reply = {"code": 451, "status": "4.7.500", "tag": "AS10000001", "text": "Server busy."}
-    producer = AIOKafkaProducer(**place.settings().kafka.client_options())
-    await producer.start()
-    try:
-        for i in range(count):
-            network = f"198.18.{i >> 8 & 255}.{i & 255}/32" if i < 65_536 else f"198.19.{i >> 8 & 255}.{i & 255}/32"
-            decision = {
-                "network": network, "verdict": "throttle", "issued": now_ms, "until": now_ms + 3_600_000, "rate_per_min": 0.2,
-                "burst": 12.0, "reason": "volume", "reply": reply,
-                "evidence": evidence, "source": {"topic": "connections", "partition": 0, "offset": i}, "model": "m",
-                "config": "c", "v": 1,
-            }  # fmt: skip
-            await producer.send(place.prefix + DECISIONS.name, orjson.dumps(decision), network.encode())
-        await producer.flush()
-    finally:
-        await producer.stop()
+def run(space: TopicSpace, folder: Path, visitor: Visitor | None) -> EngineRun:
+    """Run a fresh worker over the whole topic, with a visitor or without."""
+    topic_space.empty_outputs(space)
+    last = topic_space.last_offsets(space)
+    listen = f"127.0.0.1:{visitor.port}" if visitor else ""
+    environment = space.environment(f"bench-{time.time_ns()}", TIDEGATE_WORKER_HTTP=listen)
+    with Worker(environment, folder) as worker, visitor.going_on() if visitor else nullcontext():
+        return figures_of(worker.wait_durable(last), last, worker.started_s)
 
 
 @contextmanager
-def shown(place: Place, folder: Path, live: int) -> Iterator[Watch]:
-    """A restarted worker whose page shows ``live`` more throttles in force."""
-    asyncio.run(throttle(place, live))
-    watch = Watch(free_port())
-    environment = place.environment(f"bench-{time.time_ns()}", TIDEGATE_WORKER_HTTP=f"127.0.0.1:{watch.port}")
+def shown(space: TopicSpace, folder: Path, live: int) -> Iterator[Visitor]:
+    """Restart the worker and wait until its page shows ``live`` throttles more."""
+    publish_throttles(space, (f"198.{18 + (i >> 16)}.{i >> 8 & 255}.{i & 255}/32" for i in range(live)), LASTS_MS)
+    visitor = Visitor(free_port())
+    environment = space.environment(f"bench-{time.time_ns()}", TIDEGATE_WORKER_HTTP=f"127.0.0.1:{visitor.port}")
     with Worker(environment, folder) as worker:
-        worker.wait_ready(cluster.PARTITIONS)
+        worker.wait_ready(space.partitions)
         deadline_s = time.monotonic() + WAIT_S
-        while (found := orjson.loads(watch.ask("/v1/overview")))["active"] < live or not found["caught_up"]:
+        while (found := orjson.loads(visitor.get("/v1/overview")))["live"] < live or not found["caught_up"]:
             if time.monotonic() > deadline_s:
-                raise Broken(f"the page shows {found['active']:,} of {live:,} throttles")
+                raise Broken(f"the page shows {found['live']:,} of {live:,} throttles")
             time.sleep(0.1)
-        yield watch
+        yield visitor
 
 
-def first_views(watch: Watch, times: int) -> list[float]:
-    """Seconds of first views of a page."""
-    took = []
+def first_views_s(visitor: Visitor, times: int) -> list[float]:
+    """Return the seconds of first views of a page."""
+    found = []
     for _ in range(times):
         started_s = time.perf_counter()
         for path in FIRST_VIEW:
-            watch.ask(path)
-        took.append(time.perf_counter() - started_s)
+            visitor.get(path)
+        found.append(time.perf_counter() - started_s)
         time.sleep(0.5)
-    return took
+    return found
 
 
-def sizes(arguments: list[str] | None = None) -> argparse.Namespace:
-    """What the command line asks for."""
-    parser = argparse.ArgumentParser(
-        prog="benchmarks/edge/page_cost.py", description="What metrics and page cost a worker."
-    )
-    parser.add_argument("--small", action="store_true", help="seconds: checks the answers only")
-    parser.add_argument("--events", type=int, default=6_000_000)
-    parser.add_argument("--keys", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=5, help="of each, in turn")
-    parser.add_argument("--live", type=int, default=10_000, help="throttles in force for the first view")
-    parser.add_argument("--views", type=int, default=10, help="first views that are timed")
-    parser.add_argument("--browser-minutes", type=float, help="a browser has the page open for so long; 0: none  [10]")
-    parser.add_argument("--screens", type=Path, help="folder for the page's pictures at the end, light and dark")
-    parser.add_argument("--results", type=Path, default=KEPT, help="where the result is appended")
-    chosen = parser.parse_args(arguments)
-    if chosen.small:
-        chosen.events, chosen.keys, chosen.rounds, chosen.live, chosen.results = 20_000, 2_000, 1, 200, None
-        chosen.views = 2
-    if chosen.browser_minutes is None:
-        chosen.browser_minutes = 0.4 if chosen.small else 10.0
-    return chosen
-
-
-def figures_of(alone: list[EngineRun], watched: list[EngineRun], watch: Watch, views: list[float]) -> dict[str, Any]:
-    """What is printed and kept."""
-    rates = [statistics.median(one.events_per_s for one in runs) for runs in (alone, watched)]
-    cpu = [statistics.median(one.cpu_s_per_million for one in runs) for runs in (alone, watched)]
+def figures(alone: list[EngineRun], visited: list[EngineRun], visitor: Visitor, views_s: list[float]) -> dict[str, Any]:
+    """Return the figures of runs and first views."""
+    rates = [statistics.median(each.events_per_s for each in runs) for runs in (alone, visited)]
+    costs = [statistics.median(each.cpu_s_per_million for each in runs) for runs in (alone, visited)]
+    replies = {
+        path: {
+            "p50": round(1000 * statistics.median(took_s), 1),
+            "most": round(1000 * max(took_s), 1),
+            "count": len(took_s),
+        }
+        for path, took_s in visitor.took_s.items()
+    }
     return {
         "events_per_s": {"alone": round(rates[0]), "watched": round(rates[1])},
         "lost": round(1 - rates[1] / rates[0], 4),
-        "cpu_s_per_million": {"alone": round(cpu[0], 4), "watched": round(cpu[1], 4)},
-        "ratio_by_round": [round(b.events_per_s / a.events_per_s, 4) for a, b in zip(alone, watched, strict=True)],
-        "answers_ms": {
-            path: {
-                "p50": round(1000 * statistics.median(took), 1),
-                "most": round(1000 * max(took), 1),
-                "count": len(took),
-            }
-            for path, took in watch.took_s.items()
-        },
-        "first_view_s": {"p50": round(statistics.median(views), 3), "most": round(max(views), 3)},
+        "cpu_s_per_million": {"alone": round(costs[0], 4), "watched": round(costs[1], 4)},
+        "ratio_by_round": [round(b.events_per_s / a.events_per_s, 4) for a, b in zip(alone, visited, strict=True)],
+        "answers_ms": replies,
+        "first_view_s": {"p50": round(statistics.median(views_s), 3), "most": round(max(views_s), 3)},
     }
 
 
-def measure(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Everything, on a broker of its own."""
+def measure(given: argparse.Namespace, folder: Path) -> Report:
+    """Measure on a broker of its own."""
+    with EmbeddedBroker(folder / "broker") as broker:
+        return report_on(broker.bootstrap, given, folder)
+
+
+def report_on(bootstrap: str, given: argparse.Namespace, folder: Path) -> Report:
+    """Measure on a broker."""
     alone: list[EngineRun] = []
-    watched: list[EngineRun] = []
-    watch = Watch(free_port())
-    with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as name, EmbeddedBroker(Path(name) / "broker") as broker:
-        place, folder = Place(broker.bootstrap, "watching-"), Path(name)
-        cluster.make_topics(place)
-        cluster.fill(place, Workload(chosen.events, chosen.keys), "lz4")
-        for number in range(chosen.rounds):
-            order = [(alone, None), (watched, watch)]
-            for runs, by in order if number % 2 == 0 else order[::-1]:
-                runs.append(run(place, folder, by))
-            rates = f"{alone[-1].events_per_s:,.0f} events/s alone, {watched[-1].events_per_s:,.0f} watched"
-            print(f"{number + 1}: {rates}", file=sys.stderr)
-        with shown(place, folder, chosen.live) as looked:
-            views = first_views(looked, chosen.views)
-            page = page_figures(place, folder, looked, chosen)
-    wrong = [one.counts["events"] for one in (*alone, *watched) if one.counts["events"] != chosen.events]
-    return {**figures_of(alone, watched, watch, views), **page, "answer": "wrong" if wrong else "right"}
+    visited: list[EngineRun] = []
+    visitor = Visitor(free_port())
+    space, traffic = TopicSpace(bootstrap, f"page-{time.time_ns()}-"), evening(given.events, given.keys)
+    topic_space.make_topics(space)
+    topic_space.fill(space, traffic)
+    for number in range(given.rounds):
+        order = [(alone, None), (visited, visitor)]
+        for runs, by in order if number % 2 == 0 else order[::-1]:
+            runs.append(run(space, folder, by))
+        log_progress(f"{number + 1}: {alone[-1].events_per_s:,.0f}/s alone, {visited[-1].events_per_s:,.0f}/s visited")
+    with shown(space, folder, given.live) as page:
+        views_s, grown = first_views_s(page, given.views), dict[str, Any]()
+        if given.browser_minutes:
+            mail, url = page_growth.Mail(space, traffic.senders), f"http://127.0.0.1:{page.port}"
+            found = page_growth.measure(mail, folder, url, given.browser_minutes, given.live)
+            grown = {
+                "page": found,
+                "page_heap_growth": found["heap"]["growth"],
+                "page_rss_growth": found["rss"]["growth"],
+            }
+    if given.browser_minutes and given.screens is not None:
+        shutil.copytree(folder / page_growth.SCREENS_FOLDER, given.screens, dirs_exist_ok=True)
+    counts = [each.counts["events"] for each in (*alone, *visited)]
+    wrong = [f"{count:,} events instead of {given.events:,}" for count in counts if count != given.events]
+    line = {**figures(alone, visited, visitor, views_s), **grown, "answer": "wrong" if wrong else "right"}
+    targets = [
+        Target("share of the rate lost", line["lost"], MAX_LOSS),
+        Target("first view in s", line["first_view_s"]["most"], MAX_FIRST_S),
+        *(Target(name, line[name], page_growth.MAX_GROWTH) for name in grown if name != "page"),
+    ]
+    return Report(line, targets=targets, wrong=wrong)
 
 
-def page_figures(place: Place, folder: Path, looked: Watch, chosen: argparse.Namespace) -> dict[str, Any]:
-    """Of a browser before the page; nothing without one."""
-    if not chosen.browser_minutes:
-        return {}
-    mail = page_memory.Mail(place, Workload(chosen.events, chosen.keys).senders)
-    url = f"http://127.0.0.1:{looked.port}"
-    found = page_memory.measure(mail, folder, url, chosen.browser_minutes, chosen.live)
-    if chosen.screens is not None:
-        shutil.copytree(folder / page_memory.SCREENS_FOLDER, chosen.screens, dirs_exist_ok=True)
-    return {"page": found, "page_heap_growth": found["heap"]["growth"], "page_rss_growth": found["rss"]["growth"]}
+def given_sizes(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = new_parser(__doc__, FOLDER / "watching.ndjson")
+    parser.add_argument("--events", type=int, default=6_000_000)
+    parser.add_argument("--keys", type=int, default=1_000_000, help="senders")
+    parser.add_argument("--rounds", type=int, default=5, help="of each, in turn")
+    parser.add_argument("--live", type=int, default=10_000, help="active throttles for the first view")
+    parser.add_argument("--views", type=int, default=10, help="first views that are timed")
+    parser.add_argument(
+        "--browser-minutes", type=float, default=10.0, help="a browser has the page open; 0: no browser"
+    )
+    parser.add_argument("--screens", type=Path, help="folder for pictures of the page at the end, light and dark")
+    return parse(parser, SMALL, arguments)
 
 
-def run_and_keep(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Everything measured, told where it falls short, and kept."""
-    stamp, figures = machine.stamp(), measure(chosen)
-    lost, first_s = figures["lost"], figures["first_view_s"]["most"]
-    if lost > MOST_LOST or first_s > MOST_FIRST_S:
-        print(f"falls short: lost {lost:.1%} (wanted {MOST_LOST:.0%}), first view {first_s:.2f} s", file=sys.stderr)
-    grown = max(figures.get(name, 0.0) for name in ("page_heap_growth", "page_rss_growth"))
-    if grown > page_memory.MOST_GROWTH:
-        print(f"falls short: the page grew {grown:.2f} times (wanted {page_memory.MOST_GROWTH:g})", file=sys.stderr)
-    if chosen.results is not None:
-        keep({"machine": stamp, "figures": figures, "events": chosen.events, "keys": chosen.keys}, chosen.results)
-    return figures
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; the exit status."""
-    try:
-        figures = run_and_keep(sizes(arguments))
-    except (Broken, OperatorError) as error:
-        print(f"benchmark: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(figures))
-    return 1 if figures["answer"] == "wrong" else 0
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    return command.run(measure, given_sizes(arguments))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Does a page that stays open grow? A real browser has a worker's page before it for minutes, while mail comes and goes.
+"""Whether a page that stays open grows: a real browser shows a worker's page for minutes while mail arrives.
 
-Known senders send at a rate that changes every few seconds, and every other second a newcomer breaks out and is throttled.
-Every twelve seconds the browser collects its garbage, and what is left is noted: JavaScript's heap, the page's nodes, the
-resident memory of the renderers. Growth is the mean of the last minute by that of the second (of shorter runs, of the last
-and the second quarter). The page must have shown it all, changing rates, ever more decisions, movers; else the answer is
-wrong (`Broken`).
+Known senders send at a rate that changes every few seconds, and every other second a newcomer bursts and is throttled. Every
+twelve seconds the browser collects its garbage, and the rest is recorded: JavaScript's heap, the page's nodes, the resident
+memory of the renderers. Growth relates the mean of the last minute to that of the second (in shorter runs, the last
+quarter to the second one). The page must have shown changing rates, ever more decisions, and top senders; else the answer is
+wrong (`WrongAnswer`).
 """
 
 from __future__ import annotations
@@ -27,42 +27,42 @@ import psutil
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
-from benchmarks.harness.cluster import PARTITIONS, Place
-from benchmarks.harness.errors import Broken
+from benchmarks.harness.errors import Broken, WrongAnswer
+from benchmarks.harness.topic_space import PARTITIONS, TopicSpace
 from tests.support.browsing import NoBrowser, console_messages, open_browser, set_colours, set_screen, wait_for_page
 from topics.keys import key_of, key_text
 from topics.partitioner import partition_of
 
 EVERY_S, MINUTE_S = 12.0, 60.0
-TICK_S, TURN_S, BREAKS_OUT_S = 0.1, 7.0, 2.0
-RATES = (200, 900, 500, 1_400)  # events a second, one after the other
+TICK_S, RATE_S, BURST_EVERY_S = 0.1, 7.0, 2.0
+RATES = (200, 900, 500, 1_400)  # events per second, in turn
 BURST = 5_000
 LEAST_RATES = 3
-MOST_GROWTH = 1.1
+MAX_GROWTH = 1.1
 SCREENS_FOLDER = "screens"
 SCREENS = {"desktop": (1280, 900), "phone": (360, 740)}
 
 
-class Look(NamedTuple):
-    """What the browser held and the page showed. ``at_s``: since the page was open; ``live``: decisions in force."""
+class Snapshot(NamedTuple):
+    """The browser's memory, and figures that the page shows."""
 
-    at_s: float
-    heap_octets: int
+    at_s: float  # since the page was open
+    heap_bytes: int
     nodes: int
-    rss_octets: int
+    rss_bytes: int
     rate: str
-    live: int
-    movers: int
+    live: int  # active decisions
+    movers: int  # top senders
 
 
 class Mail:
-    """Sends mail of ``senders`` (keys) and of newcomers to a place's topic from a thread, for as long as the block lasts."""
+    """Sends mail of known ``senders`` and of newcomers from a thread, as long as the block of `going_on` lasts."""
 
-    def __init__(self, place: Place, senders: npt.NDArray[np.uint64]) -> None:
-        self._topic, self._senders = place.connections, senders
-        self._producer = confluent_kafka.Producer({"bootstrap.servers": place.bootstrap, "linger.ms": 20})
+    def __init__(self, space: TopicSpace, senders: npt.NDArray[np.uint64]) -> None:
+        self._topic, self._senders = space.connections, senders
+        self._producer = confluent_kafka.Producer({"bootstrap.servers": space.bootstrap, "linger.ms": 20})
         self._draw = random.Random(1)
-        self._broken_out = 0
+        self._bursts = 0
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
@@ -81,34 +81,34 @@ class Mail:
         started_s = time.monotonic()
         while not ending.wait(TICK_S):
             passed_s = time.monotonic() - started_s
-            for _ in range(round(RATES[int(passed_s / TURN_S) % len(RATES)] * TICK_S)):
+            for _ in range(round(RATES[int(passed_s / RATE_S) % len(RATES)] * TICK_S)):
                 self._send(int(self._senders[self._draw.randrange(len(self._senders))]), 1)
-            if passed_s > self._broken_out * BREAKS_OUT_S:
-                self._send(key_of(newcomer(self._broken_out)), BURST)
-                self._broken_out += 1
+            if passed_s > self._bursts * BURST_EVERY_S:
+                self._send(key_of(newcomer(self._bursts)), BURST)
+                self._bursts += 1
             self._producer.poll(0)
 
     def _send(self, sender: int, messages: int) -> None:
-        text, at_ms = key_text(sender), int(time.time() * 1000)
-        key, event = text.encode(), {"ts": at_ms, "ip": text.removesuffix("/64"), "messages": messages}
-        with contextlib.suppress(BufferError):  # the broker is slow: less mail, then
-            place = partition_of(key, PARTITIONS)
-            self._producer.produce(self._topic, orjson.dumps(event), key=key, partition=place, timestamp=at_ms)
+        text, time_ms = key_text(sender), int(time.time() * 1000)
+        key, event = text.encode(), {"ts": time_ms, "ip": text.removesuffix("/64"), "messages": messages}
+        with contextlib.suppress(BufferError):  # the broker is slow: send less mail
+            partition = partition_of(key, PARTITIONS)
+            self._producer.produce(self._topic, orjson.dumps(event), key=key, partition=partition, timestamp=time_ms)
 
 
 def newcomer(number: int) -> str:
-    """One that nobody knows; no two share a /16."""
+    """Return an unknown sender; no two share a /16."""
     return f"{199 + number // 256}.{number % 256}.7.9"
 
 
-def number(text: str) -> int:
-    """A figure as the page writes it."""
+def number_of(text: str) -> int:
+    """Return a figure that the page shows."""
     digits = "".join(letter for letter in text if letter.isdigit())
     return int(digits) if digits else 0
 
 
-def renderers(driver: Chrome) -> int:
-    """Resident octets of the browser's renderers."""
+def renderer_bytes(driver: Chrome) -> int:
+    """Return the resident bytes of the browser's renderers."""
     found = 0
     for process in psutil.Process(driver.service.process.pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
@@ -117,51 +117,51 @@ def renderers(driver: Chrome) -> int:
     return found
 
 
-def look(driver: Chrome, at_s: float) -> Look:
-    """One, behind a collection of garbage."""
+def snapshot(driver: Chrome, at_s: float) -> Snapshot:
+    """Return the state after a collection of garbage."""
     driver.execute_cdp_cmd("HeapProfiler.collectGarbage", {})
     heap = driver.execute_cdp_cmd("Runtime.getHeapUsage", {})
     nodes = driver.execute_cdp_cmd("Memory.getDOMCounters", {})["nodes"]
-    rate, live = (driver.find_element(By.ID, name).text for name in ("rate", "active"))
-    movers = len(driver.find_elements(By.CSS_SELECTOR, "#top-senders .who"))
-    return Look(at_s, int(heap["usedSize"]), int(nodes), renderers(driver), rate, number(live), movers)
+    rate, live = (driver.find_element(By.ID, name).text for name in ("rate", "live"))
+    movers = len(driver.find_elements(By.CSS_SELECTOR, "#movers .who"))
+    return Snapshot(at_s, int(heap["usedSize"]), int(nodes), renderer_bytes(driver), rate, number_of(live), movers)
 
 
-def looks(driver: Chrome, seconds: float, every_s: float) -> list[Look]:
-    """Those of so many seconds."""
-    started_s, found = time.monotonic(), list[Look]()
+def snapshots(driver: Chrome, seconds: float, every_s: float) -> list[Snapshot]:
+    """Return the snapshots of so many seconds."""
+    started_s, found = time.monotonic(), list[Snapshot]()
     while (passed_s := time.monotonic() - started_s) < seconds:
-        found.append(look(driver, passed_s))
+        found.append(snapshot(driver, passed_s))
         time.sleep(max(0.0, every_s * len(found) - (time.monotonic() - started_s)))
     return found
 
 
-def growth(found: Sequence[Look], name: str, span_s: float) -> tuple[float, float, float]:
-    """Means of the second span and the last one, and the last by the second."""
+def growth(found: Sequence[Snapshot], name: str, span_s: float) -> tuple[float, float, float]:
+    """Return the means of the second span and of the last one, and their ratio."""
     end_s = found[-1].at_s
-    second = [getattr(one, name) for one in found if span_s <= one.at_s < 2 * span_s]
-    last = [getattr(one, name) for one in found if one.at_s > end_s - span_s]
+    second = [getattr(each, name) for each in found if span_s <= each.at_s < 2 * span_s]
+    last = [getattr(each, name) for each in found if each.at_s > end_s - span_s]
     if not second or not last:
-        raise Broken(f"the browser was too slow: {len(found)} looks in {end_s:.0f} s")
+        raise Broken(f"the browser was too slow: {len(found)} snapshots in {end_s:.0f} s")
     means = statistics.mean(second), statistics.mean(last)
     return *means, means[1] / means[0]
 
 
-def check(found: Sequence[Look], live: int, said: Sequence[str]) -> None:
-    """`Broken` unless the page has shown what there was."""
-    rates = {one.rate for one in found}
+def check(found: Sequence[Snapshot], live: int, errors: Sequence[str]) -> None:
+    """Raise `WrongAnswer` unless the page has shown the mail; ``errors`` are those of its console."""
+    rates = {each.rate for each in found}
     if len(rates) < LEAST_RATES:
-        raise Broken(f"the page showed the rates {rates}: mail came at {len(RATES)} by turns")
+        raise WrongAnswer(f"the page showed the rates {rates}: mail came at {len(RATES)} in turn")
     if found[0].live < live or found[-1].live <= found[0].live:
-        raise Broken(f"the page showed {found[0].live:,} and {found[-1].live:,} decisions, of {live:,} and ever more")
+        raise WrongAnswer(f"the page showed {found[0].live:,}, then {found[-1].live:,} decisions, of {live:,} and more")
     if not found[-1].movers:
-        raise Broken("the page showed nobody above its own most")
-    if said:
-        raise Broken(f"the browser complains: {said[0]}")
+        raise WrongAnswer("the page showed no sender above its own maximum")
+    if errors:
+        raise WrongAnswer(f"the browser reports: {errors[0]}")
 
 
 def photograph(driver: Chrome, folder: Path) -> None:
-    """The page as it is, light and dark, on a desk and on a phone."""
+    """Save pictures of the page, light and dark, at the sizes of a desktop and a phone."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, size in SCREENS.items():
         set_screen(driver, *size)
@@ -171,8 +171,10 @@ def photograph(driver: Chrome, folder: Path) -> None:
 
 
 def measure(mail: Mail, folder: Path, url: str, minutes: float, live: int) -> dict[str, Any]:
-    """A browser before the page at ``url`` for so long; ``live``: decisions in force at least. Pictures go to
-    ``folder``/screens at the end. `Broken` without a browser, or if it showed something else."""
+    """Open the page at ``url`` in a browser for so long; at least ``live`` decisions are active.
+
+    Pictures go to ``folder``/screens at the end. Raises `Broken` without a browser.
+    """
     seconds = minutes * MINUTE_S
     span_s = min(MINUTE_S, seconds / 4)
     try:
@@ -181,14 +183,14 @@ def measure(mail: Mail, folder: Path, url: str, minutes: float, live: int) -> di
             driver.get(url)
             wait_for_page(driver, "home")
             first_s = time.monotonic() - started_s
-            found = looks(driver, seconds, min(EVERY_S, span_s / 3))
-            said = console_messages(driver)
+            found = snapshots(driver, seconds, min(EVERY_S, span_s / 3))
+            errors = console_messages(driver)
             photograph(driver, folder / SCREENS_FOLDER)
     except NoBrowser as error:
         raise Broken(f"{error}; or leave the browser out: --browser-minutes 0") from error
-    check(found, live, said)
+    check(found, live, errors)
     figures: dict[str, Any] = {"minutes": minutes, "looks": len(found), "browser_first_view_s": round(first_s, 3)}
-    for what, name, scale in (("heap", "heap_octets", 1e6), ("rss", "rss_octets", 1e6), ("nodes", "nodes", 1.0)):
+    for what, name, scale in (("heap", "heap_bytes", 1e6), ("rss", "rss_bytes", 1e6), ("nodes", "nodes", 1.0)):
         second, last, ratio = growth(found, name, span_s)
         figures[what] = {"second": round(second / scale, 2), "last": round(last / scale, 2), "growth": round(ratio, 4)}
-    return {**figures, "decisions": [found[0].live, found[-1].live], "rates": len({one.rate for one in found})}
+    return {**figures, "decisions": [found[0].live, found[-1].live], "rates": len({each.rate for each in found})}

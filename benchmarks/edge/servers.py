@@ -1,8 +1,8 @@
-"""Those who are asked in the look-up benchmark: an edge and a redis-server with the same decisions in memory, and postfwd,
-another policy server for Postfix, with two rules.
+"""The servers of the edge benchmarks: edges, a redis-server with the same decisions in memory, and postfwd.
 
-The edge gets them as a snapshot and no Kafka: what is measured is answering. Every decision is spent, so that it defers each
-time; of 20 networks one is an IPv4 /24, one an IPv6 /48, and the questions are about addresses with one of their own.
+postfwd is another policy server for Postfix, here with two rules. For look-ups an edge gets its decisions as a snapshot and
+has no Kafka, because only answering is measured. The tokens of every decision are used up, so that it defers each time. Of
+20 networks one is an IPv4 /24 and one an IPv6 /48; the questions are about addresses with a decision of their own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -39,7 +39,7 @@ EXEMPTIONS = 1_000
 
 
 class Server:
-    """A process that listens on ``port``; ``http``: where an edge speaks HTTP."""
+    """A process that listens on ``port``; ``http`` is an edge's port for HTTP."""
 
     def __init__(self, command: list[str], environ: dict[str, str], port: int, http: int = 0) -> None:
         self.port, self.http = port, http
@@ -62,12 +62,12 @@ class Server:
 
     @property
     def rss_mb(self) -> float:
-        """Resident memory, 10^6 octets."""
+        """Return resident memory in 10^6 bytes."""
         return float(psutil.Process(self._process.pid).memory_info().rss / 1e6)
 
 
 def network(number: int) -> Network:
-    """The network of a decision: mostly what the engine decides about, some wider ones."""
+    """Return the network of a decision: mostly one sender, sometimes a wider network."""
     if number % 20 == 1:
         return network_of(f"{100 + (number >> 20)}.{number >> 12 & 255}.{number >> 4 & 255}.0/24")
     if number % 20 == 2:
@@ -77,15 +77,15 @@ def network(number: int) -> Network:
 
 
 def write_snapshot(folder: Path, decisions: int) -> None:
-    """The folder of an edge that knows so many decisions."""
+    """Write the state folder of an edge with so many decisions."""
     table, now_ms = DecisionTable(decisions * 2), time.time_ns() // 1_000_000
     source = Source("connections", 0, 1)
     for number in range(decisions):
         ours = [network(number), network_of(address(number))] if number % 20 in (1, 2) else [network(number)]
         for net in ours:
             table.put(DecisionRow(net, now_ms + LASTS_MS, 0.0, 1.0, 500, 10_000_000 + number, source), now_ms)
-    for place in range(len(table)):
-        table.columns.tokens[place] = 0.0
+    for index in range(len(table)):
+        table.columns.tokens[index] = 0.0
     for number in range(EXEMPTIONS):
         table.exempt(network_of(f"172.16.{number >> 8}.{number & 255}/32"), None)
     rows = len(table)
@@ -94,31 +94,34 @@ def write_snapshot(folder: Path, decisions: int) -> None:
     (folder / "decisions.snapshot").write_bytes(pack_header(build_header(table, {}, now_ms, rows)) + chunks)
 
 
+def edge_server(environment: Mapping[str, str], folder: Path, **options: str) -> Server:
+    """Return an edge on ports of its own; ``options`` are those of its section, without ``edge.``."""
+    policy, pages = free_port(), free_port()
+    all_options = {
+        "POLICY": f"127.0.0.1:{policy}",
+        "HTTP": f"127.0.0.1:{pages}",
+        "STATE_DIR": str(folder),
+        "SNAPSHOT_INTERVAL_S": "3600",
+        **options,
+    }
+    environ = {**environment, "TIDEGATE_LOG_LEVEL": "error"}
+    environ |= {f"TIDEGATE_EDGE_{name}": value for name, value in all_options.items()}
+    return Server([sys.executable, "-m", "engine.cli", "edge"], environ, policy, pages)
+
+
 @contextlib.contextmanager
 def edge(folder: Path, *, events: str, processes: int = 1) -> Iterator[Server]:
-    """An edge over a folder that `write_snapshot` made."""
-    policy, pages = free_port(), free_port()
-    options = {
-        "EDGE_POLICY": f"127.0.0.1:{policy}",
-        "EDGE_HTTP": f"127.0.0.1:{pages}",
-        "EDGE_STATE_DIR": str(folder),
-        "EDGE_EVENTS": events,
-        "EDGE_PROCESSES": str(processes),
-        "EDGE_STALE_AFTER_S": "43200",
-        "EDGE_MAX_DECISIONS": "4000000",
-        "EDGE_SNAPSHOT_INTERVAL_S": "3600",
-        "KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}",
-        "LOG_LEVEL": "error",
-    }
-    environ = {**os.environ, **{f"TIDEGATE_{name}": value for name, value in options.items()}}
-    with Server([sys.executable, "-m", "engine.cli", "edge"], environ, policy, pages) as server:
+    """Run an edge on a folder of `write_snapshot`, without Kafka."""
+    environment = {**os.environ, "TIDEGATE_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}"}
+    options = {"EVENTS": events, "PROCESSES": str(processes), "STALE_AFTER_S": "43200", "MAX_DECISIONS": "4000000"}
+    with edge_server(environment, folder, **options) as server:
         if processes > 1:
             _wait_for_all(server)
         yield server
 
 
 def _wait_for_all(server: Server) -> None:
-    """Until each process of the edge is there and trusts its decisions."""
+    """Wait until each process of the edge runs and trusts its decisions."""
     deadline_s = time.monotonic() + START_S
     while time.monotonic() < deadline_s:
         connection = http.client.HTTPConnection("127.0.0.1", server.http, timeout=5)
@@ -132,12 +135,10 @@ def _wait_for_all(server: Server) -> None:
 
 @contextlib.contextmanager
 def redis(decisions: int) -> Iterator[Server]:
-    """A redis-server that has every decision's address as a key."""
+    """Run a redis-server that has every decision's address as a key."""
     root, port = unpacked("redis", "redis-server", "redis-tools", "libjemalloc2", "liblzf1"), free_port()
     environ = {"LD_LIBRARY_PATH": str(root / "usr/lib/x86_64-linux-gnu"), "PATH": os.environ["PATH"]}
-    program = (
-        root / "usr/bin/redis-check-rdb"
-    )  # the same binary under every name; the server goes by its first argument
+    program = root / "usr/bin/redis-check-rdb"  # one binary under several names, which decide what it does
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     with Server([str(_as_server(program)), *command[1:]], environ, port) as server:
         _fill(port, decisions)
@@ -145,7 +146,7 @@ def redis(decisions: int) -> Iterator[Server]:
 
 
 def _as_server(program: Path) -> Path:
-    """The name by which the program is a server."""
+    """Return a name of the program under which it is a server."""
     named = program.with_name("redis-server")
     if not named.exists():
         named.symlink_to(program.name)
@@ -168,10 +169,10 @@ id=THROTTLED; action=451 4.7.500 Server busy. Please try again later
 
 @contextlib.contextmanager
 def postfwd(folder: Path) -> Iterator[int]:
-    """The port of a postfwd that answers the questions as they must be, from two rules and no decision at all."""
+    """Run a postfwd that answers the questions rightly with two rules and no decision; return its port."""
     root = unpacked("postfwd", "postfwd", "libnet-server-perl", "libnet-dns-perl", "libio-multiplex-perl")
     if shutil.which("perl") is None:
-        raise Broken("postfwd can't be had: no perl")
+        raise Broken("postfwd is not available: no perl")
     rules, pid_file, port = folder / "postfwd.cf", folder / "postfwd.pid", free_port()
     rules.write_text(POSTFWD_RULES)
     folder.chmod(0o755)
@@ -183,11 +184,11 @@ def postfwd(folder: Path) -> Iterator[int]:
         [*command, "--pidfile", str(pid_file)], capture_output=True, text=True, timeout=60, check=False
     )
     if ran.returncode:
-        raise Broken(f"postfwd can't be had: {(ran.stderr.strip().splitlines() or ['it ends at once'])[-1]}")
+        raise Broken(f"postfwd is not available: {(ran.stderr.strip().splitlines() or ['it ends immediately'])[-1]}")
     deadline_s = time.monotonic() + START_S
     while not pid_file.exists() or not pid_file.read_text().strip():
         if time.monotonic() > deadline_s:
-            raise Broken("postfwd can't be had: it doesn't start")
+            raise Broken("postfwd is not available: it doesn't start")
         time.sleep(0.05)
     try:
         while time.monotonic() < deadline_s:

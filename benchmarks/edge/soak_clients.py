@@ -1,9 +1,9 @@
-"""The clients of the soak that don't ask: thousands who stay idle, and those who drip requests or send garbage.
+"""The soak's clients that aren't measured: thousands of idle ones, and those that drip requests or send garbage.
 
-Opens ``--idle`` policy connections, each of which asks once, and prints "ready". A line on standard input lets the hostile
-ones loose: half of ``--dripping`` clients send policy requests, half HTTP headers, an octet or a line at a time, and begin
-anew when they are cut off; ``--garbage`` connections a second send what is no protocol, on both ports. Another line ends it
-and brings one JSON object: how many were cut off, and how many idle connections were lost.
+Opens ``--idle`` policy connections, each of which asks once, and prints "ready". A line on standard input starts the hostile
+clients. Half of ``--dripping`` clients send policy requests, half HTTP headers, a byte or a line at a time, and start again
+when they are closed. ``--garbage`` connections per second send random bytes, to both ports. Another line ends it and prints
+one JSON object: how many clients were closed, and how many idle connections were lost.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ REQUEST = (
     "request=smtpd_access_policy\nprotocol_state=RCPT\nclient_address=203.0.113.9\nclient_port={}\ninstance=idle\n\n"
 )
 DRIP_S = 0.2
-AT_ONCE = 200
+PARALLEL = 200
 HEADERS = b"GET /health HTTP/1.1\r\n", b"X-Slow: yes\r\n"
 
 
 class Clients:
-    """All of them; ``seen``: what happened to them."""
+    """All clients, and counts of what happened to them (``seen``)."""
 
     def __init__(self, policy: int, http: int) -> None:
         self.seen: Counter[str] = Counter()
@@ -39,24 +39,24 @@ class Clients:
 
     async def settle(self, count: int) -> None:
         """Open the idle connections."""
-        for first in range(0, count, AT_ONCE):
-            numbers = range(first, min(first + AT_ONCE, count))
-            self._idle += await asyncio.gather(*[self._settled(number) for number in numbers])
+        for first in range(0, count, PARALLEL):
+            numbers = range(first, min(first + PARALLEL, count))
+            self._idle += await asyncio.gather(*[self._idle_connection(number) for number in numbers])
 
-    async def _settled(self, number: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _idle_connection(self, number: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._policy)
         writer.write(REQUEST.format(number).encode())
         await reader.readuntil(b"\n\n")
         return reader, writer
 
     async def drip(self, number: int) -> None:
-        """One slow client after the other."""
+        """Run one slow client after the other."""
         while True:
             http = bool(number % 2)
-            await self._alone(self._http if http else self._policy, partial(self._slowly, http=http))
+            await self._talk(self._http if http else self._policy, partial(self._send_slowly, http=http))
             self.seen["cut off"] += 1
 
-    async def _slowly(self, writer: asyncio.StreamWriter, *, http: bool) -> None:
+    async def _send_slowly(self, writer: asyncio.StreamWriter, *, http: bool) -> None:
         writer.write(HEADERS[0] if http else b"request=")
         while not writer.is_closing():
             await asyncio.sleep(DRIP_S)
@@ -64,20 +64,20 @@ class Clients:
             await writer.drain()
 
     async def spoil(self, per_s: float) -> None:
-        """Garbage, again and again."""
+        """Send garbage repeatedly."""
         while True:
             port = self._draw.choice((self._policy, self._http))
-            octets = self._draw.randbytes(self._draw.randrange(1, 3000)) + b"\n\n"
-            await self._alone(port, partial(self._once, octets=octets))
+            garbage = self._draw.randbytes(self._draw.randrange(1, 3000)) + b"\n\n"
+            await self._talk(port, partial(self._send_garbage, garbage=garbage))
             self.seen["garbage"] += 1
             await asyncio.sleep(1 / per_s)
 
-    async def _once(self, writer: asyncio.StreamWriter, *, octets: bytes) -> None:
-        writer.write(octets)
+    async def _send_garbage(self, writer: asyncio.StreamWriter, *, garbage: bytes) -> None:
+        writer.write(garbage)
         await writer.drain()
 
-    async def _alone(self, port: int, talk: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> None:
-        """A connection that talks until it is closed from the other side."""
+    async def _talk(self, port: int, talk: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> None:
+        """Open a connection and talk until the edge closes it."""
         with contextlib.suppress(OSError):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             talking = asyncio.ensure_future(talk(writer))
@@ -92,12 +92,12 @@ class Clients:
                 writer.transport.abort()
 
     def lost(self) -> int:
-        """How many idle connections were closed from the other side."""
+        """Return how many idle connections the edge has closed."""
         return sum(reader.at_eof() or writer.is_closing() for reader, writer in self._idle)
 
 
 async def run(given: argparse.Namespace) -> None:
-    """All of it."""
+    """Run all steps."""
     clients = Clients(given.policy, given.http)
     await clients.settle(given.idle)
     print("ready", flush=True)

@@ -1,9 +1,9 @@
-"""From event to 451: how long after the event that makes a sender too much has entered Kafka the wire says so.
+"""The time from an event to the 451: from its arrival in Kafka until a real Postfix defers its sender (`make bench-wire`).
 
-The whole way with nothing left out: an event on the connections topic, a worker's decision, an edge, and a real Postfix that
-is asked again and again by a client with the sender's address, each time with a message of its own. Time runs from just before
-the event is handed to the producer until the client reads its first 451; what a new throttle still lets pass counts against
-it. Each sender must have been let in before, and must be told the whole reply. The last line is one JSON object.
+The whole path: an event on the connections topic, a worker's decision, an edge, and a Postfix, asked again and again by a
+client with the sender's address, each time with another message. Time runs from just before the event is handed to the
+producer until the client reads its first 451; messages that a new throttle still admits count against it. Each sender must
+have been accepted before, and must get the whole reply.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import confluent_kafka
 import orjson
 import pytest
 
-from benchmarks.harness.errors import Broken
-from benchmarks.harness.machine import stamp
-from benchmarks.harness.report import Target
-from benchmarks.harness.results import FOLDER, keep
+from benchmarks.harness import command
+from benchmarks.harness.command import Report, new_parser, parse
+from benchmarks.harness.errors import Broken, WrongAnswer
+from benchmarks.harness.results import FOLDER, Target
 from engine.broker import EmbeddedBroker
 from engine.broker.prepare import prepare
 from tests.support.edges import EdgeProcess
@@ -38,7 +38,7 @@ MOST_SENDERS = 60_000
 
 
 def sender(number: int) -> str:
-    """An address that nobody has seen, of networks set aside for benchmarks; each in a /16 with few others."""
+    """Return an unknown address, in a /16 with few others."""
     return f"{100 + number % 50}.{number // 50 % 200}.{number // 10_000}.7"
 
 
@@ -50,26 +50,26 @@ class Wire:
         self._producer = confluent_kafka.Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
 
     def latency_s(self, ip: str) -> float:
-        """Seconds from event to 451 for one sender. `Broken` if it hears something else, or nothing for long."""
+        """Return the seconds from event to 451 for one sender; `WrongAnswer` if it gets another reply, or waits too long."""
         event = {"ts": int(time.time() * 1000), "ip": ip, "messages": MESSAGES}
         with self._server.client(ip) as smtp:
             first = smtp.message()
             if not first.startswith("250"):
-                raise Broken(f"{ip} was not let in before its event: {first}")
+                raise WrongAnswer(f"{ip} was not accepted before its event: {first}")
             began_s = time.perf_counter()
             self._producer.produce(self._topic, orjson.dumps(event), key=key_text(key_of(ip)).encode())
             self._producer.poll(0)
-            while not (said := smtp.offer()).startswith("451"):
+            while not (reply := smtp.offer()).startswith("451"):
                 if time.perf_counter() - began_s > GIVE_UP_S:
-                    raise Broken(f"{ip} still hears {said!r} after {GIVE_UP_S:g} s")
+                    raise WrongAnswer(f"{ip} still gets {reply!r} after {GIVE_UP_S:g} s")
             took_s = time.perf_counter() - began_s
-        if not self._server.refused(said, ip):
-            raise Broken(f"{ip} hears {said!r}, which is not the whole reply")
+        if not self._server.refused(reply, ip):
+            raise WrongAnswer(f"{ip} gets {reply!r}, which is not the whole reply")
         return took_s
 
 
-def measure(senders: int, folder: Path) -> list[float]:
-    """Seconds of each sender, in turn, after a tenth as many that only warm up."""
+def latencies_ms(senders: int, folder: Path) -> list[float]:
+    """Return the milliseconds of each sender, in turn, after a tenth as many that only warm up."""
     prepare()
     with EmbeddedBroker(folder / "broker") as broker:
         env = environment(broker.bootstrap, "wire-", PARTITIONS)
@@ -79,37 +79,32 @@ def measure(senders: int, folder: Path) -> list[float]:
             worker.wait_for(PARTITIONS, 0)
             edge.wait_for(lambda figures: figures["fresh"] == 1)
             with Postfix(edge.policy, 0) as server:
-                wire, warm = Wire(server, broker.bootstrap, "wire-"), max(1, senders // 10)
-                return [wire.latency_s(sender(number)) for number in range(senders + warm)][warm:]
+                wire, warm_up = Wire(server, broker.bootstrap, "wire-"), max(1, senders // 10)
+                return [1000 * wire.latency_s(sender(number)) for number in range(senders + warm_up)][warm_up:]
 
 
-def main() -> int:
-    """Run it; 1 if something broke or an answer was wrong."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--senders", type=int, default=200)
-    parser.add_argument("--results", type=Path, default=FOLDER / "wire.ndjson")
-    parser.add_argument("--small", action="store_true", help="a few senders: checks the answers only, keeps nothing")
-    given = parser.parse_args()
-    given.senders = 5 if given.small else min(given.senders, MOST_SENDERS)
-    machine = stamp()
+def measure(given: argparse.Namespace, folder: Path) -> Report:
+    """Measure every sender."""
+    senders = min(given.senders, MOST_SENDERS)
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            took_ms = [took_s * 1000 for took_s in measure(given.senders, Path(folder))]
-    except (Broken, AssertionError, pytest.skip.Exception) as broken:
-        print(f"no result: {broken}", file=sys.stderr)
-        return 1
+        took_ms = latencies_ms(senders, folder)
+    except (AssertionError, pytest.skip.Exception) as error:  # of the mail servers that tests start
+        raise Broken(str(error)) from error
     p99 = statistics.quantiles(took_ms, n=100, method="inclusive")[98]
     found = {"wire_p50_ms": round(statistics.median(took_ms), 1), "wire_p99_ms": round(p99, 1)}
-    found |= {"wire_most_ms": round(max(took_ms), 1), "senders": given.senders}
-    targets = [
-        Target("event to 451, median in ms", found["wire_p50_ms"], MOST_P50_MS, False),
-        Target("event to 451, p99 in ms", found["wire_p99_ms"], MOST_P99_MS, False),
-    ]
-    print("\n".join(target.text() + ("" if target.kept else ": falls short") for target in targets))
-    if not given.small:
-        keep({"machine": machine, "took_ms": [round(ms, 2) for ms in took_ms], "figures": found}, given.results)
-    print(orjson.dumps(found).decode())
-    return 0
+    found |= {"wire_most_ms": round(max(took_ms), 1), "senders": senders}
+    targets = (
+        Target("event to 451, median in ms", found["wire_p50_ms"], MOST_P50_MS),
+        Target("event to 451, p99 in ms", found["wire_p99_ms"], MOST_P99_MS),
+    )
+    return Report(found, {"took_ms": [round(ms, 2) for ms in took_ms]}, targets=targets)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = new_parser(__doc__, FOLDER / "wire.ndjson")
+    parser.add_argument("--senders", type=int, default=200)
+    return command.run(measure, parse(parser, {"senders": 5}, arguments))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ PACKAGES = ("aiokafka", "faust-streaming", "numba", "numpy", "cramjam", "orjson"
 
 
 def machine_record() -> dict[str, Any]:
-    """Return CPU, memory, kernel, versions, commit, time (UTC) and load; a load above 0.3 shows that others used the machine."""
+    """Return CPU, memory, kernel, versions, commit, time (UTC) and load (above 0.3 others used the machine)."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "commit": _commit(),

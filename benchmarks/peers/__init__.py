@@ -1,1 +1,1 @@
-"""The same work done by others, as their own users would write it."""
+"""The contest's job in other engines, as their own users would write it."""

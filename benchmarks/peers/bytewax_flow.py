@@ -1,6 +1,6 @@
-"""Bytewax: a dataflow with a stateful flat map, keyed by record key, snapshots to its recovery store each epoch.
+"""Bytewax: a dataflow with a stateful flat map, keyed by record key, with a snapshot to its recovery store per epoch.
 
-One worker: with two of one process Python's lock keeps them from being quicker. The snapshots' interval is an epoch.
+One worker: two in one process are no faster, because of Python's lock. The snapshots' interval is an epoch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.run import cli_main
 from confluent_kafka import OFFSET_BEGINNING
 
-from benchmarks.peers.job import State, Tally, arguments, decision, fresh, say_ready, take
+from benchmarks.peers.job import State, Tally, arguments, decision, fresh, report_ready, take
 
 BATCH, STORES = 10_000, 1
 FETCH = {
@@ -33,7 +33,7 @@ SETTLE_S = 1.0  # after the last event, for the sink
 
 
 def flow_of(chosen: Any, tally: Tally, complete: threading.Event) -> Dataflow:
-    """The dataflow; ``complete`` is set once the tally is."""
+    """Return the dataflow; ``complete`` is set once the tally is."""
 
     def read(messages: list[Any]) -> Iterable[tuple[str, tuple[int, int]]]:
         tally.begin()
@@ -71,7 +71,7 @@ def flow_of(chosen: Any, tally: Tally, complete: threading.Event) -> Dataflow:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     chosen = arguments(__doc__)
     tally, complete = Tally(chosen.events), threading.Event()
     store = Path(chosen.folder) / "recovery"
@@ -81,11 +81,11 @@ def main() -> None:
     def end() -> None:
         complete.wait()
         time.sleep(SETTLE_S)
-        tally.tell()
+        tally.report()
         os._exit(0)  # the source would wait for more
 
     threading.Thread(target=end, daemon=True).start()
-    say_ready()
+    report_ready()
     cli_main(
         flow_of(chosen, tally, complete),
         epoch_interval=timedelta(milliseconds=chosen.checkpoint_ms),

@@ -1,8 +1,8 @@
 """A plain loop around confluent-kafka: no framework, a dict, orjson, and its own exactly-once changelog.
 
-Every checkpoint writes the senders that changed and the consumer's offsets in one transaction; a start reads the changelog
-back. Decisions go out at once, outside of it. Tuned: thousands of messages a call; `fetch.queue.backoff.ms` (a second by
-default) no longer stalls a partition whose queue was full; the queue itself large enough for fetches of 4 MiB.
+Every checkpoint writes the changed senders and the consumer's offsets in one transaction; a start reads the changelog back.
+Decisions are sent immediately, outside of it. Tuned: thousands of messages per call; `fetch.queue.backoff.ms` (a second by
+default) doesn't stall a partition whose queue was full; the queue has room for fetches of 4 MiB.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from benchmarks.peers.job import State, Tally, arguments, decision, fresh, say_ready, take
+from benchmarks.peers.job import State, Tally, arguments, decision, fresh, report_ready, take
 
 BATCH, WAIT_S = 10_000, 0.05
 FETCH = {
@@ -29,14 +29,14 @@ FETCH = {
 
 
 class Loop:
-    """Consumer, state and producers. ``senders``: by record key; ``changed``: since the last checkpoint."""
+    """Consumer, state and producers."""
 
     def __init__(self, chosen: Any) -> None:
         self._chosen = chosen
         self._changelog = f"{chosen.group}-changelog"
         self.tally = Tally(chosen.events)
-        self.senders: dict[bytes, State] = {}
-        self.changed: set[bytes] = set()
+        self.senders: dict[bytes, State] = {}  # by record key
+        self.changed: set[bytes] = set()  # since the last checkpoint
         shared = {"bootstrap.servers": chosen.bootstrap}
         self.consumer = Consumer({**shared, **FETCH, "group.id": chosen.group})
         self.decisions = Producer({**shared, "linger.ms": 5})
@@ -48,7 +48,7 @@ class Loop:
         )  # fmt: skip
 
     def restore(self) -> None:
-        """Read the changelog to its end; make it if it isn't there."""
+        """Read the changelog to its end; create it if it is missing."""
         admin = AdminClient({"bootstrap.servers": self._chosen.bootstrap})
         if self._changelog not in admin.list_topics().topics:
             compact = NewTopic(self._changelog, 1, 1, config={"cleanup.policy": "compact"})
@@ -71,7 +71,7 @@ class Loop:
         self._state.init_transactions()
 
     def apply(self, messages: list[Any]) -> bool:
-        """Take a batch; whether it was the last one."""
+        """Apply a batch; return True if it was the last one."""
         senders, changed, tally, loads = self.senders, self.changed, self.tally, orjson.loads
         if messages:
             tally.begin()
@@ -90,21 +90,21 @@ class Loop:
         return bool(messages) and tally.add(len(messages))
 
     def checkpoint(self) -> None:
-        """Save what has changed, and how far the consumer is."""
+        """Save the changed senders and the consumer's offsets."""
         self._state.begin_transaction()
         for key in self.changed:
             self._state.produce(self._changelog, orjson.dumps(self.senders[key]), key)
         self.changed.clear()
-        places = self.consumer.position(self.consumer.assignment())
+        positions = self.consumer.position(self.consumer.assignment())
         self._state.send_offsets_to_transaction(
-            [place for place in places if place.offset >= 0], self.consumer.consumer_group_metadata()
+            [position for position in positions if position.offset >= 0], self.consumer.consumer_group_metadata()
         )
         self._state.commit_transaction()
 
     def run(self) -> None:
-        """Until all events were seen, and saved."""
+        """Run until all events are applied and saved."""
         self.restore()
-        self.consumer.subscribe([self._chosen.topic], on_assign=lambda *_: say_ready())
+        self.consumer.subscribe([self._chosen.topic], on_assign=lambda *_: report_ready())
         due_s, complete = time.monotonic(), False
         while not complete:
             complete = self.apply(self.consumer.consume(BATCH, WAIT_S))
@@ -116,10 +116,10 @@ class Loop:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     loop = Loop(arguments(__doc__))
     loop.run()
-    loop.tally.tell()
+    loop.tally.report()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Programs of Debian packages, unpacked into the cache folder and not installed: the machine stays as it is."""
+"""Programs of Debian packages, unpacked into the cache folder; nothing is installed on the machine."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ DOWNLOAD_S = 240
 
 
 def unpacked(name: str, *packages: str) -> Path:
-    """The folder in which the newest Debian packages of these names lie unpacked. `Broken` if they can't be had."""
+    """Return a folder with the newest Debian packages of these names, unpacked; `Broken` if they aren't available."""
     for program in ("apt-get", "dpkg-deb"):
         if shutil.which(program) is None:
-            raise Broken(f"{name} can't be had: no {program}")
+            raise Broken(f"{name} is not available: no {program}")
     folder = Path(os.environ["TIDEGATE_CACHE_DIR"]) / "debian" / name
     if not (folder / "complete").exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -29,7 +29,7 @@ def unpacked(name: str, *packages: str) -> Path:
 
 
 def run(name: str, command: list[str], folder: Path) -> None:
-    """Run to the end; `Broken` with the last line that it said if it fails."""
+    """Run to the end; `Broken` with its last line if it fails."""
     ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=DOWNLOAD_S)
     if ran.returncode:
-        raise Broken(f"{name} can't be had: {command[0]}: {(ran.stderr.strip().splitlines() or ['failed'])[-1]}")
+        raise Broken(f"{name} is not available: {command[0]}: {(ran.stderr.strip().splitlines() or ['failed'])[-1]}")

@@ -1,6 +1,6 @@
-"""Virtual environments for contenders whose packages don't go with this project's: made once, from locks with hashes.
+"""Virtual environments for contenders whose packages conflict with this project's: created once, from locks with hashes.
 
-They lie in the cache folder, each named after its lock's hash, so that another lock makes another environment.
+They are in the cache folder, each named after its lock's hash, so that another lock creates another environment.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ INSTALL_S = 300
 
 
 def python_of(name: str) -> str:
-    """The interpreter of the environment that ``locks/NAME.lock`` describes. `Broken` if it can't be made."""
+    """Return the interpreter of the environment of ``locks/NAME.lock``; `Broken` if it can't be created."""
     lock = LOCKS / f"{name}.lock"
     cache = Path(os.environ["TIDEGATE_CACHE_DIR"]).absolute() / "environments"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -53,5 +53,5 @@ def _run(name: str, command: list[str]) -> None:
     except subprocess.TimeoutExpired as error:
         raise Broken(f"{name} can't be installed: it takes more than {INSTALL_S} s") from error
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines() or ["failed"]
-        raise Broken(f"{name} can't be installed: {said[-1][:200]}")
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["failed"]
+        raise Broken(f"{name} can't be installed: {lines[-1][:200]}")

@@ -1,8 +1,8 @@
-"""Stock faust-streaming with river: an agent, a table with its changelog, river's averages in it, as Faust's guide has it.
+"""Stock faust-streaming with river: an agent, a table with its changelog, river's averages in it, as in Faust's guide.
 
-No part of Tidegate is in it: Faust's own transport, one event at a time, and a write to the table for each, which is one
+No part of Tidegate is in it: Faust's own transport, one event at a time, and for each a write to the table, which is one
 record of the changelog. Values are plain dicts (records are a sixth slower), uvloop runs the loop, the log is empty.
-``--store dict``: a dict in the table's place, whose state is gone with the process.
+``--store dict`` uses a dict instead of the table; a crash loses its state.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import faust
 import uvloop
 from river import stats
 
-from benchmarks.peers.job import FLOOR, LEAST_WINDOWS, SIGMAS, WINDOW_MS, Tally, arguments, decision, say_ready
+from benchmarks.peers.job import FLOOR, LEAST_WINDOWS, SIGMAS, WINDOW_MS, Tally, arguments, decision, report_ready
 
-FADING = 0.125
+WEIGHT = 0.125
 PARTITIONS = 4
 END_S = 10.0
 
 
 class Sender(faust.Record, serializer="pickle"):
-    """What is known of one sender."""
+    """The state of one sender."""
 
     window_ms: int
     mean: Any
@@ -35,7 +35,7 @@ class Sender(faust.Record, serializer="pickle"):
     windows: int = 0
 
     def take(self, ts: int, messages: int, tally: Tally) -> int:
-        """Take an event; the count that is decided on, 0 if nothing is."""
+        """Apply an event; return the count of a decision, 0 without one."""
         window_ms = ts - ts % WINDOW_MS
         if window_ms < self.window_ms:
             tally.late += 1
@@ -57,7 +57,7 @@ class Sender(faust.Record, serializer="pickle"):
 
 
 def create_app(chosen: Any, tally: Tally, complete: asyncio.Event) -> faust.App:
-    """The app; ``complete`` is set once the tally is."""
+    """Return the app; ``complete`` is set once the tally is."""
     app = faust.App(
         chosen.group, broker=f"kafka://{chosen.bootstrap}", datadir=chosen.folder, value_serializer="json",
         consumer_auto_offset_reset="earliest", broker_commit_interval=chosen.checkpoint_ms / 1000,
@@ -78,7 +78,7 @@ def create_app(chosen: Any, tally: Tally, complete: asyncio.Event) -> faust.App:
             ts = event["ts"]
             sender = senders.get(key)
             if sender is None:
-                sender = Sender(ts - ts % WINDOW_MS, stats.EWMean(FADING), stats.EWVar(FADING))
+                sender = Sender(ts - ts % WINDOW_MS, stats.EWMean(WEIGHT), stats.EWVar(WEIGHT))
                 tally.keys += 1
             count = sender.take(ts, event.get("messages", 1), tally)
             senders[key] = sender
@@ -91,11 +91,11 @@ def create_app(chosen: Any, tally: Tally, complete: asyncio.Event) -> faust.App:
 
 
 async def run(chosen: Any) -> Tally:
-    """Until all events were seen."""
+    """Run until all events are applied."""
     tally, complete = Tally(chosen.events), asyncio.Event()
     app = create_app(chosen, tally, complete)
     await app.start()
-    say_ready()
+    report_ready()
     await complete.wait()
     await app.producer.flush()
     with contextlib.suppress(TimeoutError):
@@ -104,12 +104,12 @@ async def run(chosen: Any) -> Tally:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     chosen = arguments(__doc__)
     uvloop.install()
     asyncio.set_event_loop(asyncio.new_event_loop())
-    asyncio.get_event_loop().run_until_complete(run(chosen)).tell()
-    os._exit(0)  # its threads may wait for ever
+    asyncio.get_event_loop().run_until_complete(run(chosen)).report()
+    os._exit(0)  # its threads may never end
 
 
 if __name__ == "__main__":

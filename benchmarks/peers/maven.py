@@ -1,8 +1,8 @@
-"""Contenders in Java: pinned jars from Maven's central repository, compiled with Eclipse's compiler, run on our own Java.
+"""Contenders in Java: pinned jars from Maven's central repository, compiled with Eclipse's compiler, run on the broker's Java.
 
-Each has a lock file beside its sources, one jar a line (SHA-256, octets, coordinate), and gets exactly these. The runtime
-is the embedded broker's, which brings no compiler; so one is among the jars. Jars go to the cache folder, classes too, in
-a folder named by the sources' hash. `python -m benchmarks.peers.maven` remakes the locks (needs the network).
+Each has a lock file next to its sources, one jar a line (SHA-256, bytes, coordinate), and gets exactly these. The runtime
+is the embedded broker's, which has no compiler, so one is among the jars. Jars and classes go to the cache folder, classes
+into a folder named by the sources' hash. `python -m benchmarks.peers.maven` writes the locks again (needs the network).
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ def _cache() -> Path:
 
 
 def pinned(name: str) -> list[Jar]:
-    """The jars of a lock file, in class path order."""
+    """Return the jars of a lock file, in class path order."""
     lines = [line.split() for line in (SOURCES / f"{name}.lock").read_text(encoding="utf-8").splitlines()]
-    return [Jar(sha256, int(octets), coordinate) for sha256, octets, coordinate in lines]
+    return [Jar(sha256, int(content), coordinate) for sha256, content, coordinate in lines]
 
 
 def class_path(name: str) -> str:
-    """The jars of a lock file as Java's class path; downloads what is missing. `Broken` if they can't be had."""
+    """Return the class path of a lock file's jars; downloads missing ones. `Broken` if they aren't available."""
     repository, jars = _cache() / "repository", pinned(name)
     with cache_lock(_cache()):
         for jar in jars:
@@ -84,11 +84,11 @@ def _fetch(jar: Jar, repository: Path) -> None:
             reason = str(error).splitlines()[0][:200]
         if is_intact(jar, repository):
             return
-    raise Broken(f"{jar.filename} can't be had: {reason}")
+    raise Broken(f"{jar.filename} is not available: {reason}")
 
 
 def command(name: str, main_class: str, *flags: str) -> tuple[str, ...]:
-    """The command line of a contender, its classes compiled. `Broken` if they can't be."""
+    """Compile a contender's classes and return its command line; `Broken` if that fails."""
     jars, compiler = class_path(name), class_path("compiler")
     sources = [SOURCES / f"{each}.java" for each in _classes(main_class)]
     folder = _cache() / f"classes-{_digest(name, sources)}"
@@ -104,8 +104,8 @@ def _classes(main_class: str) -> list[str]:
 
 
 def _digest(name: str, sources: list[Path]) -> str:
-    octets = b"".join(source.read_bytes() for source in [SOURCES / f"{name}.lock", *sources])
-    return hashlib.sha256(octets).hexdigest()[:16]
+    content = b"".join(source.read_bytes() for source in [SOURCES / f"{name}.lock", *sources])
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _compile(sources: list[Path], compiler: str, jars: str, folder: Path) -> None:
@@ -122,7 +122,7 @@ def _compile(sources: list[Path], compiler: str, jars: str, folder: Path) -> Non
 
 
 def relock() -> None:
-    """Resolve all anew and write the locks."""
+    """Resolve all jars again and write the locks."""
     repository = _cache() / "repository"
     for name, coordinates in WANTED.items():
         context = MavenContext(resolver=PythonResolver(), repo_cache=repository, timeout=TIMEOUT_S)
@@ -130,9 +130,9 @@ def relock() -> None:
         named = {(each.groupId, each.artifactId): each for each in [*transitive, *inputs]}
         lines = []
         for each in sorted(named.values(), key=lambda each: (each.groupId, each.artifactId)):
-            octets = each.artifact.resolve().read_bytes()
+            content = each.artifact.resolve().read_bytes()
             coordinate = f"{each.groupId}:{each.artifactId}:{each.version}"
-            lines.append(f"{hashlib.sha256(octets).hexdigest()} {len(octets):>8} {coordinate}\n")
+            lines.append(f"{hashlib.sha256(content).hexdigest()} {len(content):>8} {coordinate}\n")
         (SOURCES / f"{name}.lock").write_text("".join(lines), encoding="utf-8")
 
 

@@ -1,6 +1,6 @@
 """Quix Streams: a streaming dataframe with a stateful function, state in RocksDB with a changelog topic.
 
-Its own defaults but for the pace of commits and librdkafka's `fetch.queue.backoff.ms`, which stalls a full queue for a second.
+Its own defaults, except the commit interval and librdkafka's `fetch.queue.backoff.ms`, which stalls a full queue for a second.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from typing import Any
 
 from quixstreams import Application
 
-from benchmarks.peers.job import Tally, arguments, decision, fresh, say_ready, take
+from benchmarks.peers.job import Tally, arguments, decision, fresh, report_ready, take
 
 CONSUMER = {"fetch.queue.backoff.ms": 2, "fetch.message.max.bytes": 4 << 20, "queued.max.messages.kbytes": 128 << 10}
 PRODUCER = {"compression.type": "lz4", "linger.ms": 20, "queue.buffering.max.messages": 2_000_000}
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     chosen = arguments(__doc__)
     tally = Tally(chosen.events)
     app = Application(
@@ -42,9 +42,9 @@ def main() -> None:
     decisions = app.topic(chosen.decisions, value_serializer="bytes")
     decided = app.dataframe(connections).apply(judge, stateful=True, metadata=True)
     decided[decided.apply(lambda value: value is not None)].to_topic(decisions)
-    say_ready()
+    report_ready()
     app.run()
-    tally.tell()
+    tally.report()
 
 
 if __name__ == "__main__":

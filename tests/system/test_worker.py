@@ -16,7 +16,7 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from benchmarks.cluster import Place, delete_topics
+from benchmarks.harness.topic_space import TopicSpace, delete_topics
 from engine.broker import EmbeddedBroker
 from engine.demo.simulate import MTA_NAMES, simulate
 from tests.support.workers import WorkerProcess, environment, tidegate, until
@@ -241,7 +241,7 @@ def test_wrong_keys_are_noticed(cluster: dict[str, str], tmp_path: Path) -> None
 
 def test_the_faust_command_runs_the_same_app(cluster: dict[str, str], tmp_path: Path) -> None:
     _produce(cluster, b'{"ts":1764000000000,"ip":"192.0.2.1"}\n')
-    command = [sys.executable, "-m", "faust", "-A", "engine.worker.app", "worker", "-l", "warn"]
+    command = [sys.executable, "-m", "faust", "-A", "engine.service.worker", "worker", "-l", "warn"]
     with WorkerProcess(cluster, tmp_path, command) as worker:
         assert worker.wait_for(4, 1)["events"] == 1
         assert worker.stop() == 0
@@ -252,7 +252,7 @@ def test_a_topic_with_another_partition_count_is_refused(cluster: dict[str, str]
     assert refused.returncode == 2
     message = refused.stderr.decode().strip().splitlines()[-1]
     assert message.startswith("tidegate: topic ")
-    assert "has 4 partitions, this configuration says 6" in message
+    assert "has 4 partitions, this configuration expects 6" in message
 
 
 def test_without_a_broker_there_is_one_line(prefix: str) -> None:
@@ -298,11 +298,11 @@ def test_a_topic_that_was_made_again_is_refused(cluster: dict[str, str], events:
     with WorkerProcess(cluster, tmp_path) as worker:
         worker.wait_for(4, text.count(b"\n"))
         assert worker.stop() == 0
-    place = Place(cluster["TIDEGATE_KAFKA_BOOTSTRAP"], cluster["TIDEGATE_TOPICS_PREFIX"])
-    delete_topics(place, ["connections"])
+    space = TopicSpace(cluster["TIDEGATE_KAFKA_BOOTSTRAP"], cluster["TIDEGATE_TOPICS_PREFIX"])
+    delete_topics(space, ["connections"])
     assert tidegate("topics", "--create", env=cluster).returncode == 0
     _produce(cluster, b"".join(text.splitlines(keepends=True)[:400]))
     refused = tidegate("worker", env=cluster)
     assert refused.returncode == 2
     line = refused.stderr.decode().strip().splitlines()[-1]
-    assert "the topic was made again or has lost events" in line
+    assert "the topic was created again or has lost events" in line

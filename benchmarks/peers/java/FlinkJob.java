@@ -32,8 +32,8 @@ import org.apache.kafka.clients.producer.ProducerRecord;
 
 /**
  * Apache Flink, DataStream API, a cluster within this process: source, keyBy, a process function with one value state, sink.
- * Objects are reused, records are tuples and the state has fixed fields (Flink's quickest serializers); checkpoints go to disk.
- * It ends with a savepoint, so that all decisions are out, and begins from the one that it finds in its folder.
+ * Objects are reused, records are tuples and the state has fixed fields (Flink's fastest serializers); checkpoints go to disk.
+ * It ends with a savepoint, so that all decisions are sent, and starts from the savepoint in its folder.
  */
 public final class FlinkJob {
     private static final TypeInformation<Tuple3<String, Long, Integer>> EVENT = TypeInformation.of(new TypeHint<>() {});
@@ -161,9 +161,9 @@ public final class FlinkJob {
             Thread.sleep(20);
         }
         Job.sayReady();
-        String told = Job.awaited(Long.parseLong(chosen.get("events")));
+        String report = Job.awaited(Long.parseLong(chosen.get("events")));
         job.stopWithSavepoint(false, folder.resolve("savepoints").toUri().toString(), SavepointFormatType.NATIVE).get();
-        System.err.println(told);
+        System.err.println(report);
         System.exit(0);
     }
 }

@@ -12,8 +12,8 @@ import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicLong;
 
 /**
- * What the contenders in Java have in common: the job of contest/oracle.py, the command line, and what is told at the end
- * (benchmarks/peers/job.py says which lines). Events are read with Jackson's streaming parser, which makes no tree.
+ * The shared part of the contenders in Java: the job of contest/oracle.py, the command line, and the report at the end, whose
+ * lines benchmarks/peers/job.py describes. Events are read with Jackson's streaming parser, which builds no tree.
  */
 final class Job {
     static final long WINDOW_MS = 60_000;
@@ -24,9 +24,9 @@ final class Job {
 
     private Job() {}
 
-    /** What is known of one sender. */
+    /** The state of one sender. */
     static final class Sender {
-        static final int OCTETS = 37;
+        static final int SIZE = 37;
         long windowMs;
         long count;
         boolean decided;
@@ -38,8 +38,8 @@ final class Job {
             windowMs = ts - ts % WINDOW_MS;
         }
 
-        Sender(byte[] octets) {
-            ByteBuffer in = ByteBuffer.wrap(octets);
+        Sender(byte[] bytes) {
+            ByteBuffer in = ByteBuffer.wrap(bytes);
             windowMs = in.getLong();
             count = in.getLong();
             decided = in.get() != 0;
@@ -48,13 +48,13 @@ final class Job {
             square = in.getDouble();
         }
 
-        byte[] octets() {
-            ByteBuffer out = ByteBuffer.allocate(OCTETS);
+        byte[] bytes() {
+            ByteBuffer out = ByteBuffer.allocate(SIZE);
             out.putLong(windowMs).putLong(count).put((byte) (decided ? 1 : 0)).putInt(windows).putDouble(mean).putDouble(square);
             return out.array();
         }
 
-        /** Take an event; the count that is decided on, 0 if nothing is. */
+        /** Apply an event; returns the count of a decision, 0 without one. */
         long take(long ts, int messages, Tally tally) {
             long window = ts - ts % WINDOW_MS;
             if (window != windowMs) {
@@ -89,7 +89,7 @@ final class Job {
         }
     }
 
-    /** Counts of one task; one thread writes them, the number of events last of all. */
+    /** Counts of one task; one thread writes them, the number of events last. */
     static final class Tally {
         long late, keys, windows, squares, decisions;
         private long seen;
@@ -99,13 +99,13 @@ final class Job {
             TALLIES.add(this);
         }
 
-        /** An event has been taken, and all that follows from it is counted. */
+        /** Count an event whose consequences are all counted. */
         void add() {
             events.lazySet(++seen);
         }
     }
 
-    /** Read an event's time and messages into place 0 and 1. */
+    /** Read an event's time and messages into index 0 and 1. */
     static void read(byte[] json, long[] event) throws IOException {
         event[0] = -1;
         event[1] = 1;
@@ -150,7 +150,7 @@ final class Job {
         return sum;
     }
 
-    /** Wait until so many events were taken; what is to be told then. */
+    /** Wait until so many events are applied; returns the report. */
     static String awaited(long wanted) throws InterruptedException {
         var process = (com.sun.management.OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean();
         double first = 0, half = 0, firstCpu = 0;

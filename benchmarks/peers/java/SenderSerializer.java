@@ -38,7 +38,7 @@ public final class SenderSerializer extends TypeSerializerSingleton<Job.Sender> 
 
     @Override
     public int getLength() {
-        return Job.Sender.OCTETS;
+        return Job.Sender.SIZE;
     }
 
     @Override
@@ -70,17 +70,17 @@ public final class SenderSerializer extends TypeSerializerSingleton<Job.Sender> 
 
     @Override
     public void copy(DataInputView in, DataOutputView out) throws IOException {
-        out.write(in, OCTETS);
+        out.write(in, SIZE);
     }
 
-    private static final int OCTETS = Job.Sender.OCTETS;
+    private static final int SIZE = Job.Sender.SIZE;
 
     @Override
     public TypeSerializerSnapshot<Job.Sender> snapshotConfiguration() {
         return new Snapshot();
     }
 
-    /** Says that it never changed. */
+    /** Declares that the format never changed. */
     public static final class Snapshot extends SimpleTypeSerializerSnapshot<Job.Sender> {
         public Snapshot() {
             super(SenderSerializer::new);

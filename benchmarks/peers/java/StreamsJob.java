@@ -19,7 +19,7 @@ import org.apache.kafka.streams.state.StoreBuilder;
 import org.apache.kafka.streams.state.Stores;
 
 /**
- * Kafka Streams, Processor API: one store with a changelog, in memory or in RocksDB, keys left as the octets that they are.
+ * Kafka Streams, Processor API: one store with a changelog, in memory or in RocksDB, keys as raw bytes.
  * At least once, which is cheaper than exactly once.
  */
 public final class StreamsJob {
@@ -62,8 +62,8 @@ public final class StreamsJob {
     }
 
     private static Serde<Job.Sender> serde() {
-        Serializer<Job.Sender> to = (topic, sender) -> sender == null ? null : sender.octets();
-        Deserializer<Job.Sender> from = (topic, octets) -> octets == null ? null : new Job.Sender(octets);
+        Serializer<Job.Sender> to = (topic, sender) -> sender == null ? null : sender.bytes();
+        Deserializer<Job.Sender> from = (topic, bytes) -> bytes == null ? null : new Job.Sender(bytes);
         return Serdes.serdeFrom(to, from);
     }
 
@@ -114,8 +114,8 @@ public final class StreamsJob {
             }
         });
         streams.start();
-        String told = Job.awaited(Long.parseLong(chosen.get("events")));
+        String report = Job.awaited(Long.parseLong(chosen.get("events")));
         streams.close();
-        System.err.println(told);
+        System.err.println(report);
     }
 }

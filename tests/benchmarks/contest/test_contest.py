@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 
 import orjson
 import pytest
+from benchmarks.contest.kept import whole
 
 from benchmarks.contest import openload, plots, tables
 from benchmarks.contest.contenders import FAUST, FLINK, QUIX, STREAMS
 from benchmarks.contest.figures import Outcome, last_line, losses
-from benchmarks.contest.kept import whole
 from benchmarks.contest.key_costs import KeyCost
 from benchmarks.contest.load import TICK_MS, Batches, probe
 from benchmarks.contest.open_part import Opened

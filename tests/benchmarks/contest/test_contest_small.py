@@ -12,11 +12,11 @@ from pathlib import Path
 
 import orjson
 import pytest
+from benchmarks.contest.kept import whole
 
 from benchmarks.contest import plots, tables
 from benchmarks.contest.contenders import BY_NAME, CONFLUENT, ENTRIES
 from benchmarks.contest.figures import SHORT_NAMES, Outcome
-from benchmarks.contest.kept import whole
 from benchmarks.contest.rounds import ENGINE, TOOL
 from benchmarks.contest.scaling import kinds
 from benchmarks.contest.sizes import KEPT

@@ -5,10 +5,10 @@ from __future__ import annotations
 from statistics import median
 
 import pytest
+from benchmarks.contest.kept import whole
 
 from benchmarks.contest import scaling
 from benchmarks.contest.figures import Outcome
-from benchmarks.contest.kept import whole
 from benchmarks.contest.rounds import ENGINE, CaseResult
 from benchmarks.contest.sizes import KEPT, Case
 from engine.service.capacity import BUSIEST_CORES, MEASURED, RESTORED_PER_S, cost

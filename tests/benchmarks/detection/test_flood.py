@@ -1,20 +1,17 @@
-"""The flood benchmark, small: its answers are right, and its last line is the object that it promises."""
+"""The flood benchmark, small: its answers are right, and wrong ones are found."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import orjson
+import pytest
 
-from tests.conftest import ROOT
+from benchmarks.detection import flood
 
 
-def test_a_small_flood_leaves_memory_flat_and_regulars_in_place_and_names_its_prefix() -> None:
-    command = [sys.executable, "-m", "benchmarks.detection.flood", "--small"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    figures = orjson.loads(done.stdout.splitlines()[-1])
+def test_small_flood_keeps_memory_and_regulars_and_throttles_its_prefix(capsys: pytest.CaptureFixture[str]) -> None:
+    assert flood.main(["--small"]) == 0
+
+    figures = orjson.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["answer"] == "right"
     assert figures["announced"] > figures["slots"] * figures["bytes_a_slot"]
     one, several, v4, twice = figures["floods"]
@@ -22,4 +19,10 @@ def test_a_small_flood_leaves_memory_flat_and_regulars_in_place_and_names_its_pr
     assert v4["prefix_decisions"] == {"/16": 256}
     assert twice["prefix_decisions"] == {}
     assert twice["evicted"] > figures["slots"]
-    assert all(flood["regulars_kept"] == flood["regulars"] > 0 for flood in figures["floods"])
+    assert all(each["regulars_kept"] == each["regulars"] > 0 for each in figures["floods"])
+
+
+def test_growth_lost_regulars_and_missing_decisions_are_complaints() -> None:
+    answer = flood.Answer("IPv4 addresses of a /8", 100, rss_before=100, regulars=10, rss_after=110, regulars_kept=9)
+
+    assert len([*answer.complaints()]) == 3

@@ -1,4 +1,4 @@
-"""The load of the look-up benchmark: it asks as often as it says, and finds what is wrong."""
+"""The load of the look-up benchmark: it asks at its rate, and finds wrong answers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from benchmarks.edge.lookup_load import load
+from benchmarks.edge.lookup_load import load, run_load
+from benchmarks.harness.errors import WrongAnswer
 
 DUNNO = b"action=DUNNO\n\n"
 
 
 class Answering(threading.Thread):
-    """A policy server that says the same to everybody; nothing: it hangs up."""
+    """A policy server that gives every client the same reply; an empty one closes the connection."""
 
     def __init__(self, reply: bytes) -> None:
         super().__init__(daemon=True)
@@ -40,8 +41,8 @@ class Answering(threading.Thread):
             selector.register(ready.accept()[0], selectors.EVENT_READ)
             return
         with contextlib.suppress(ConnectionError):
-            if (octets := ready.recv(65_536)) and self._reply:
-                self.requests += octets.count(b"\n\n")
+            if (request := ready.recv(65_536)) and self._reply:
+                self.requests += request.count(b"\n\n")
                 ready.sendall(self._reply)
                 return
         selector.unregister(ready)
@@ -66,7 +67,7 @@ def given(server: Answering, seconds: float, rate: float = 0.0) -> argparse.Name
     )
 
 
-def test_a_closed_load_counts_every_answer_and_finds_the_wrong_ones() -> None:
+def test_closed_load_counts_every_answer_and_finds_the_wrong_ones() -> None:
     with answering(DUNNO) as server:
         measured = load(given(server, 0.2))
         assert 0 <= server.requests - measured["answers"] <= 4
@@ -75,13 +76,18 @@ def test_a_closed_load_counts_every_answer_and_finds_the_wrong_ones() -> None:
     assert measured["load_cpu_us"] > 0
 
 
-def test_an_open_load_asks_as_often_as_it_was_told() -> None:
+def test_open_load_asks_at_its_rate() -> None:
     with answering(DUNNO) as server:
         measured = load(given(server, 0.5, rate=1000))
         assert measured["answers"] == server.requests == 500
     assert 0 < measured["per_s"] <= 1100
 
 
-def test_a_server_that_hangs_up_is_no_result() -> None:
+def test_server_that_closes_connections_is_no_result() -> None:
     with answering(b"") as server, pytest.raises(ConnectionError):
         load(given(server, 0.2))
+
+
+def test_wrong_answers_end_the_benchmark() -> None:
+    with answering(DUNNO) as server, pytest.raises(WrongAnswer, match="answers of policy were wrong"):
+        run_load(server.listening.getsockname()[1], "policy", 4, 100, 0.2)

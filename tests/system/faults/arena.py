@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from benchmarks.cluster import Place
+from benchmarks.harness.topic_space import TopicSpace
 from engine.broker import EmbeddedBroker
 from engine.config.load import Settings, load_settings
 from tests.support.workers import WorkerProcess, environment, tidegate
@@ -53,7 +53,7 @@ class Arena:
         self.broker, self.folder, self.ground = broker, folder, ground
         self.env = environment(broker.bootstrap, prefix, ground.partitions, **options)
         self.settings: Settings = load_settings(None, self.env, {})
-        self.place = Place(broker.bootstrap, prefix)
+        self.space = TopicSpace(broker.bootstrap, prefix)
         self.gap = NO_GAP
         self.complaints: list[str] = []
         self.notes: dict[str, Any] = {}
@@ -65,7 +65,7 @@ class Arena:
         self.create_topics()
         text = lines(ground.events, ground.keys, hot=ground.hot)
         options = self.settings.kafka.client_options()
-        self.source = Source(self.place.connections, ground.partitions, text, options)
+        self.source = Source(self.space.connections, ground.partitions, text, options)
         return self
 
     def __exit__(
@@ -165,7 +165,7 @@ class Arena:
 
     def settle(self) -> float:
         """Wait until all that was sent is durable; the seconds it took."""
-        ends = cluster.ends(self.place.bootstrap, self.place.connections, self.ground.partitions)
+        ends = cluster.ends(self.space.bootstrap, self.space.connections, self.ground.partitions)
         return self.until(lambda: all(self.durable(n) >= end - 1 for n, end in ends.items()), "all events durable")
 
     def durable(self, number: int) -> int:

@@ -38,7 +38,7 @@ def broker_down_at_start(arena: Arena, times: int) -> None:
     arena.broker.kill()
     try:
         for _ in range(times):
-            refusal(arena, f"Kafka at {arena.place.bootstrap} can't be used")
+            refusal(arena, f"Kafka at {arena.space.bootstrap} can't be used")
     finally:
         arena.broker.start()
     arena.start()

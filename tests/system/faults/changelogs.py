@@ -6,7 +6,7 @@ import time
 
 import psutil
 
-from benchmarks.cluster import delete_topics
+from benchmarks.harness.topic_space import delete_topics
 from tests.system.faults import cluster
 from tests.system.faults.arena import Arena, Ground
 from tests.system.faults.brokers import refusal
@@ -29,13 +29,13 @@ MOST_GROWTH_MB = 200
 @CHANGELOGS.fault(short=1, whole=1, ground=Ground(partitions=1))
 def events_deleted_unread(arena: Arena, times: int) -> None:
     """Retention deletes events that a stopped worker hasn't read: it goes on with the first one left (OffsetOutOfRange)."""
-    source, bootstrap = arena.source, arena.place.bootstrap
+    source, bootstrap = arena.source, arena.space.bootstrap
     source.send(20_000)
     worker = arena.start()
     arena.settle()
     arena.stop(worker)
     source.send(20_000)  # more than is deleted: the first offset left is within a batch
-    cluster.delete_records(bootstrap, arena.place.connections, 35_000)
+    cluster.delete_records(bootstrap, arena.space.connections, 35_000)
     arena.gap = Gap(20_000, 15_000)
     arena.start()
 
@@ -47,7 +47,7 @@ def changelog_emptied(arena: Arena, times: int) -> None:
     worker = arena.start()
     arena.settle()
     arena.stop(worker)
-    delete_topics(arena.place, [STATE.name])
+    delete_topics(arena.space, [STATE.name])
     arena.create_topics()
     arena.start()
 
@@ -55,8 +55,8 @@ def changelog_emptied(arena: Arena, times: int) -> None:
 @CHANGELOGS.fault(short=0, whole=3, ground=Ground(events=200_000))
 def changelog_compacted(arena: Arena, times: int) -> None:
     """The broker compacts the changelog, transaction markers included, while it is written; then kill -9."""
-    topic = arena.place.prefix + STATE.name
-    cluster.configure(arena.place.bootstrap, topic, COMPACT_NOW)
+    topic = arena.space.prefix + STATE.name
+    cluster.configure(arena.space.bootstrap, topic, COMPACT_NOW)
     written = 0
     with arena.flow(5_000):
         for _ in range(times):
@@ -80,7 +80,7 @@ def changelog_slow(arena: Arena, seconds: int) -> None:
     worker = arena.start()
     arena.settle()
     process = psutil.Process(worker.process.pid)
-    cluster.limit(arena.place.bootstrap, "producer_byte_rate", SLOW_OCTETS_PER_S)
+    cluster.limit(arena.space.bootstrap, "producer_byte_rate", SLOW_OCTETS_PER_S)
     try:
         before_mb = most_mb = process.memory_info().rss / 1e6
         with arena.flow(8_000):
@@ -90,7 +90,7 @@ def changelog_slow(arena: Arena, seconds: int) -> None:
                 time.sleep(0.1)
             behind = sum(arena.shown(n, "applied") - arena.shown(n, "durable") for n in range(4))
     finally:
-        cluster.limit(arena.place.bootstrap, "producer_byte_rate", None)
+        cluster.limit(arena.space.bootstrap, "producer_byte_rate", None)
     arena.notes.update(growth_mb=round(most_mb - before_mb), events_behind=behind)
     if most_mb - before_mb > MOST_GROWTH_MB:
         arena.complaints.append(f"memory grew from {before_mb:.0f} to {most_mb:.0f} MB")
@@ -105,5 +105,5 @@ def partition_count_changed(arena: Arena, times: int) -> None:
     worker = arena.start()
     arena.settle()
     arena.stop(worker)
-    cluster.add_partitions(arena.place.bootstrap, arena.place.connections, 6)
-    refusal(arena, "has 6 partitions, this configuration says 4")
+    cluster.add_partitions(arena.space.bootstrap, arena.space.connections, 6)
+    refusal(arena, "has 6 partitions, this configuration expects 4")

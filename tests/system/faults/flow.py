@@ -14,7 +14,7 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 
-from benchmarks.workload import SPAN_MS, Workload
+from benchmarks.harness.traffic import EVENING_SPAN_MS, evening
 from engine.kafka.event_producer import EventProducer
 
 TICK_S = 0.05
@@ -28,13 +28,13 @@ STAMP = slice(6, 19)  # in a line: {"ts":1750021200000,
 def lines(events: int, keys: int, *, hot: bool = False) -> list[bytes]:
     """``events`` of six hours, in order; if ``hot``, every other one is of a single sender."""
     own = events // 2 if hot else events
-    plain = b"".join(Workload(own, keys, start_ms=_last_evening_ms()).chunks()).splitlines(keepends=True)
+    plain = b"".join(evening(own, keys, start_ms=_last_evening_ms()).chunks()).splitlines(keepends=True)
     return [line for each in plain for line in (each, HOT % int(each[STAMP]))] if hot else plain
 
 
 def _last_evening_ms() -> int:
     """21:00 UTC, the last one that six hours of events fit behind: they cross midnight."""
-    return (int(time.time() * 1000) - SPAN_MS - EVENING_MS) // DAY_MS * DAY_MS + EVENING_MS
+    return (int(time.time() * 1000) - EVENING_SPAN_MS - EVENING_MS) // DAY_MS * DAY_MS + EVENING_MS
 
 
 class Source:

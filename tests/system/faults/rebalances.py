@@ -59,7 +59,7 @@ def rebalance_during_recovery(arena: Arena, times: int) -> None:
     first = arena.start("first")
     arena.settle()
     arena.stop(first)
-    cluster.limit(arena.place.bootstrap, "consumer_byte_rate", RESTORE_OCTETS_PER_S)
+    cluster.limit(arena.space.bootstrap, "consumer_byte_rate", RESTORE_OCTETS_PER_S)
     try:
         with arena.flow():
             for _ in range(times):
@@ -73,4 +73,4 @@ def rebalance_during_recovery(arena: Arena, times: int) -> None:
             time.sleep(1)
             arena.start("second")
     finally:
-        cluster.limit(arena.place.bootstrap, "consumer_byte_rate", None)
+        cluster.limit(arena.space.bootstrap, "consumer_byte_rate", None)

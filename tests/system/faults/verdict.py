@@ -19,14 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from benchmarks.cluster import Place, published
+from benchmarks.harness.topic_space import TopicSpace, published
 from engine.config.load import Settings
 from engine.detector.layout import ALARMED, DIRTY, LEARNING, ROW, SITE, STORED
 from engine.pipeline.build import composer, partition
 from engine.pipeline.replay import Replay
 from engine.state.partition import Partition
 from engine.worker.changelog import restore
-from tests.support.runs import held_pools
+from tests.support.runs import used_pools
 from topics.contracts import STATE
 from topics.decisions import encode_decision
 
@@ -69,8 +69,8 @@ def judge(settings: Settings, lines: list[bytes], gap: Gap = NO_GAP) -> Verdict:
     verdict = Verdict(len(read), decisions=len(wanted))
     for mine in expected:
         _compare_state(verdict, restored(settings, mine.number), mine)
-    place = Place(settings.kafka.bootstrap, settings.topics.prefix)
-    compare_decisions(verdict, (text for _, text in published(place)), wanted)
+    space = TopicSpace(settings.kafka.bootstrap, settings.topics.prefix)
+    compare_decisions(verdict, (text for _, text in published(space)), wanted)
     return verdict
 
 
@@ -86,7 +86,7 @@ def _replayed(
             found[(*where[:3], _shifted(where[3], gap))] = said
     for mine in engine.partitions:
         mine.state.site["applied_offset"] = _shifted(mine.applied_offset, gap)
-        used = mine.state.pools.rows["used"]  # twice an offset, and maybe one more
+        used = mine.state.pools.rows["last_use"]  # twice an offset, and maybe one more
         used += 2 * gap.length * (used // 2 >= gap.first)
     return engine.partitions, found
 
@@ -129,9 +129,9 @@ def _compare_state(verdict: Verdict, found: Partition, wanted: Partition) -> Non
 
 def _pools(mine: Partition) -> npt.NDArray[Any]:
     """In the order of their use."""
-    pools = held_pools(mine.state.pools)
+    pools = used_pools(mine.state.pools)
     pools["flags"] &= ALARMED | LEARNING
-    pools.sort(order="used")
+    pools.sort(order="last_use")
     return pools
 
 
