@@ -1,4 +1,4 @@
-"""Record batches for the simulated cluster: made from records, taken apart, thinned by compaction, and transaction markers."""
+"""Record batches for the simulated cluster: written, read, thinned by compaction; and transaction markers."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Kept(NamedTuple):
 
 
 def placed(batch: bytes, base_offset: int) -> bytes:
-    """The batch as the broker stores it at an offset, which no checksum covers."""
+    """Return the batch as the broker stores it at an offset, which no checksum covers."""
     return struct.pack(">q", base_offset) + batch[8:]
 
 
 def resealed(batch: bytes, *, last_delta: int | None = None, attributes: int | None = None) -> bytes:
-    """The batch with other head fields, and the checksum that fits them."""
+    """Return the batch with other header fields and a valid checksum."""
     changed = bytearray(batch)
     if attributes is not None:
         struct.pack_into(">h", changed, 21, attributes)
@@ -42,26 +42,26 @@ def resealed(batch: bytes, *, last_delta: int | None = None, attributes: int | N
 
 
 def batch_of(records: Sequence[Sent], codec: str) -> bytes:
-    """A batch of consecutive records, at offset 0."""
-    stamps = [record.timestamp_ms for record in records]
-    section = b"".join(record_of(i, record, stamps[0]) for i, record in enumerate(records))
-    return ColumnBatch(section, len(records), (stamps[0], max(stamps)), codec=codec)._build()
+    """Return a batch of consecutive records, at offset 0."""
+    times_ms = [record.timestamp_ms for record in records]
+    section = b"".join(record_of(i, record, times_ms[0]) for i, record in enumerate(records))
+    return ColumnBatch(section, len(records), (times_ms[0], max(times_ms)), codec=codec)._build()
 
 
 def records_in(batch: bytes) -> list[Kept]:
-    """The records of a batch whose checksum is known to be right."""
+    """Return the records of a batch, without checking its checksum."""
     attributes, count = HEAD.unpack_from(batch)[5], HEAD.unpack_from(batch)[12]
-    reader, found = Reader(unpack(CODECS[attributes & 7], batch[HEAD.size :])), []
+    reader, records = Reader(unpack(CODECS[attributes & 7], batch[HEAD.size :])), list[Kept]()
     for _ in range(count):
         record = Reader(reader.field() or b"")
         record.read(1)
         record.varint()
-        found.append(Kept(record.varint(), record.field(), record.field()))
-    return found
+        records.append(Kept(record.varint(), record.field(), record.field()))
+    return records
 
 
 def thinned(batch: bytes, kept: Sequence[Kept]) -> bytes:
-    """The batch with ``kept`` of its records only: same offsets, same producer."""
+    """Return the batch with only the ``kept`` records: same offsets, same producer."""
     _, _, _, _, _, _, last_delta, _, _, producer_id, producer_epoch, sequence, _ = HEAD.unpack_from(batch)
     section = b"".join(record_of(record.delta, Sent(0, record.key, record.value), 0) for record in kept)
     smaller = ColumnBatch(section, len(kept), (0, 0), transactional=True)
@@ -70,7 +70,7 @@ def thinned(batch: bytes, kept: Sequence[Kept]) -> bytes:
 
 
 def marker(kind: int, producer_id: int, producer_epoch: int) -> bytes:
-    """The control batch that ends a transaction: ``kind`` is COMMIT or ABORT."""
+    """Return the control batch that ends a transaction: ``kind`` is COMMIT or ABORT."""
     record = record_of(0, Sent(0, struct.pack(">hh", 0, kind), struct.pack(">hi", 0, 0)), 0)
     control = ColumnBatch(record, 1, (0, 0), codec="none")
     control._set_producer_state(producer_id, producer_epoch, -1)

@@ -1,7 +1,7 @@
-"""What stands for aiokafka's producer and consumer in a simulated worker: requests that take their time, get lost, or fail.
+"""Replacements for aiokafka's producer and consumer in a simulated worker: requests are delayed, lost, or fail.
 
-A request takes effect somewhere between being made and being answered, so a worker may die knowing less than the cluster.
-Each client draws its delays by itself: the order in which Python walks through a set changes nothing.
+A request takes effect at some time between the call and its response, so a worker may die knowing less than the cluster.
+Each client draws its delays by itself, so the order in which Python iterates over a set changes nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FAST_S, SLOW_S, STALL_S = 0.003, 0.4, 2.0
 
 
 class Network:
-    """How one worker reaches the cluster. ``trouble``: chances of a failed request by kind, none once all is calm."""
+    """One worker's connection to the cluster. ``trouble`` has the probability of a failed request, by kind."""
 
     def __init__(self, cluster: Cluster, name: str, trouble: dict[str, float]) -> None:
         self.cluster = cluster
@@ -36,13 +36,13 @@ class Network:
         self.producers: list[SimulatedProducer] = []
         self._drawn = 0
 
-    def draw(self, who: str) -> random.Random:
-        """A source of chance for one client."""
+    def draw(self, client: str) -> random.Random:
+        """Return a random generator for one client."""
         self._drawn += 1
-        return random.Random(f"{self.name}/{who}")
+        return random.Random(f"{self.name}/{client}")
 
     async def pause(self, draw: random.Random) -> None:
-        """One way through the network; nothing comes back from it once the worker is dead."""
+        """Wait for one way through the network; it never returns once the worker is dead."""
         if self.dead:
             raise asyncio.CancelledError
         waits = draw.random() > 0.3
@@ -53,7 +53,7 @@ class Network:
             await asyncio.sleep(draw.expovariate(1 / slow_s))
 
     def fails(self, kind: str, draw: random.Random) -> bool:
-        """Whether a request of this kind fails."""
+        """Return True if a request of this kind fails."""
         failed = draw.random() < self.trouble[kind]
         self.cluster.seen[f"failed: {kind}"] += failed
         return failed
@@ -63,7 +63,7 @@ NETWORK: ContextVar[Network] = ContextVar("NETWORK")
 
 
 class SimulatedProducer:
-    """Stands for AIOKafkaProducer, with and without a transactional id."""
+    """Replaces AIOKafkaProducer, with and without a transactional id."""
 
     def __init__(self, transactional_id: str = "", **options: Any) -> None:
         self._network = NETWORK.get()
@@ -77,7 +77,7 @@ class SimulatedProducer:
         self._sender: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Connect; with a transactional id, fence who had it before."""
+        """Connect; with a transactional id, fence its earlier producers."""
         await self._network.pause(self._draw)
         if self._id:
             self._producer_id, self._epoch = self._cluster.take_over(self._id, self._partition)
@@ -87,14 +87,14 @@ class SimulatedProducer:
         await self._network.pause(self._draw)
 
     async def stop(self) -> None:
-        """Send what is queued."""
+        """Send all queued records."""
         if self._sender is not None:
             await self._queue.join()
             self._sender.cancel()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
-        """As aiokafka's: aborts on an exception unless the producer is done for, commits otherwise."""
+        """Commit at the end; abort on an exception, unless the producer is fenced. As aiokafka does."""
         if self._fatal:
             raise ProducerFenced
         try:
@@ -106,7 +106,7 @@ class SimulatedProducer:
         await self._end(COMMIT)
 
     async def send_batch(self, batch: ColumnBatch, topic: str, *, partition: int) -> asyncio.Future[SimpleNamespace]:
-        """Queue a batch; the future is done when the cluster has it, or won't."""
+        """Queue a batch; the future is done when the cluster has accepted or refused it."""
         assert partition == self._partition
         acknowledged = asyncio.get_running_loop().create_future()
         await self._network.pause(self._draw)
@@ -127,7 +127,7 @@ class SimulatedProducer:
     async def _end(self, kind: int) -> None:
         await self._network.pause(self._draw)
         lost = self._network.fails("end", self._draw)
-        done = ABORT if lost and self._draw.random() < 0.5 else kind  # done, or given up, and the answer is lost
+        done = ABORT if lost and self._draw.random() < 0.5 else kind  # committed or aborted, and the response is lost
         try:
             self._cluster.end(self._id, self._epoch, self._partition, done)
         except ProducerFenced:
@@ -170,14 +170,14 @@ class SimulatedProducer:
             self._cluster.letters.append(value or b"")
 
     def lose(self) -> None:
-        """The worker dies: some of what is on its way arrives all the same, in order."""
+        """Let some of the queued records arrive, in order, although the worker is dead."""
         for _ in range(self._draw.randint(0, self._queue.qsize())):
             _, *record = self._queue.get_nowait()
             self._store(*record)
 
 
 class SimulatedConsumer:
-    """Stands for BlockConsumer where a changelog is read."""
+    """Replaces BlockConsumer for a changelog."""
 
     def __init__(self, **options: Any) -> None:
         self._network = NETWORK.get()
@@ -192,7 +192,7 @@ class SimulatedConsumer:
         """Disconnect."""
 
     def assign(self, tps: list[TopicPartition]) -> None:
-        """Read this partition."""
+        """Read the one partition."""
         (self._tp,) = tps
         self._draw = self._network.draw(f"restore/{self._tp.partition}")
         self._log = self._network.cluster.state[self._tp.partition]
@@ -206,25 +206,25 @@ class SimulatedConsumer:
         self._position = offset
 
     async def end_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
-        """Where committed transactions end."""
+        """Return the end of committed transactions."""
         await self._network.pause(self._draw)
         end = self._log.stable_offset
         await self._network.pause(self._draw)
         return dict.fromkeys(tps, end)
 
     async def position(self, tp: TopicPartition) -> int:
-        """The next offset to be read."""
+        """Return the next offset to read."""
         return self._position
 
     async def getmany(self, tp: TopicPartition, timeout_ms: int) -> dict[TopicPartition, list[SimpleNamespace]]:
-        """The block of one fetch, or nothing."""
+        """Return the block of one fetch, or nothing."""
         await self._network.pause(self._draw)
-        octets, aborted = self._log.fetch(self._position, self._draw.choice((1, 2, 5, 1000)))
-        if not octets:
-            self._position = max(self._position, self._log.stable_offset)  # compaction took the rest away
+        raw, aborted = self._log.fetch(self._position, self._draw.choice((1, 2, 5, 1000)))
+        if not raw:
+            self._position = max(self._position, self._log.stable_offset)  # compaction removed the rest
             await asyncio.sleep(timeout_ms / 1000)
             return {}
-        records = BlockRecords(self._tp, RawRecords(octets), aborted, self._position, None, None, True, 1)
+        records = BlockRecords(self._tp, RawRecords(raw), aborted, self._position, None, None, True, 1)
         blocks = [SimpleNamespace(value=record.value) for record in records]
         self._position = records.next_fetch_offset
         return {tp: blocks} if blocks else {}

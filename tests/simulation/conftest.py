@@ -1,4 +1,4 @@
-"""``--seed N`` repeats one simulated run, ``--seeds N`` runs so many; without them it is the few hundred of every test run."""
+"""``--seed N`` repeats one simulated run, ``--seeds N`` runs N of them; the default is `USUAL_SEEDS`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ USUAL_SEEDS = 220
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--seed", type=int, default=None, help="run this simulation alone")
-    parser.addoption("--seeds", type=int, default=None, help="run so many simulations")
-    parser.addoption("--first-seed", type=int, default=0, help="from this seed on")
+    parser.addoption("--seed", type=int, default=None, help="run only this simulation")
+    parser.addoption("--seeds", type=int, default=None, help="number of simulations")
+    parser.addoption("--first-seed", type=int, default=0, help="the first seed")
 
 
 def seeds_of(config: pytest.Config) -> list[int]:
-    """The seeds to be run."""
+    """Return the seeds to run."""
     one, many, first = (config.getoption(name, default=None) for name in ("--seed", "--seeds", "--first-seed"))
     if one is not None:
         return [one]

@@ -1,4 +1,4 @@
-"""What must hold in a simulated run: a partition's state is the oracle's at the same offset, and so is what readers hold."""
+"""The checks of a simulated run: a partition's state equals the oracle's at the same offset, and so do readers' decisions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Published = tuple[bytes | None, bytes | None, dict[str, bytes]]
 
 
 def oracle_of(source: SourceTopic, threshold: float, rows: int) -> EngineOracle:
-    """The oracle after all of a topic."""
+    """Return the oracle after a whole topic."""
     oracle = EngineOracle(len(source.partitions), threshold, WINDOW_MS, rows)
     for number, partition in enumerate(source.partitions):
         for offset, record in partition.records:
@@ -39,7 +39,7 @@ def oracle_of(source: SourceTopic, threshold: float, rows: int) -> EngineOracle:
 
 
 def replay_of(source: SourceTopic, number: int, threshold: float, rows: int, up_to: int) -> PartitionReplay:
-    """The oracle's partition after its records up to an offset."""
+    """Return the oracle's partition after its records up to an offset."""
     replay = EngineOracle(len(source.partitions), threshold, WINDOW_MS, rows).partitions[number]
     for offset, record in source.partitions[number].records:
         if offset <= up_to:
@@ -48,31 +48,31 @@ def replay_of(source: SourceTopic, number: int, threshold: float, rows: int, up_
 
 
 def near(ours: Iterable[float], theirs: Iterable[float], tolerance: float = ONE_ULP) -> bool:
-    """Equal but for the last place."""
+    """Return True if the values are equal up to the last digit."""
     return all(math.isclose(one, other, rel_tol=tolerance) for one, other in zip(ours, theirs, strict=True))
 
 
 def state_differences(partition: Partition, replay: PartitionReplay) -> list[str]:
-    """Where a partition knows something else than the oracle, a line each; empty when they agree."""
+    """Return a line for each difference between a partition and the oracle."""
     rows, site, detector = rows_of(partition), partition.state.site[0], replay.detector
     keys: list[int] = rows["key"].tolist()
     if keys != sorted(detector.rows):
         return [f"keys: {len(keys)}, not {len(detector.rows)}: {sorted(set(keys) ^ set(detector.rows))}"]
     theirs = [detector.rows[key] for key in keys]
     found = [
-        f"{name} of {key}: {said}, not {getattr(row, name)}"
+        f"{name} of {key}: {ours}, not {getattr(row, name)}"
         for name in EXACT
-        for key, said, row in zip(keys, rows[name].tolist(), theirs, strict=True)
-        if said != getattr(row, name)
+        for key, ours, row in zip(keys, rows[name].tolist(), theirs, strict=True)
+        if ours != getattr(row, name)
     ]
     for name in FLOATS + FLOATS_BY_SCALE:
-        for key, said, row in zip(keys, rows[name].tolist(), theirs, strict=True):
+        for key, ours, row in zip(keys, rows[name].tolist(), theirs, strict=True):
             meant = getattr(row, name)
-            if not (near(said, meant) if name in FLOATS_BY_SCALE else near([said], [meant])):
-                found.append(f"{name} of {key}: {said}, not {meant}")
-    for key, said, row in zip(keys, rows["tokens"].tolist(), theirs, strict=True):
-        if not math.isclose(said, row.tokens, rel_tol=ONE_ULP, abs_tol=ONE_ULP * max(1.0, row.rate_per_h)):
-            found.append(f"tokens of {key}: {said}, not {row.tokens}")
+            if not (near(ours, meant) if name in FLOATS_BY_SCALE else near([ours], [meant])):
+                found.append(f"{name} of {key}: {ours}, not {meant}")
+    for key, ours, row in zip(keys, rows["tokens"].tolist(), theirs, strict=True):
+        if not math.isclose(ours, row.tokens, rel_tol=ONE_ULP, abs_tol=ONE_ULP * max(1.0, row.rate_per_h)):
+            found.append(f"tokens of {key}: {ours}, not {row.tokens}")
     flags: list[int] = rows["flags"].tolist()
     flagged = {
         "other newcomers were counted in the cohort": (COUNTED, [row.counted for row in theirs]),
@@ -80,11 +80,11 @@ def state_differences(partition: Partition, replay: PartitionReplay) -> list[str
         "others may pass": (PASSED, [row.passes for row in theirs]),
     }
     found += [text for text, (bit, meant) in flagged.items() if [bool(one & bit) for one in flags] != meant]
-    found += _site_differences(site, replay) + _stranger_differences(partition, replay)
+    found += _site_differences(site, replay) + _untracked_differences(partition, replay)
     return found + _pool_differences(partition, replay)
 
 
-def _stranger_differences(partition: Partition, replay: PartitionReplay) -> list[str]:
+def _untracked_differences(partition: Partition, replay: PartitionReplay) -> list[str]:
     admission_filter, prefixes = replay.detector.admission_filter, replay.detector.prefixes
     found = []
     bits = np.unpackbits(partition.state.admission_filter["bits"][0].view(np.uint8), bitorder="little")
@@ -136,7 +136,7 @@ def _site_differences(site: Any, replay: PartitionReplay) -> list[str]:
         "next sweep": (int(site["eviction_retry_ms"]), detector.retry_ms),
         "miskeyed": (int(site["miskeyed"]), 0),
     } | breaker_pairs(site, detector.breaker or BreakerOracle(0.0))
-    found = [f"{name}: {said}, not {meant}" for name, (said, meant) in pairs.items() if said != meant]
+    found = [f"{name}: {ours}, not {meant}" for name, (ours, meant) in pairs.items() if ours != meant]
     if not near(site["cohort_hist"].ravel().tolist(), [held for scale in cohort.hist for held in scale], 1e-9):
         found.append("another histogram of newcomers")
     found += [
@@ -150,25 +150,27 @@ def _site_differences(site: Any, replay: PartitionReplay) -> list[str]:
 
 
 def rank(fields: dict[str, Any]) -> tuple[int, bool]:
-    """What is newer: the greater source offset; of one event's two decisions the throttle, which comes after the release. What
-    an operator's word withdraws comes right behind its event."""
-    return fields["source"]["offset"] + ordered(fields), fields["verdict"] == "throttle"
+    """Return the order of a decision among those of its network: by source offset.
+
+    Of two decisions of one event, the throttle comes after the release. A withdrawal by an override comes after its event.
+    """
+    return fields["source"]["offset"] + is_override(fields), fields["verdict"] == "throttle"
 
 
-def ordered(fields: dict[str, Any]) -> bool:
-    """Whether it is so because an operator wants it."""
+def is_override(fields: dict[str, Any]) -> bool:
+    """Return True if an override caused the decision."""
     return bool(fields.get("reason") == "override")
 
 
-def covered(network: str, orders: Iterable[Override], clock_ms: int = 1 << 62) -> bool:
-    """Whether an order that has begun by the clock holds a network."""
+def covered(network: str, overrides: Iterable[Override], clock_ms: int = 1 << 62) -> bool:
+    """Return True if an override that has begun by the clock covers a network."""
     inner = ip_network(network)
-    outer = [ip_network(order.network) for order in orders if order.created <= clock_ms]
+    outer = [ip_network(override.network) for override in overrides if override.created <= clock_ms]
     return any(one.version == inner.version and inner.subnet_of(one) for one in outer)  # type: ignore[arg-type]
 
 
 class ContractReader:
-    """A reader of the decisions topic who keeps to the contract: what is older than what he holds is ignored."""
+    """A reader of the decisions topic that follows the contract: it ignores a decision older than its own."""
 
     def __init__(self) -> None:
         self.held: dict[str, dict[str, Any]] = {}
@@ -176,7 +178,7 @@ class ContractReader:
         self.ignored = 0
 
     def read(self, fields: dict[str, Any]) -> None:
-        """The next record, as its JSON."""
+        """Read the next record, as its JSON."""
         held = self.held.get(fields["network"], fields)
         if rank(fields) < rank(held):
             self.ignored += 1
@@ -186,47 +188,49 @@ class ContractReader:
 
     @property
     def stale(self) -> int:
-        """Networks whose last record on the topic isn't their newest: all that compaction would leave to a later reader."""
+        """Networks whose last record on the topic isn't their newest; compaction would leave only that record."""
         return sum(rank(self.last[network]) < rank(held) for network, held in self.held.items())
 
 
 def decision_differences(
-    published: Iterable[Published], oracle: EngineOracle, orders: Sequence[Override], seen: Counter[str]
+    published: Iterable[Published], oracle: EngineOracle, overrides: Sequence[Override], seen: Counter[str]
 ) -> list[str]:
-    """Where the decisions topic differs from the oracle and from what operators ordered (exemptions for good): unknown,
-    different, missing, or a reader misled at the end."""
-    meant, reader, found, places = oracle.decisions, ContractReader(), [], set()
+    """Return the differences between the decisions topic and the oracle with these overrides (exemptions without an end).
+
+    Reports decisions that are unknown, different or missing, and readers with another decision at the end.
+    """
+    meant, reader, found, identities = oracle.decisions, ContractReader(), [], set()
     clocks_ms = [partition.detector.clock_ms for partition in oracle.partitions]
     for key, value, headers in published:
         fields = orjson.loads(value if value is not None else headers[RELEASE_HEADER])
-        place = (fields["network"], fields["verdict"], fields["source"]["partition"], fields["source"]["offset"])
-        if ordered(fields):
-            if value is not None or not covered(fields["network"], orders):
-                found.append(f"nobody ordered {place}")
-            places.add((place[0], "throttle", *place[2:]))
+        identity = (fields["network"], fields["verdict"], fields["source"]["partition"], fields["source"]["offset"])
+        if is_override(fields):
+            if value is not None or not covered(fields["network"], overrides):
+                found.append(f"withdrawn without an override: {identity}")
+            identities.add((identity[0], "throttle", *identity[2:]))
             reader.read(fields)
             seen["withdrawals"] += 1
             continue
-        decided = meant.get(place)
+        decided = meant.get(identity)
         if decided is None or key != fields["network"].encode() or (value is None) != (fields["verdict"] == "release"):
-            found.append(f"nobody decided {place}")
+            found.append(f"not the oracle's: {identity}")
             continue
-        found += [f"{place}: {said}" for said in decided.differences(fields)]
-        places.add(place)
+        found += [f"{identity}: {difference}" for difference in decided.differences(fields)]
+        identities.add(identity)
         reader.read(fields)
-    found += [f"never published: {place}" for place in meant if place not in places]
+    found += [f"never published: {identity}" for identity in meant if identity not in identities]
     last = {network: (verdict, offset) for network, verdict, _, offset in meant}
     for network, held in reader.held.items():
         clock_ms = clocks_ms[held["source"]["partition"]]
-        if covered(network, orders, clock_ms):
+        if covered(network, overrides, clock_ms):
             if held["verdict"] == "throttle" and held["until"] > clock_ms:
                 found.append(f"a reader holds {network}, which is exempt")
             continue
-        if ordered(held):  # its order has come, and hasn't begun by the partition's clock
+        if is_override(held):  # its override was read and has not begun by the partition's clock
             continue
-        told = (held["verdict"], held["source"]["offset"])
-        if told != last[network]:
-            found.append(f"a reader holds {told} of {network}, not {last[network]}")
+        latest = (held["verdict"], held["source"]["offset"])
+        if latest != last[network]:
+            found.append(f"a reader holds {latest} of {network}, not {last[network]}")
     seen["older decisions ignored"] += reader.ignored
     seen["older decisions last"] += reader.stale
     return found

@@ -1,4 +1,4 @@
-"""The source topic of a simulated run: seeded events of a few busy keys, poison among them, in batches with gaps between."""
+"""The source topic of a simulated run: seeded events of a few busy keys, some poison, in batches with gaps between them."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ OUTCOMES = ("accepted", "accepted", "accepted", "accepted", "rejected", "deferre
 
 @dataclass(frozen=True, slots=True)
 class SourceBatch:
-    """A batch as the broker has it, and its records' last offset."""
+    """A batch as the broker stores it, and the offsets of its records."""
 
     first_offset: int
     last_offset: int
-    octets: bytes
+    raw: bytes
 
 
 @dataclass(slots=True)
 class SourcePartition:
-    """A partition's log. ``records``: (offset, record) of all that the batches hold; ``served``: batches written so far."""
+    """A partition's log."""
 
     batches: list[SourceBatch] = field(default_factory=list)
-    records: list[tuple[int, Sent]] = field(default_factory=list)
-    served: int = 0
+    records: list[tuple[int, Sent]] = field(default_factory=list)  # offset and record, of all batches
+    served: int = 0  # batches written so far
 
     @property
     def last_offset(self) -> int:
-        """The last offset of the whole log, -1 when it is empty."""
+        """The last offset of the whole log, -1 for an empty one."""
         return self.batches[-1].last_offset if self.batches else -1
 
-    def fetch(self, offset: int, most_batches: int) -> bytes:
-        """Batches from the one that holds ``offset``, or the first behind it, on; empty at the end of what is written."""
+    def fetch(self, offset: int, max_batches: int) -> bytes:
+        """Return the batches from the one at or after ``offset`` on; nothing at the end of the written ones."""
         first = next((i for i, batch in enumerate(self.batches) if batch.last_offset >= offset), self.served)
-        return b"".join(batch.octets for batch in self.batches[first : min(first + most_batches, self.served)])
+        return b"".join(batch.raw for batch in self.batches[first : min(first + max_batches, self.served)])
 
 
 class SourceTopic:
@@ -77,8 +77,8 @@ class SourceTopic:
         partition = self.partitions[owner]
         first = partition.last_offset + draw.choice((1, 1, 1, 1, 2, 7))  # markers and aborted batches leave gaps
         partition.records += [(first + i, record) for i, record in enumerate(records)]
-        octets = placed(batch_of(records, draw.choice(CODECS)), first)
-        partition.batches.append(SourceBatch(first, first + len(records) - 1, octets))
+        raw = placed(batch_of(records, draw.choice(CODECS)), first)
+        partition.batches.append(SourceBatch(first, first + len(records) - 1, raw))
 
 
 def _record(draw: random.Random, now_ms: int, key: int) -> Sent:
@@ -91,5 +91,5 @@ def _record(draw: random.Random, now_ms: int, key: int) -> Sent:
         "ts": now_ms, "ip": ip, "messages": draw.choice(MESSAGES), "outcome": draw.choice(OUTCOMES),
     }  # fmt: skip
     if draw.random() < 0.1:
-        fields["helo"] = 'a "quoted" name'  # the scan hands it to the slow path
+        fields["helo"] = 'a "quoted" name'  # the scan passes it to the slow path
     return Sent(record_ms, key_text(key).encode(), orjson.dumps(fields))

@@ -1,4 +1,4 @@
-"""The judges of a simulated run see what they are there to see."""
+"""The checks of a simulated run detect the faults that they exist for."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def topic(seed: int) -> SourceTopic:
 
 
 def published(decided: Decided) -> Published:
-    """A decision as a worker would publish it."""
+    """Return a decision as a worker would publish it."""
     verdict = decided.verdict
     fields: dict[str, Any] = {
         "network": decided.network,
@@ -67,12 +67,12 @@ def published(decided: Decided) -> Published:
 
 
 @pytest.mark.parametrize("number", range(5))
-def test_records_and_octets_of_fetches_give_the_oracle_the_same(number: int) -> None:
+def test_oracle_decides_the_same_from_records_and_from_raw_fetches(number: int) -> None:
     source = topic(number)
     by_fetch = EngineOracle(3, 1.0, WINDOW_MS)
     for i, partition in enumerate(source.partitions):
-        for most_batches in (2, 3, 1000):
-            by_fetch.apply_fetch(i, partition.fetch(0, most_batches))
+        for max_batches in (2, 3, 1000):
+            by_fetch.apply_fetch(i, partition.fetch(0, max_batches))
     by_record = oracle_of(source, 1.0, 1024)
     assert by_fetch.decisions == by_record.decisions
     for one, other in zip(by_fetch.partitions, by_record.partitions, strict=True):
@@ -80,53 +80,55 @@ def test_records_and_octets_of_fetches_give_the_oracle_the_same(number: int) -> 
     assert sum(partition.poison for partition in by_record.partitions) > 0
 
 
-def test_an_empty_partition_is_the_oracles_before_its_first_record_and_not_after() -> None:
+def test_empty_partition_equals_the_oracle_only_before_its_first_record() -> None:
     source = topic(1)
     number = max(range(3), key=lambda i: len(source.partitions[i].records))
     assert state_differences(fresh(), replay_of(source, number, 1.0, 1024, -1)) == []
     assert state_differences(fresh(), replay_of(source, number, 1.0, 1024, source.partitions[number].last_offset)) != []
 
 
-def test_missing_changed_and_invented_decisions_are_told() -> None:
+def test_missing_changed_and_invented_decisions_are_reported() -> None:
     oracle = oracle_of(topic(2), 1.0, 1024)
-    said = [published(decided) for decided in oracle.decisions.values()]
-    assert decision_differences(said, oracle, [], Counter()) == []
-    assert any("never published" in line for line in decision_differences(said[1:], oracle, [], Counter()))
-    key, value, headers = next(record for record in said if record[1] is not None)
+    records = [published(decided) for decided in oracle.decisions.values()]
+    assert decision_differences(records, oracle, [], Counter()) == []
+    assert any("never published" in line for line in decision_differences(records[1:], oracle, [], Counter()))
+    key, value, headers = next(record for record in records if record[1] is not None)
     changed = (key, orjson.dumps({**orjson.loads(value or b""), "until": 1}), headers)
-    assert any("until: 1, not" in line for line in decision_differences([*said, changed], oracle, [], Counter()))
+    assert any("until: 1, not" in line for line in decision_differences([*records, changed], oracle, [], Counter()))
     invented = (key, orjson.dumps({**orjson.loads(value or b""), "network": "192.0.2.250/32"}), headers)
-    assert any("nobody decided" in line for line in decision_differences([*said, invented], oracle, [], Counter()))
+    assert any("not the oracle's" in line for line in decision_differences([*records, invented], oracle, [], Counter()))
 
 
-def heard(*sequence: tuple[str, int]) -> tuple[str, ContractReader]:
+def read_all(*sequence: tuple[str, int]) -> tuple[str, ContractReader]:
     reader = ContractReader()
     for verdict, offset in sequence:
         reader.read({"network": "192.0.2.1/32", "verdict": verdict, "source": {"offset": offset}})
     return str(reader.held["192.0.2.1/32"]["verdict"]), reader
 
 
-def test_a_reader_ignores_what_is_older_and_a_release_that_the_same_event_took_back() -> None:
-    told, reader = heard(("throttle", 3), ("release", 7), ("throttle", 3))
-    assert (told, reader.ignored, reader.stale) == ("release", 1, 1)
-    told, reader = heard(("release", 7), ("throttle", 7), ("release", 7))
-    assert (told, reader.ignored, reader.stale) == ("throttle", 1, 1)
-    told, reader = heard(("throttle", 3), ("throttle", 3), ("release", 7))
-    assert (told, reader.ignored, reader.stale) == ("release", 0, 0)
+def test_reader_ignores_older_decisions_and_a_release_at_the_offset_of_a_throttle() -> None:
+    verdict, reader = read_all(("throttle", 3), ("release", 7), ("throttle", 3))
+    assert (verdict, reader.ignored, reader.stale) == ("release", 1, 1)
+    verdict, reader = read_all(("release", 7), ("throttle", 7), ("release", 7))
+    assert (verdict, reader.ignored, reader.stale) == ("throttle", 1, 1)
+    verdict, reader = read_all(("throttle", 3), ("throttle", 3), ("release", 7))
+    assert (verdict, reader.ignored, reader.stale) == ("release", 0, 0)
 
 
-def test_what_operators_ordered_is_asked_for_and_nothing_else_is_let_go() -> None:
+def test_withdrawal_is_required_under_an_override_and_refused_without_one() -> None:
     oracle = oracle_of(topic(2), 1.0, 1024)
-    said = [published(decided) for decided in oracle.decisions.values()]
-    at = max(i for i, record in enumerate(said) if record[1] is not None)
-    key, value, _ = said[at]
+    records = [published(decided) for decided in oracle.decisions.values()]
+    at = max(i for i, record in enumerate(records) if record[1] is not None)
+    key, value, _ = records[at]
     fields = orjson.loads(value or b"")
-    order = Override(fields["network"], EXEMPT, CONNECTOR, 0, None)
+    override = Override(fields["network"], EXEMPT, CONNECTOR, 0, None)
     withdrawn = (key, None, {"release": orjson.dumps({**fields, "verdict": "release", "reason": "override"})})
-    told = [*said[:at], withdrawn, *said[at + 1 :]]
-    assert decision_differences(told, oracle, [order], Counter()) == []
-    assert any("nobody ordered" in line for line in decision_differences(told, oracle, [], Counter()))
-    held = [*said[:at], (key, orjson.dumps({**fields, "until": 1 << 60}), {})]
-    assert any("which is exempt" in line for line in decision_differences(held, oracle, [order], Counter()))
-    elsewhere = replace(order, network="203.0.113.0/24")
-    assert any("nobody ordered" in line for line in decision_differences(told, oracle, [elsewhere], Counter()))
+    topic_records = [*records[:at], withdrawn, *records[at + 1 :]]
+    assert decision_differences(topic_records, oracle, [override], Counter()) == []
+    assert any("without an override" in line for line in decision_differences(topic_records, oracle, [], Counter()))
+    held = [*records[:at], (key, orjson.dumps({**fields, "until": 1 << 60}), {})]
+    assert any("which is exempt" in line for line in decision_differences(held, oracle, [override], Counter()))
+    elsewhere = replace(override, network="203.0.113.0/24")
+    assert any(
+        "without an override" in line for line in decision_differences(topic_records, oracle, [elsewhere], Counter())
+    )

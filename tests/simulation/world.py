@@ -1,8 +1,8 @@
-"""A simulated run: workers on a cluster, and a seed that decides what happens to them; at its end everything is compared.
+"""A simulated run: workers on a cluster, and a seed that decides the faults; its end is compared with the oracle.
 
-Faults: workers killed between any two awaits, stopped, added; rebalances, and again while partitions are being restored;
-workers that the group has given up but that go on writing; a slow or failing network; compaction. Then all is calm: what
-is left is read to its end, and state, decisions and offsets must be those of the oracle.
+Faults: workers killed between any two awaits, stopped, added; rebalances, also while partitions are being restored; workers
+that the group has deposed and that keep writing; a slow or failing network; compaction. Then the faults end: the workers read
+the rest, and state, decisions and offsets must be those of the oracle.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from tests.simulation.worker import SimulatedWorker
 from tests.support.sequences import HOUR_MS, START_MS
 from topics.overrides import CONNECTOR, EXEMPT, Override
 
-MOST_S = 300.0
-MOST_WORKERS = 3
+MAX_S = 300.0
+MAX_WORKERS = 3
 REVOKE_S = 3.0
 SETTLE_S = 5.0
 OUTSIDE = (KafkaError, changelog.Fenced, shard.CheckpointBarred)
@@ -41,7 +41,7 @@ open_shard = shard.Shard.open
 
 
 class World:
-    """One run. ``seed`` decides everything."""
+    """One run, which ``seed`` decides completely."""
 
     def __init__(self, seed: int) -> None:
         self.draw = random.Random(seed)
@@ -76,35 +76,35 @@ class World:
             "model.sensitivity": self.draw.choice(("normal", "1.6")),
             "model.learning_days": 0,
         }
-        settings = load_settings(None, {}, chosen)  # which allows no table so small that these few senders fill it
+        settings = load_settings(None, {}, chosen)  # it refuses a table so small that these few senders fill it
         return replace(settings, worker=replace(settings.worker, rows_per_partition=self._rows))
 
     @property
     def live(self) -> list[SimulatedWorker]:
-        """Workers that are members of the group."""
+        """The workers that are members of the group."""
         return [worker for worker in self.workers if not worker.ended.is_set() and not worker.membership.deposed]
 
     async def run(self) -> None:
-        """All of it."""
+        """Run faults until the events have arrived, then compare."""
         for _ in range(self.draw.choice((1, 1, 2))):
             await self.join()
         await self.rebalance()
         arrivals = asyncio.create_task(self._arrive())
-        ordering = asyncio.create_task(self._order())
+        exempting = asyncio.create_task(self._exempt())
         for _ in range(self.draw.randint(2, 8)):
             await asyncio.sleep(self.draw.expovariate(1 / 0.4))
-            await self._bury_the_dead()
-            happening = self.draw.choice((self.crash,) * 4 + (self.zombie, self.zombie, self.storm) + self.others)
-            self.cluster.seen[happening.__name__] += 1
-            await happening()
+            await self._remove_ended()
+            fault = self.draw.choice((self.crash,) * 4 + (self.zombie, self.zombie, self.storm) + self.others)
+            self.cluster.seen[fault.__name__] += 1
+            await fault()
         await arrivals
-        await ordering
-        await self._calm_down()
+        await exempting
+        await self._end_faults()
         await self._finish()
 
     async def join(self) -> None:
-        """A new worker, which the next rebalance will give partitions."""
-        if len(self.live) < MOST_WORKERS:
+        """Add a worker; the next rebalance assigns partitions to it."""
+        if len(self.live) < MAX_WORKERS:
             self._started += 1
             worker = SimulatedWorker(self.settings, self._network(f"worker {self._started}"))
             self.workers.append(worker)
@@ -114,75 +114,75 @@ class World:
         return Network(self.cluster, f"{self.seed}/{name}", {**self._trouble, "slow": self.draw.choice(self._slow)})
 
     async def join_late(self) -> None:
-        """Scaling out."""
+        """Add a worker and rebalance."""
         await self.join()
         await self.rebalance()
 
     async def crash(self) -> None:
-        """Kill -9; mostly somebody takes over at once, sometimes nobody does for a while."""
+        """Kill a worker; another takes over, immediately or after a while."""
         if self.live:
             victim = self.draw.choice(self.live)
             await victim.kill()
             await asyncio.sleep(self.draw.choice((0.0, 0.05, 0.5)))
-        await self._someone()
+        await self._ensure_worker()
         await self.rebalance()
 
     async def leave(self) -> None:
-        """A graceful stop."""
+        """Stop a worker gracefully."""
         if self.live:
             await self._stop(self.draw.choice(self.live))
-        await self._someone()
+        await self._ensure_worker()
         await self.rebalance()
 
     async def _stop(self, worker: SimulatedWorker) -> None:
-        """A graceful stop; who takes too long is killed."""
+        """Stop a worker gracefully; kill it if that takes too long."""
         stopping = worker.spawn(worker.stop())
         done, _ = await asyncio.wait([stopping], timeout=REVOKE_S * 10)
         if done and not stopping.cancelled() and stopping.exception() is not None:
-            raise AssertionError("a worker doesn't stop") from stopping.exception()
+            raise AssertionError("a worker did not stop") from stopping.exception()
         self.cluster.seen["killed while stopping"] += not done
         await worker.kill()
 
     async def zombie(self) -> None:
-        """A worker that was given up goes on, until it dies or comes back."""
-        lost = await self._depose()
-        if lost is None:
+        """Let a deposed worker continue until it is killed or joins again."""
+        deposed = await self._depose()
+        if deposed is None:
             return
         await asyncio.sleep(self.draw.choice((0.0, 0.1, 1.0)))
         if self.draw.random() < 0.5:
-            await lost.kill()
-        elif not lost.ended.is_set():
-            await self._revoke(lost)
-            lost.membership.deposed = False
+            await deposed.kill()
+        elif not deposed.ended.is_set():
+            await self._revoke(deposed)
+            deposed.membership.deposed = False
             self.cluster.seen["zombies that came back"] += 1
             await self.rebalance()
 
     async def storm(self) -> None:
-        """One worker after the other is given up, mostly while it restores, and goes on all the same."""
+        """Depose three workers, mostly while they restore; they continue."""
         for _ in range(3):
             await self._depose()
             await asyncio.sleep(self.draw.uniform(0.0, 0.5))
 
     async def _depose(self) -> SimulatedWorker | None:
-        """A worker is silent for too long: its partitions go to others, which may be slow to take them."""
+        """Depose a worker that is silent for too long; its partitions go to others, which may open them slowly."""
         if not self.live:
             return None
-        lost = self.draw.choice(self.live)
-        lost.membership.deposed = True
-        await self._someone()
+        deposed = self.draw.choice(self.live)
+        deposed.membership.deposed = True
+        await self._ensure_worker()
         for worker in self.live:
             if self.draw.random() < 0.5:
                 worker.network.trouble = {**worker.network.trouble, "slow": 0.8}
         await self.rebalance()
-        return lost
+        return deposed
 
     async def compact(self) -> None:
-        """The log cleaner comes by."""
+        """Run the log cleaner."""
         for log in self.cluster.state:
             log.compact(self.draw)
 
     async def rebalance(self) -> None:
-        """Eager, as Faust's: everybody gives up everything, then all is dealt out again."""
+        """Rebalance eagerly, as Faust does: revoke all partitions, then assign them again."""
         async with self._group:
             await asyncio.gather(*(self._revoke(worker) for worker in self.live))
             members = self.live
@@ -194,21 +194,21 @@ class World:
                 await worker.spawn(worker.assign(owned, standbys))
 
     async def _revoke(self, worker: SimulatedWorker) -> None:
-        """Wait for a worker to give up its partitions; one that takes too long is left behind."""
+        """Revoke a worker's partitions; depose it if that takes too long."""
         revoking = worker.spawn(worker.revoke())
         done, _ = await asyncio.wait([revoking], timeout=REVOKE_S)
         if not done:
             worker.membership.deposed = True
-            self.cluster.seen["left behind"] += 1
+            self.cluster.seen["deposed while revoking"] += 1
         elif not revoking.cancelled() and revoking.exception() is not None:
             raise AssertionError("a revocation failed") from revoking.exception()
 
-    async def _someone(self) -> None:
+    async def _ensure_worker(self) -> None:
         if not self.live:
             await self.join()
 
-    async def _bury_the_dead(self) -> None:
-        """A worker that ended by itself leaves the group; it must have had an outside reason."""
+    async def _remove_ended(self) -> None:
+        """Remove workers that ended by themselves; the reason must be outside of the worker."""
         for worker in self.workers:
             if worker.failure is not None and not isinstance(worker.failure, OUTSIDE):
                 raise AssertionError(f"{worker.network.name} ended by itself") from worker.failure
@@ -216,11 +216,11 @@ class World:
         for worker in ended:
             await worker.kill()
         if ended:
-            await self._someone()
+            await self._ensure_worker()
             await self.rebalance()
 
     async def _arrive(self) -> None:
-        """Events are written as time goes by."""
+        """Write the events over time."""
         draw = random.Random(f"{self.seed}/arrivals")
         pace_s = draw.choice((0.005, 0.05, 0.1, 0.2))
         left = [partition for partition in self.cluster.source.partitions if partition.batches]
@@ -232,8 +232,8 @@ class World:
             if draw.random() < 0.5:
                 await asyncio.sleep(draw.expovariate(1 / pace_s))
 
-    async def _order(self) -> None:
-        """Operators exempt networks around senders, in force from some moment of event time on."""
+    async def _exempt(self) -> None:
+        """Exempt networks around senders, each from some event time on."""
         draw = random.Random(f"{self.seed}/orders")
         keys = [
             record.key for partition in self.cluster.source.partitions for _, record in partition.records if record.key
@@ -243,25 +243,25 @@ class World:
             network = ip_network(draw.choice(keys).decode())
             length = draw.choice((8, 16, 24, 32)) if network.version == 4 else draw.choice((32, 48, 64))
             created = START_MS + draw.randrange(draw.choice((1, 10, 2000)) * HOUR_MS)
-            place = str(network.supernet(new_prefix=length))
-            self.cluster.overrides.append(Override(place, EXEMPT, CONNECTOR, created, None))
+            exempted = str(network.supernet(new_prefix=length))
+            self.cluster.overrides.append(Override(exempted, EXEMPT, CONNECTOR, created, None))
             self.cluster.seen["orders"] += 1
 
-    async def _calm_down(self) -> None:
-        """No more faults; those under way come out, zombies die, and somebody owns everything."""
+    async def _end_faults(self) -> None:
+        """End the faults and kill deposed workers; wait until the others have applied everything."""
         self._slow, self._trouble = (0.0,), CALM
         for worker in self.workers:
             worker.network.trouble = CALM
         await asyncio.sleep(SETTLE_S)
-        await self._bury_the_dead()
+        await self._remove_ended()
         for worker in self.workers:
             if worker not in self.live:
                 await worker.kill()
-        await self._someone()
+        await self._ensure_worker()
         await self.rebalance()
         while not self._done():
             await asyncio.sleep(0.1)
-            await self._bury_the_dead()
+            await self._remove_ended()
 
     def _done(self) -> bool:
         applied = {
@@ -280,9 +280,9 @@ class World:
             state = build.partition(self.settings, number)
             await changelog.restore(state, "", {})
             self._compare(state)
-            said = (state.applied_offset, self.cluster.state[number].durable, self.cluster.committed[number] - 1)
-            assert said == (partition.last_offset,) * 3, (
-                f"partition {number} ends at {said}, not {partition.last_offset}"
+            ends = (state.applied_offset, self.cluster.state[number].durable, self.cluster.committed[number] - 1)
+            assert ends == (partition.last_offset,) * 3, (
+                f"partition {number} ends at {ends}, not {partition.last_offset}"
             )
         oracle = oracle_of(self.cluster.source, threshold_of(self.settings.model.budget_percent), self._rows)
         differences = decision_differences(self.cluster.decisions, oracle, self.cluster.overrides, self.cluster.seen)
@@ -295,7 +295,7 @@ class World:
         self.cluster.seen["prefixes"] += sum(decided.verdict.prefix > 0 for decided in oracle.decisions.values())
 
     async def opened(self, mine: shard.Shard) -> None:
-        """The engine's own `Shard.open`; what it restores must be what the oracle has at that offset."""
+        """Open a shard; its restored state must be the oracle's at that offset."""
         warm = mine.partition.applied_offset >= 0
         await open_shard(mine)
         self._compare(mine.partition)
@@ -311,7 +311,7 @@ class World:
 
 
 def run_seed(seed: int) -> Counter[str]:
-    """Run a seed; an exception tells what didn't hold, the counter what has happened."""
+    """Run a seed and return the counts of what happened; raises if a check fails."""
     with (
         patch.object(changelog, "ResilientProducer", SimulatedProducer),
         patch.object(changelog, "BlockConsumer", SimulatedConsumer),
@@ -322,7 +322,7 @@ def run_seed(seed: int) -> Counter[str]:
 
 
 def simulate_world(seed: int) -> Counter[str]:
-    """As `run_seed`, with the engine's names already bound to the simulation's."""
+    """Run a seed, with the clients of the engine already replaced."""
 
     async def run() -> Counter[str]:
         world = World(seed)
@@ -334,5 +334,5 @@ def simulate_world(seed: int) -> Counter[str]:
             await world.run()
         return world.cluster.seen
 
-    seen: Counter[str] = simulate(run(), MOST_S)
+    seen: Counter[str] = simulate(run(), MAX_S)
     return seen
