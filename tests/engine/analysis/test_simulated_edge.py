@@ -1,4 +1,4 @@
-"""The simulated edge: what it defers is what token buckets defer, whatever the blocks and however late the decisions."""
+"""The simulated edge defers what token buckets defer, for any blocks and any delay of the decisions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ADDRESSES = ("192.0.2.7", "198.51.100.1", "2001:db8:1:2::1", "2001:db8:1:2::2")
 NETWORKS = ("192.0.2.7/32", "2001:db8:1:2::/64", "192.0.2.0/24", "2001:db8::/32", "192.0.0.0/16")
 
 mails = st.lists(st.tuples(st.integers(0, 5_000_000), st.sampled_from(ADDRESSES), st.integers(0, 30)), max_size=60).map(
-    lambda found: sorted(found, key=lambda mail: mail[0])
+    lambda drawn: sorted(drawn, key=lambda mail: mail[0])
 )
 throttles = st.lists(
     st.builds(
@@ -42,32 +42,34 @@ throttles = st.lists(
         st.sampled_from([0.0, 0.4, 1.0, 20.0]),
     ),
     max_size=12,
-).map(lambda found: sorted(found, key=lambda decision: decision.issued))
+).map(lambda drawn: sorted(drawn, key=lambda decision: decision.issued))
 
 
-def columns(found: list[Mail]) -> EventColumns:
-    events = empty_columns(len(found))
+def columns(mail: list[Mail]) -> EventColumns:
+    events = empty_columns(len(mail))
     events.status[:] = READY
-    events.ts_ms[:] = [mail[0] for mail in found]
-    events.key[:] = [key_of(mail[1]) for mail in found]
-    events.messages[:] = [mail[2] for mail in found]
+    events.ts_ms[:] = [ts_ms for ts_ms, _, _ in mail]
+    events.key[:] = [key_of(ip) for _, ip, _ in mail]
+    events.messages[:] = [messages for _, _, messages in mail]
     return events
 
 
 @settings(max_examples=150)
 @given(mails, throttles, st.sampled_from([0, 250, 100_000]), st.integers(1, 40))
-def test_what_is_deferred_is_what_token_buckets_defer(
-    found: list[Mail], decisions: list[Decision], delay_ms: int, block: int
+def test_deferred_messages_equal_those_of_token_buckets(
+    mail: list[Mail], decisions: list[Decision], delay_ms: int, block: int
 ) -> None:
-    edge, ours = SimulatedEdge(delay_ms), []
-    edge.add(decisions)
-    for first in range(0, len(found), block):
-        ours += edge.deferred(columns(found[first : first + block])).tolist()
-    wanted = [
+    edge, counts = SimulatedEdge(delay_ms), []
+    lines = [
         orjson.loads(encode_decision(decision)) | {"rate_per_min": decision.rate_per_min, "burst": decision.burst}
         for decision in decisions
     ]
-    assert ours == deferred(found, wanted, delay_ms)
+
+    edge.add(decisions)
+    for first in range(0, len(mail), block):
+        counts += edge.deferred(columns(mail[first : first + block])).tolist()
+
+    assert counts == deferred(mail, lines, delay_ms)
 
 
 def test_nothing_is_deferred_without_a_decision() -> None:
@@ -75,7 +77,7 @@ def test_nothing_is_deferred_without_a_decision() -> None:
 
 
 @pytest.mark.parametrize("delay_ms", [0, 2000])
-def test_the_edge_defers_what_the_scorer_defers_on_a_real_log(shared: Path, delay_ms: int) -> None:
+def test_deferred_messages_equal_the_scorers_on_a_real_log(shared: Path, delay_ms: int) -> None:
     trace = shared / "evaluation" / "traces" / "dev-kdent.events.ndjson.gz"
     scorer = _scorer(shared / "evaluation" / "score.py")
     engine, edge, reader = build.replay(load_settings(None, {}, {})), SimulatedEdge(delay_ms), EventReader()
