@@ -1,4 +1,4 @@
-"""Worker processes for system tests: started with an environment of their own, watched by their status file."""
+"""Worker processes for system tests: each has its own environment, and is watched by its status file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WAIT_S = scaled(30)
 
 
 def environment(bootstrap: str, prefix: str, partitions: int, **more: object) -> dict[str, str]:
-    """Variables that give every command the same cluster, topics and app id."""
+    """Return variables that give every command the same cluster, topics and app id."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
     clean["TIDEGATE_CACHE_DIR"] = os.environ["TIDEGATE_CACHE_DIR"]
     ours = {
@@ -39,7 +39,7 @@ def environment(bootstrap: str, prefix: str, partitions: int, **more: object) ->
 
 
 def tidegate(*arguments: str, env: dict[str, str], stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run a command to its end."""
+    """Run a command and return its outcome."""
     command = [sys.executable, "-m", "engine.cli", *arguments]
     return subprocess.run(command, input=stdin, env=env, capture_output=True, timeout=WAIT_S, check=False)
 
@@ -53,7 +53,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 class WorkerProcess:
-    """A worker; ``command`` replaces `tidegate worker`. Use it as a context: it ends by force if it is still there."""
+    """A worker; ``command`` replaces `tidegate worker`. Use it as a context, which kills a worker that still runs."""
 
     def __init__(self, env: dict[str, str], folder: Path, command: list[str] | None = None) -> None:
         self.status_file = folder / "status.json"
@@ -78,11 +78,11 @@ class WorkerProcess:
 
     @property
     def status(self) -> dict[str, Any]:
-        """The last snapshot, empty before the first."""
+        """The last status, empty before the first."""
         return orjson.loads(self.status_file.read_bytes()) if self.status_file.exists() else {}
 
     def wait_for(self, partitions: int, events: int, *, durable: bool = True) -> dict[str, Any]:
-        """Wait until all partitions are here, and ``events`` are counted (and durable, if so asked)."""
+        """Wait until it owns all partitions and has counted ``events`` (and they are durable); return the status."""
         deadline_s = time.monotonic() + WAIT_S
         while time.monotonic() < deadline_s:
             status = self.status
@@ -95,11 +95,11 @@ class WorkerProcess:
         raise AssertionError(f"after {WAIT_S} s: {self.status}\n{Path(self.log.name).read_text()}")
 
     def stop(self) -> int:
-        """End it gracefully; its exit status."""
+        """Stop it gracefully; return its exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(WAIT_S)
 
     def kill(self) -> None:
-        """Kill -9."""
+        """Kill it with SIGKILL."""
         self.process.kill()
         self.process.wait()

@@ -1,4 +1,4 @@
-"""Orders on a real cluster: edges let pass at once, the worker withdraws and decides nothing more, a replay says the same."""
+"""Overrides on a real cluster: edges apply them immediately, the worker withdraws throttles, and a replay agrees."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def env(broker: EmbeddedBroker, prefix: str) -> dict[str, str]:
     return made
 
 
-def said(env: dict[str, str], *arguments: str) -> bytes:
+def run(env: dict[str, str], *arguments: str) -> bytes:
     ran = tidegate(*arguments, env=env)
     assert ran.returncode == 0, (arguments, ran.stdout.decode(), ran.stderr.decode())
     return ran.stdout
 
 
 def lines(env: dict[str, str], *arguments: str) -> list[dict[str, Any]]:
-    return [orjson.loads(line) for line in said(env, *arguments).splitlines()]
+    return [orjson.loads(line) for line in run(env, *arguments).splitlines()]
 
 
 def decisions(env: dict[str, str]) -> list[dict[str, Any]]:
@@ -48,11 +48,11 @@ def produce(env: dict[str, str], folder: Path, events: bytes) -> None:
     path.write_bytes(events)
     with (folder / "all.ndjson").open("ab") as every:
         every.write(events)
-    said(env, "produce", str(path))
+    run(env, "produce", str(path))
 
 
 def latest(env: dict[str, str], network: str) -> dict[str, Any]:
-    """The last word on a network, by source partition and offset."""
+    """Return the last decision on a network."""
     return [made for made in decisions(env) if made["network"] == network][-1]
 
 
@@ -61,15 +61,13 @@ def passes(edge: EdgeProcess, ip: str) -> bool:
 
 
 def spend(edge: EdgeProcess, ip: str) -> None:
-    """Use up what its rate allows."""
+    """Send messages until one is deferred."""
     smtpd = Smtpd(edge.policy)
     until(lambda: smtpd.ask(ip, 1025, str(time.monotonic_ns())) != DUNNO, f"a deferral of {ip}")
     smtpd.close()
 
 
-def test_an_order_reaches_edges_and_engine_and_a_replay_says_what_the_worker_said(
-    env: dict[str, str], tmp_path: Path
-) -> None:
+def test_override_reaches_edges_and_engine_and_a_replay_decides_the_same(env: dict[str, str], tmp_path: Path) -> None:
     ips = ["192.0.2.7", "192.0.2.99", "198.51.100.7", "203.0.113.7", "2001:db8:1:2::25"]
     with (
         WorkerProcess(env, tmp_path) as worker,
@@ -83,9 +81,9 @@ def test_an_order_reaches_edges_and_engine_and_a_replay_says_what_the_worker_sai
             edge.wait_for(lambda figures: figures["decisions"] >= len(ips) and figures["fresh"] == 1)
             for ip in ips:
                 spend(edge, ip)
-        said(env, "connector", "add", "192.0.2.0/24", "--owner", "ACME", "--reason", "our MX")
-        said(env, "release", "2001:db8::/32", "--grace", "2h", "--reason", "ticket 1", "--by", "me")
-        said(env, "throttle", "203.0.113.0/24", "--rate", "0/h", "--until", "12h", "--burst", "1")
+        run(env, "connector", "add", "192.0.2.0/24", "--owner", "ACME", "--reason", "our MX")
+        run(env, "release", "2001:db8::/32", "--grace", "2h", "--reason", "ticket 1", "--by", "me")
+        run(env, "throttle", "203.0.113.0/24", "--rate", "0/h", "--until", "12h", "--burst", "1")
         for edge in (one, two):
             for ip in ("192.0.2.7", "192.0.2.99", "2001:db8:1:2::25"):
                 until(partial(passes, edge, ip), f"{ip} let pass")
@@ -106,46 +104,46 @@ def test_an_order_reaches_edges_and_engine_and_a_replay_says_what_the_worker_sai
         assert {latest(env, f"{ip}/32")["verdict"] for ip in ("192.0.2.50", "192.0.2.7", "203.0.113.9")} == {"release"}
         assert worker.status["since_start"]["withheld"] == 2  # one of them was throttled before
 
-        explained = orjson.loads(said(env, "explain", "192.0.2.7", "--json"))
+        explained = orjson.loads(run(env, "explain", "192.0.2.7", "--json"))
         assert (explained["throttled"], explained["overrides"][0]["owner"]) == (False, "ACME")
-        assert b"exempt, so it passes" in said(env, "explain", "192.0.2.7")
+        assert b"exempt, so it passes" in run(env, "explain", "192.0.2.7")
         assert worker.stop() == 0
-    orders = said(env, "audit", "--json")
-    assert [orjson.loads(line)["action"] for line in orders.splitlines()] == ["connector", "release", "throttle"]
-    (tmp_path / "orders.ndjson").write_bytes(orders)
-    replayed = lines(env, "replay", str(tmp_path / "all.ndjson"), "--overrides", str(tmp_path / "orders.ndjson"),
+    audit = run(env, "audit", "--json")
+    assert [orjson.loads(line)["action"] for line in audit.splitlines()] == ["connector", "release", "throttle"]
+    (tmp_path / "overrides.ndjson").write_bytes(audit)
+    replayed = lines(env, "replay", str(tmp_path / "all.ndjson"), "--overrides", str(tmp_path / "overrides.ndjson"),
                      "--decisions", "-")  # fmt: skip
-    assert last_words(replayed) == last_words(decisions(env))
+    assert last_verdicts(replayed) == last_verdicts(decisions(env))
 
 
-def last_words(made: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
-    """What holds of each network in the end."""
-    return {one["network"]: (one["verdict"], one.get("reason", "")) for one in made}
+def last_verdicts(made: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
+    """Return the last verdict and reason of each network."""
+    return {last["network"]: (last["verdict"], last.get("reason", "")) for last in made}
 
 
-def test_a_worker_that_restarts_brings_nothing_back_and_a_removal_ends_it(env: dict[str, str], tmp_path: Path) -> None:
+def test_restarted_worker_keeps_withdrawals_until_the_override_is_removed(env: dict[str, str], tmp_path: Path) -> None:
     with WorkerProcess(env, tmp_path) as worker:
         produce(env, tmp_path, burst("192.0.2.7", int(time.time() * 1000)))
         worker.wait_for(2, 1, durable=False)
         until(lambda: bool(decisions(env)), "a decision")
         worker.kill()
-    said(env, "release", "192.0.2.7", "--grace", "1h")
+    run(env, "release", "192.0.2.7", "--grace", "1h")
     with WorkerProcess(env, tmp_path) as worker:
         worker.wait_for(2, 1)
         until(lambda: latest(env, "192.0.2.7/32")["verdict"] == "release", "a withdrawal by the new owner")
         produce(env, tmp_path, burst("192.0.2.7", int(time.time() * 1000), 90_000))
         worker.wait_for(2, 2)
         assert latest(env, "192.0.2.7/32")["verdict"] == "release"
-        said(env, "connector", "remove", "192.0.2.7", "--reason", "over")
+        run(env, "connector", "remove", "192.0.2.7", "--reason", "over")
         produce(env, tmp_path, burst("192.0.2.8", int(time.time() * 1000) + 1))
         worker.wait_for(2, 3)
         until(lambda: latest(env, "192.0.2.8/32")["verdict"] == "throttle", "a decision")
         assert worker.stop() == 0
-    assert said(env, "connector", "list", "--all").count(b"\n") == 1
+    assert run(env, "connector", "list", "--all").count(b"\n") == 1
     assert [line["action"] for line in lines(env, "audit", "192.0.2.0/24", "--json")] == ["release", "remove"]
 
 
-def test_bad_orders_end_in_one_line(env: dict[str, str]) -> None:
+def test_invalid_override_is_an_error_of_one_line(env: dict[str, str]) -> None:
     for arguments, wanted in (
         (("connector", "add", "192.0.2.1/24", "--owner", "a", "--reason", "b"), "give 192.0.2.0/24"),
         (("release", "192.0.2.7", "--grace", "soon"), "give one such as 30m, 2h or 7d"),

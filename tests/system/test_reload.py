@@ -1,4 +1,4 @@
-"""A worker on a real Kafka takes another configuration while it works, and decisions say under which they were made."""
+"""A worker on a real Kafka applies another configuration while it runs, and decisions name their configuration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def burst(ip: str, count: int) -> bytes:
     return b"".join(orjson.dumps(event) + b"\n" for event in events)
 
 
-def test_thresholds_change_while_a_worker_works(broker: EmbeddedBroker, prefix: str, tmp_path: Path) -> None:
+def test_thresholds_change_while_a_worker_runs(broker: EmbeddedBroker, prefix: str, tmp_path: Path) -> None:
     file = tmp_path / "tidegate.toml"
     file.write_text('[model]\nsensitivity = "high"\n')
     env = environment(broker.bootstrap, prefix, 2, WORKER_HTTP=f"127.0.0.1:{free_port()}", CONFIG=file)
@@ -31,13 +31,13 @@ def test_thresholds_change_while_a_worker_works(broker: EmbeddedBroker, prefix: 
         assert tidegate("produce", "-", env=env, stdin=burst("192.0.2.1", 2_000)).returncode == 0
         worker.wait_for(2, 2_000)
         first = worker.status["config"]
-        until(lambda: tidegate("config", "--running", env=env).returncode == 0, "a worker that answers")
+        until(lambda: tidegate("config", "--running", env=env).returncode == 0, "a worker that responds")
 
         file.write_text('[model]\nsensitivity = "low"\n[relays]\nesp = ["198.51.100.0/24"]\n')
         assert tidegate("config", "--running", env=env).returncode == 1
-        told = tidegate("reload", env=env)
-        assert told.returncode == 0, told.stderr.decode()
-        assert b"(model.sensitivity, relays) is active from now on" in told.stdout
+        reloaded = tidegate("reload", env=env)
+        assert reloaded.returncode == 0, reloaded.stderr.decode()
+        assert b"(model.sensitivity, relays) is active from now on" in reloaded.stdout
         assert tidegate("produce", "-", env=env, stdin=burst("192.0.2.2", 2_000)).returncode == 0
         worker.wait_for(2, 4_000)
         second = worker.status["config"]
@@ -45,7 +45,9 @@ def test_thresholds_change_while_a_worker_works(broker: EmbeddedBroker, prefix: 
         file.write_text('[model]\nsensitivity = "high"\n[worker]\nfetch_bytes = 100000\n')
         refused = tidegate("reload", env=env)
         assert refused.returncode == 2
-        assert b"the worker keeps its configuration: worker.fetch_bytes changed, which needs a restart" in refused.stderr
+        assert (
+            b"the worker keeps its configuration: worker.fetch_bytes changed, which needs a restart" in refused.stderr
+        )
         file.write_text('[model]\nsensitivity = "much"\n')
         assert b"is not valid" in tidegate("reload", env=env).stderr
         worker.process.send_signal(signal.SIGHUP)
@@ -54,6 +56,6 @@ def test_thresholds_change_while_a_worker_works(broker: EmbeddedBroker, prefix: 
         assert worker.stop() == 0
     file.write_text("")
     shown = tidegate("decisions", "--no-follow", "--json", env=env)
-    made = {one["network"]: one["config"] for one in map(orjson.loads, shown.stdout.splitlines())}
+    made = {decision["network"]: decision["config"] for decision in map(orjson.loads, shown.stdout.splitlines())}
     assert made == {"192.0.2.1/32": first, "192.0.2.2/32": second}
     assert first != second

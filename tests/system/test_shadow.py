@@ -1,4 +1,4 @@
-"""A reason in shadow on a real Kafka: edges tell and let pass, a reload makes it count, another takes it back."""
+"""A reason in shadow mode on a real Kafka: edges report it and accept the mail; reloads enforce it and shadow it again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 DUNNO = "DUNNO"
 IP, COUNT = "192.0.2.7", 2_000
 HOUR_MS = 3_600_000
-TOLD = 'shadowed_total{by="engine",reason="probation"}'
+SHADOWED = 'shadowed_total{by="engine",reason="probation"}'
 
 
 def burst(at_ms: int) -> bytes:
@@ -27,18 +27,18 @@ def burst(at_ms: int) -> bytes:
 
 def reload(file: Path, text: str, env: dict[str, str]) -> str:
     file.write_text(text)
-    told = tidegate("reload", env=env)
-    assert told.returncode == 0, told.stderr.decode()
-    return told.stdout.decode()
+    reloaded = tidegate("reload", env=env)
+    assert reloaded.returncode == 0, reloaded.stderr.decode()
+    return reloaded.stdout.decode()
 
 
-def last_word(env: dict[str, str]) -> str:
+def last_decision(env: dict[str, str]) -> str:
     shown = tidegate("decisions", "--no-follow", env=env)
     assert shown.returncode == 0, shown.stderr.decode()
     return [line for line in shown.stdout.decode().splitlines() if f"{IP}/32" in line][-1]
 
 
-def test_a_reason_is_watched_enforced_and_put_back_in_shadow(
+def test_reason_is_shadowed_then_enforced_then_shadowed_again(
     broker: EmbeddedBroker, prefix: str, tmp_path: Path
 ) -> None:
     file, now_ms = tmp_path / "tidegate.toml", int(time.time() * 1000)
@@ -50,15 +50,15 @@ def test_a_reason_is_watched_enforced_and_put_back_in_shadow(
         assert tidegate("produce", "-", env=env, stdin=burst(now_ms - 20 * HOUR_MS)).returncode == 0
         worker.wait_for(1, COUNT)
         edge.wait_for(lambda figures: figures["decisions"] >= 1 and figures["fresh"] == 1)
-        smtpd, heard = Smtpd(edge.policy), set[str]()
+        smtpd, replies = Smtpd(edge.policy), set[str]()
 
-        def told() -> bool:
-            heard.add(smtpd.ask(IP, 1025, str(time.monotonic_ns())))
-            return edge.figures()[TOLD] > 0
+        def is_shadowed() -> bool:
+            replies.add(smtpd.ask(IP, 1025, str(time.monotonic_ns())))
+            return edge.figures()[SHADOWED] > 0
 
-        until(told, "a message that would have been deferred")
-        assert heard == {DUNNO}
-        assert "shadow: would be throttled to" in last_word(env)
+        until(is_shadowed, "a message that would have been deferred")
+        assert replies == {DUNNO}
+        assert "shadow: would be throttled to" in last_decision(env)
         assert worker.status["since_start"]["in_shadow"].keys() == {"probation"}
         assert worker.status["since_start"]["throttles"] == 0
         compared = tidegate("compare", "--shadow", "--json", env=env)
@@ -70,12 +70,12 @@ def test_a_reason_is_watched_enforced_and_put_back_in_shadow(
         assert tidegate("produce", "-", env=env, stdin=burst(now_ms - 60_000)).returncode == 0
         worker.wait_for(1, 2 * COUNT)
         until(lambda: smtpd.ask(IP, 1025, str(time.monotonic_ns())).startswith("451 "), "a deferral")
-        assert "; throttled to" in last_word(env)
-        assert "shadow" not in last_word(env)
+        assert "; throttled to" in last_decision(env)
+        assert "shadow" not in last_decision(env)
 
         assert "in shadow: probation; 1 throttles withdrawn" in reload(file, shadow, env)
         until(lambda: smtpd.ask(IP, 1025, str(time.monotonic_ns())) == DUNNO, "a message let pass")
-        assert "was put in shadow by the configuration: probation" in last_word(env)
+        assert "was put in shadow by the configuration: probation" in last_decision(env)
         assert b"in shadow, so it passes" in tidegate("explain", IP, env=env).stdout
         smtpd.close()
         assert worker.stop() == 0

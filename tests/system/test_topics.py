@@ -1,3 +1,5 @@
+"""Topics on a real cluster: created, compared with their contracts, and never altered."""
+
 from __future__ import annotations
 
 import asyncio
@@ -26,13 +28,13 @@ async def test_missing_topics_are_created_as_contracted(broker: EmbeddedBroker, 
     assert await differences(broker.bootstrap, wanted, {}) == []
 
 
-async def test_creating_twice_changes_nothing_and_says_nothing(broker: EmbeddedBroker, prefix: str) -> None:
+async def test_second_creation_changes_and_reports_nothing(broker: EmbeddedBroker, prefix: str) -> None:
     wanted = contracts(prefix, 2, 60_000, 1)
     await ensure(broker.bootstrap, wanted, {})
     assert await ensure(broker.bootstrap, wanted, {}) == []
 
 
-async def test_every_difference_is_found_and_none_is_altered(broker: EmbeddedBroker, prefix: str) -> None:
+async def test_differences_are_reported_and_not_altered(broker: EmbeddedBroker, prefix: str) -> None:
     await ensure(broker.bootstrap, contracts(prefix, 6, 60_000, 1), {})
     wanted = contracts(prefix, 4, -1, 1)
     for _ in range(2):
@@ -46,7 +48,7 @@ async def test_every_difference_is_found_and_none_is_altered(broker: EmbeddedBro
     assert "retention.ms=60000, its contract requires -1" in found[1].text
 
 
-def test_a_wrong_cleanup_policy_is_fatal(broker: EmbeddedBroker, prefix: str) -> None:
+def test_wrong_cleanup_policy_is_fatal(broker: EmbeddedBroker, prefix: str) -> None:
     name = prefix + DECISIONS.name
     run_tool("TopicCommand", "--bootstrap-server", broker.bootstrap, "--create", "--topic", name, "--partitions", "4")
     found = asyncio.run(ensure(broker.bootstrap, contracts(prefix, 4, -1, 1), {}))
@@ -54,13 +56,13 @@ def test_a_wrong_cleanup_policy_is_fatal(broker: EmbeddedBroker, prefix: str) ->
     assert "has cleanup.policy=delete, its contract requires compact" in finding.text
 
 
-async def test_more_copies_than_brokers_is_one_line(broker: EmbeddedBroker, prefix: str) -> None:
+async def test_more_replicas_than_brokers_is_an_error_of_one_line(broker: EmbeddedBroker, prefix: str) -> None:
     with pytest.raises(OperatorError, match=r"can't be created .*replication.*check topics\.partitions") as raised:
         await ensure(broker.bootstrap, contracts(prefix, 1, -1, 3), {})
     assert len(str(raised.value).splitlines()) == 1
 
 
-async def test_a_broker_that_is_not_there_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_unreachable_broker_is_an_error_of_one_line(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(
         OperatorError, match=r"Kafka at 127\.0\.0\.1:1 can't be used .*Connect.*is the broker up"
     ) as raised:
@@ -69,7 +71,7 @@ async def test_a_broker_that_is_not_there_is_one_line(caplog: pytest.LogCaptureF
     assert not caplog.records
 
 
-def test_the_command_creates_and_its_status_tells_a_fatal_difference(broker: EmbeddedBroker, prefix: str) -> None:
+def test_command_creates_topics_and_exits_with_1_at_a_fatal_difference(broker: EmbeddedBroker, prefix: str) -> None:
     run = CliRunner(env={"TIDEGATE_TOPICS_PREFIX": prefix, "COLUMNS": "200"}).invoke
     cluster = ["--bootstrap", broker.bootstrap]
     assert run(topics_command, [*cluster, "--check"]).exit_code == 1

@@ -1,4 +1,4 @@
-"""The judge of the fault suite sees what it must see: rows that differ, decisions lost, altered, repeated or taken back."""
+"""The checks of the fault suite detect differing rows, and decisions that are lost, altered, repeated or published too late."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from engine.detector.layout import ROW
-from tests.system.faults.verdict import Verdict, Where, compare_decisions, differing_rows
+from tests.system.faults.verdict import Identity, Verdict, compare_decisions, differing_rows
 
 
 def text(offset: int, network: str = "192.0.2.1/32", partition: int = 0, **more: Any) -> bytes:
@@ -18,26 +18,26 @@ def text(offset: int, network: str = "192.0.2.1/32", partition: int = 0, **more:
 
 
 def judged(published: list[bytes], wanted: list[bytes]) -> Verdict:
-    expected: dict[Where, dict[str, Any]] = {}
-    for said in map(orjson.loads, wanted):
-        source = said.pop("source")
-        expected[(said["network"], said["verdict"], source["partition"], source["offset"])] = said
+    expected: dict[Identity, dict[str, Any]] = {}
+    for fields in map(orjson.loads, wanted):
+        source = fields.pop("source")
+        expected[(fields["network"], fields["verdict"], source["partition"], source["offset"])] = fields
     verdict = Verdict(0)
     compare_decisions(verdict, published, expected)
     return verdict
 
 
-def test_the_replays_decisions_are_good() -> None:
+def test_decisions_of_the_replay_are_good() -> None:
     decisions = [text(1), text(5), text(3, "192.0.2.2/32")]
     assert judged(decisions, decisions).good
 
 
-def test_a_repeat_is_counted_and_good() -> None:
+def test_repeat_is_counted_and_good() -> None:
     verdict = judged([text(1), text(5), text(1), text(5)], [text(1), text(5)])
     assert (verdict.repeats, verdict.regressions, verdict.good) == (2, 0, True)
 
 
-def test_a_new_decision_behind_a_later_one_is_a_regression() -> None:
+def test_new_decision_after_one_with_a_higher_offset_is_a_regression() -> None:
     verdict = judged([text(5), text(1)], [text(1), text(5)])
     assert (verdict.repeats, verdict.regressions, verdict.good) == (0, 1, False)
 
@@ -48,7 +48,7 @@ def test_offsets_of_other_partitions_and_networks_are_no_regression() -> None:
 
 
 @pytest.mark.parametrize("published", [[text(1)], [text(1), text(5, until=9)], [text(1), text(5), text(7)]])
-def test_a_lost_altered_or_additional_decision_is_a_complaint(published: list[bytes]) -> None:
+def test_lost_altered_or_additional_decision_is_a_complaint(published: list[bytes]) -> None:
     verdict = judged(published, [text(1), text(5)])
     assert verdict.complaints
     assert not verdict.good

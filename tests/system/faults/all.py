@@ -1,4 +1,4 @@
-"""Every fault, in the order in which they are injected."""
+"""All faults, in the order of injection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a fault happens: topics of its own on a broker, the events sent to them, and the workers of one app id.
+"""The surroundings of a fault: topics of its own on a broker, the events sent to them, and the workers of one app id.
 
 Workers are real processes. One that ends in a way that its fault doesn't allow is a complaint; none outlives the arena.
 """
@@ -24,7 +24,7 @@ from tests.system.faults import cluster
 from tests.system.faults.flow import Flow, Source, lines
 from tests.system.faults.verdict import NO_GAP, Verdict, judge
 
-LOOK_S = 0.05
+CHECK_S = 0.05
 WAIT_S = 120.0
 STOP_S = 60.0
 SESSION_S = 6
@@ -34,19 +34,18 @@ GRACEFUL, FENCED = 0, 2
 
 @dataclass(frozen=True)
 class Ground:
-    """What an arena is made with. ``events`` of ``keys`` senders, every other one of one if ``hot``; ``disk_mb``: the
-    broker has a disk of its own, so small; ``options``: more of the worker's, their variables without ``TIDEGATE_``."""
+    """The load and the options of an arena."""
 
     events: int = 60_000
     keys: int = 5_000
     partitions: int = 4
-    hot: bool = False
-    disk_mb: int = 0
-    options: Mapping[str, object] = field(default_factory=dict)
+    hot: bool = False  # every second event is of one sender
+    disk_mb: int = 0  # size of the broker's own disk, 0 for none
+    options: Mapping[str, object] = field(default_factory=dict)  # of the worker: variables without TIDEGATE_
 
 
 class Arena:
-    """Topics under ``prefix`` on ``broker``; logs in ``folder``. A context."""
+    """Topics under ``prefix`` on ``broker``; logs in ``folder``. Use it as a context."""
 
     def __init__(self, broker: EmbeddedBroker, folder: Path, prefix: str, ground: Ground) -> None:
         options = {"WORKER_SESSION_TIMEOUT_S": SESSION_S, "MODEL_SENSITIVITY": SENSITIVITY, **ground.options}
@@ -75,16 +74,16 @@ class Arena:
             worker.__exit__()
 
     def create_topics(self) -> None:
-        """Create what is missing."""
+        """Create missing topics."""
         created = tidegate("topics", "--create", env=self.env)
         assert created.returncode == 0, created.stderr.decode()
 
     def flow(self, rate: float = 1_000) -> Flow:
-        """Events at a rate as long as a `with` block, then the rest at once."""
+        """Return a context that sends ``rate`` events per second, then the rest at full speed."""
         return self.source.flow(rate)
 
     def start(self, name: str = "one", *, static: bool = False) -> WorkerProcess:
-        """Start a worker; if ``static``, its name is its place in the group, which a restart takes over at once."""
+        """Start a worker; if ``static``, its name is its instance id, so a restart owns its partitions immediately."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         env = {**self.env, "TIDEGATE_WORKER_INSTANCE_ID": name} if static else self.env
@@ -93,19 +92,19 @@ class Arena:
         return worker
 
     def kill(self, worker: WorkerProcess) -> None:
-        """Kill -9."""
+        """Kill a worker with SIGKILL."""
         self._workers.remove(worker)
         worker.kill()
         worker.__exit__()
 
     def leave(self, worker: WorkerProcess) -> None:
-        """Tell a worker to end; how it did is looked at later."""
+        """Send SIGTERM; `stop` checks the exit status later."""
         self._workers.remove(worker)
         self._leaving.append(worker)
         worker.process.send_signal(signal.SIGTERM)
 
     def stop(self, *workers: WorkerProcess, may_be_fenced: bool = False) -> None:
-        """End workers (all that are left, if none is named) and wait for them and those that were leaving."""
+        """Stop workers (all, if none is named), and wait for them and for those that are leaving."""
         allowed = (GRACEFUL, FENCED) if may_be_fenced else (GRACEFUL,)
         for worker in workers or tuple(self._workers):
             self.leave(worker)
@@ -116,7 +115,7 @@ class Arena:
             self._ended(worker, worker.process.poll(), allowed)
 
     def fenced(self, worker: WorkerProcess) -> bool:
-        """Whether a worker has ended because another has its partitions; then it is dropped."""
+        """Return True, and drop the worker, if it has ended because another owns its partitions."""
         status = worker.process.poll()
         if status is None:
             return False
@@ -125,27 +124,29 @@ class Arena:
         return True
 
     def _ended(self, worker: WorkerProcess, status: int | None, allowed: tuple[int, ...]) -> None:
-        """Drop a worker; a complaint unless it has ended (status None: it hasn't) with an ``allowed`` status. One that had not
-        begun when it was told to end may be gone at once."""
+        """Drop a worker; complain unless it has ended with an ``allowed`` status (None: it still runs).
+
+        A worker that receives SIGTERM before its start may end by the signal.
+        """
         worker.__exit__()
         if status == -signal.SIGTERM and not worker.status:
             return
         if status is None:
-            self.complaints.append(f"a worker didn't end within {STOP_S:g} s: {last_line(worker)}")
+            self.complaints.append(f"a worker did not end within {STOP_S:g} s: {last_line(worker)}")
         elif status not in allowed:
             self.complaints.append(f"a worker ended with status {status}: {last_line(worker)}")
 
     def until(self, condition: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> float:
-        """Wait for ``condition``; the seconds it took. `AssertionError` with what the workers show when time is up."""
+        """Wait for ``condition`` and return the seconds. Raises AssertionError with the workers' status at the time-out."""
         begun_s = time.monotonic()
         while not condition():
             shown = "\n".join(f"{worker.status}\n{last_line(worker)}" for worker in self._workers)
             assert time.monotonic() - begun_s < timeout_s, f"{timeout_s:g} s without {what}:\n{shown}"
-            self._look_after()
-            time.sleep(LOOK_S)
+            self._check_workers()
+            time.sleep(CHECK_S)
         return time.monotonic() - begun_s
 
-    def _look_after(self) -> None:
+    def _check_workers(self) -> None:
         for worker in list(self._workers):
             if (status := worker.process.poll()) is not None:
                 self._workers.remove(worker)
@@ -153,7 +154,7 @@ class Arena:
                 assert self._workers, self.complaints[-1]
 
     def until_working(self, *workers: WorkerProcess) -> float:
-        """Wait until each of ``workers`` has read a block, and every partition is owned; the seconds it took."""
+        """Wait until each of ``workers`` has applied a block and every partition is owned; return the seconds."""
 
         def working() -> bool:
             statuses = [worker.status for worker in workers]
@@ -164,21 +165,21 @@ class Arena:
         return self.until(working, "workers at work")
 
     def settle(self) -> float:
-        """Wait until all that was sent is durable; the seconds it took."""
+        """Wait until all sent events are durable; return the seconds."""
         ends = cluster.ends(self.space.bootstrap, self.space.connections, self.ground.partitions)
         return self.until(lambda: all(self.durable(n) >= end - 1 for n, end in ends.items()), "all events durable")
 
     def durable(self, number: int) -> int:
-        """The last durable offset of a partition that any of the workers shows."""
+        """Return the last durable offset of a partition that any worker shows."""
         return self.shown(number, "durable")
 
     def shown(self, number: int, column: str) -> int:
-        """The greatest value of a partition's ``column`` that any of the workers shows; -2 if none does."""
+        """Return the greatest value of a partition's ``column`` that any worker shows, -2 if none does."""
         shards = [worker.status.get("partitions", {}).get(str(number)) for worker in tuple(self._workers)]
         return max((int(shard[column]) for shard in shards if shard), default=-2)
 
     def judge(self) -> Verdict:
-        """Send what is left, let the workers take it in, stop them, and compare with a replay."""
+        """Send the remaining events, wait until they are durable, stop the workers, and compare with a replay."""
         self.source.rest()
         if self._workers:
             self.settle()
@@ -189,21 +190,21 @@ class Arena:
 
 
 def pause(worker: WorkerProcess) -> None:
-    """SIGSTOP."""
+    """Send SIGSTOP."""
     os.kill(worker.process.pid, signal.SIGSTOP)
 
 
 def resume(worker: WorkerProcess) -> None:
-    """SIGCONT."""
+    """Send SIGCONT."""
     os.kill(worker.process.pid, signal.SIGCONT)
 
 
 def owned(worker: WorkerProcess) -> int:
-    """How many partitions a worker shows as its own."""
+    """Return the number of partitions that a worker shows as its own."""
     return len(worker.status.get("partitions", {}))
 
 
 def last_line(worker: WorkerProcess) -> str:
-    """The last thing a worker said."""
-    said = Path(worker.log.name).read_text(errors="replace").strip().splitlines()
-    return said[-1] if said else "it said nothing"
+    """Return the last line of a worker's log."""
+    log = Path(worker.log.name).read_text(errors="replace").strip().splitlines()
+    return log[-1] if log else "its log is empty"

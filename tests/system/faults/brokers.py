@@ -1,4 +1,4 @@
-"""A broker that dies, hangs, isn't there, or has no room left."""
+"""A broker that dies, hangs, is unreachable, or has a full disk."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def broker_killed(arena: Arena, times: int) -> None:
 
 @BROKERS.fault(short=0, whole=1, ground=Ground(events=60_000))
 def broker_down_at_start(arena: Arena, times: int) -> None:
-    """A worker that finds no broker says so in one line and ends with status 2; with the broker back, one works."""
+    """A worker without a broker reports it in one line and ends with status 2; with the broker back, a worker runs."""
     arena.source.send(20_000)
     arena.broker.kill()
     try:
@@ -58,7 +58,7 @@ def broker_frozen(arena: Arena, seconds: int) -> None:
 
 @BROKERS.fault(short=0, whole=1, ground=Ground(events=100_000, disk_mb=160))
 def broker_disk_full(arena: Arena, times: int) -> None:
-    """Nothing more fits onto the broker's disk, and the broker gives up; with room again, and a start, the worker goes on."""
+    """The broker's disk is full and the broker ends; after a restart with free space the worker continues."""
     worker = arena.start()
     with arena.flow():
         arena.until_working(worker)
@@ -71,8 +71,8 @@ def broker_disk_full(arena: Arena, times: int) -> None:
 
 
 def refusal(arena: Arena, wanted: str) -> None:
-    """A worker must refuse to start: status 2, and one line that says ``wanted``."""
+    """Complain unless a worker refuses to start: status 2, and one line with ``wanted``."""
     refused = tidegate("worker", env=arena.env)
-    said = refused.stderr.decode().strip().splitlines()
-    if refused.returncode != 2 or len(said) != 1 or wanted not in said[0]:
-        arena.complaints.append(f"not refused with 2 and one line, but {refused.returncode}: {said}")
+    lines = refused.stderr.decode().strip().splitlines()
+    if refused.returncode != 2 or len(lines) != 1 or wanted not in lines[0]:
+        arena.complaints.append(f"not refused with 2 and one line, but {refused.returncode}: {lines}")

@@ -1,4 +1,4 @@
-"""How a fault is declared, and what injecting one shows."""
+"""The declaration of faults, and the outcome of injecting one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Injection = Callable[[Arena, int], None]
 
 @dataclass(frozen=True)
 class Fault:
-    """``inject`` does it ``short`` or ``whole`` times (or so many seconds long, as its sentence says); 0: left out."""
+    """A fault. ``short`` and ``whole`` are repetitions, or seconds if the sentence says so; 0 leaves it out."""
 
     name: str
     sentence: str
@@ -31,14 +31,14 @@ class Fault:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a fault showed. ``notes``: figures of its own; ``skipped``: why it wasn't injected."""
+    """The outcome of a fault."""
 
     fault: Fault
     amount: int
     verdict: Verdict
     seconds: float
-    notes: dict[str, Any]
-    skipped: str = ""
+    notes: dict[str, Any]  # figures of this fault
+    skipped: str = ""  # the reason why it was not injected
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Catalogue:
     faults: list[Fault] = field(default_factory=list)
 
     def fault(self, short: int, whole: int, ground: Ground = Ground()) -> Callable[[Injection], Injection]:  # noqa: B008
-        """Declare a function as a fault: its name is the fault's, its docstring the sentence."""
+        """Declare a function as a fault, with its name and its docstring as the sentence."""
 
         def declared(inject: Injection) -> Injection:
             name = inject.__name__.replace("_", " ")
@@ -60,17 +60,17 @@ class Catalogue:
 
 
 def inflict(fault: Fault, amount: int, broker: EmbeddedBroker, folder: Path) -> Outcome:
-    """Inject a fault and judge what is left. ``broker`` runs before and after, unless the fault needs one of its own."""
+    """Inject a fault and judge the result. ``broker`` is used unless the fault needs one of its own."""
     begun_s = time.monotonic()
-    place = folder / fault.inject.__name__
-    place.mkdir()
+    own = folder / fault.inject.__name__
+    own.mkdir()
     try:
-        with contextlib.ExitStack() as around:
-            chosen = around.enter_context(small_disk(place, fault.ground.disk_mb)) if fault.ground.disk_mb else broker
-            arena = around.enter_context(Arena(chosen, place, f"{fault.inject.__name__}-", fault.ground))
+        with contextlib.ExitStack() as stack:
+            chosen = stack.enter_context(small_disk(own, fault.ground.disk_mb)) if fault.ground.disk_mb else broker
+            arena = stack.enter_context(Arena(chosen, own, f"{fault.inject.__name__}-", fault.ground))
             verdict = _verdict(fault, amount, arena)
-    except Skipped as why:
-        return Outcome(fault, 0, Verdict(0), 0.0, {}, str(why))
+    except Skipped as reason:
+        return Outcome(fault, 0, Verdict(0), 0.0, {}, str(reason))
     return Outcome(fault, amount, verdict, time.monotonic() - begun_s, arena.notes)
 
 

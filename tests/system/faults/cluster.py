@@ -1,4 +1,4 @@
-"""What an operator, or an accident, does to a cluster: asked, altered and trimmed through Kafka's own interfaces."""
+"""Changes to a cluster, by an operator or an accident, through Kafka's own interfaces."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from engine.broker import java_environment, kafka_tool
 
 BROKER_SETTINGS = {
-    "log.cleaner.backoff.ms": "500",  # Kafka's 15 s between two looks for something to compact
+    "log.cleaner.backoff.ms": "500",  # Kafka's default: 15 s between two searches for logs to compact
     "log.initial.task.delay.ms": "1000",
-    "producer.id.expiration.ms": str(7 * 86_400_000),  # last evening's events may be older than Kafka's day
+    "producer.id.expiration.ms": str(
+        7 * 86_400_000
+    ),  # last evening's events may be older than Kafka's default of a day
 }
 TOOL_TIMEOUT_S = 60
 CLIENT = "tidegate"
 
 
 def ends(bootstrap: str, topic: str, partitions: int) -> dict[int, int]:
-    """The end offset of each partition."""
+    """Return the end offset of each partition."""
 
     async def ask() -> dict[int, int]:
         consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
@@ -56,7 +58,7 @@ def delete_records(bootstrap: str, topic: str, before: int) -> None:
 
 
 def add_partitions(bootstrap: str, topic: str, total: int) -> None:
-    """Give a topic more partitions."""
+    """Increase a topic's partitions to ``total``."""
     _administer(bootstrap, lambda admin: admin.create_partitions({topic: NewPartitions(total)}))
 
 
@@ -66,11 +68,11 @@ def configure(bootstrap: str, topic: str, settings: dict[str, str]) -> None:
     _administer(bootstrap, lambda admin: admin.alter_configs([resource]))
 
 
-def limit(bootstrap: str, quota: str, octets_per_s: int | None) -> None:
-    """Set a quota of the workers' client id (``producer_byte_rate``, ``consumer_byte_rate``), or lift it: None."""
-    change = ["--delete-config", quota] if octets_per_s is None else ["--add-config", f"{quota}={octets_per_s}"]
-    whose = ["--alter", "--entity-type", "clients", "--entity-name", CLIENT]
-    command = kafka_tool("kafka.admin.ConfigCommand", "--bootstrap-server", bootstrap, *whose, *change)
+def limit(bootstrap: str, quota: str, bytes_per_s: int | None) -> None:
+    """Set a quota of the workers' client id (producer_byte_rate, consumer_byte_rate); None removes it."""
+    change = ["--delete-config", quota] if bytes_per_s is None else ["--add-config", f"{quota}={bytes_per_s}"]
+    target = ["--alter", "--entity-type", "clients", "--entity-name", CLIENT]
+    command = kafka_tool("kafka.admin.ConfigCommand", "--bootstrap-server", bootstrap, *target, *change)
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, env=java_environment(), check=False
     )

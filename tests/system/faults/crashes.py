@@ -1,4 +1,4 @@
-"""Workers that die, hang, or are replaced one after the other."""
+"""Workers that die, hang, or are restarted in turn."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from tests.system.faults.catalogue import Catalogue
 from tests.system.faults.stalls import Stalls
 
 CRASHES = Catalogue()
-DENSE = {"WORKER_CHECKPOINT_INTERVAL_MS": 50}  # a kill is likely to meet a checkpoint at work
-LONGEST_START_S = 3.0
-MOST_ZOMBIE_S = 30.0
+DENSE = {"WORKER_CHECKPOINT_INTERVAL_MS": 50}  # a kill is likely to happen during a checkpoint
+MAX_START_S = 3.0
+MAX_ZOMBIE_S = 30.0
 
 
 @CRASHES.fault(short=3, whole=50, ground=Ground(events=300_000, options=DENSE))
 def kill_9(arena: Arena, times: int) -> None:
-    """Kill -9 at random moments: while blocks and checkpoints are at work, every third time while starting or restoring."""
+    """Kill -9 at random times: during blocks and checkpoints, every third time during start or restoration."""
     draw = random.Random(9)
     with arena.flow():
         for number in range(times):
             worker = arena.start(static=True)
             if number % 3 == 2:
-                time.sleep(draw.uniform(0, LONGEST_START_S))
+                time.sleep(draw.uniform(0, MAX_START_S))
             else:
                 arena.until_working(worker)
                 time.sleep(draw.uniform(0, 0.6))
@@ -34,7 +34,7 @@ def kill_9(arena: Arena, times: int) -> None:
 
 @CRASHES.fault(short=0, whole=5, ground=Ground(events=200_000, partitions=6, options=DENSE))
 def kill_9_of_one_among_three(arena: Arena, times: int) -> None:
-    """Kill -9 of one of three workers; the other two take its partitions over, and a new one joins."""
+    """Kill -9 of one of three workers; the other two take over its partitions, and a new one joins."""
     workers = [arena.start(name) for name in ("one", "two", "three")]
     with arena.flow():
         arena.until_working(*workers)
@@ -58,23 +58,23 @@ def zombie(arena: Arena, times: int) -> None:
             victim = arena.start(f"zombie-{number}")
             arena.until_working(victim, other)
             pause(victim)
-            arena.until(lambda: owned(other) == arena.ground.partitions, "a take-over")
+            arena.until(lambda: owned(other) == arena.ground.partitions, "a takeover")
             time.sleep(1)
             resume(victim)
             if _fenced_in_time(arena, victim, other):
                 fenced += 1
             else:
-                arena.stop(victim, may_be_fenced=True)  # by its old checkpoint, though it is back
+                arena.stop(victim, may_be_fenced=True)  # by its old checkpoint, although it is in the group again
     arena.notes["fenced"] = fenced
 
 
 def _fenced_in_time(arena: Arena, victim: WorkerProcess, other: WorkerProcess) -> bool:
-    """Whether the zombie has ended; False when it is back in the group, and the other one has given partitions back."""
-    deadline_s = time.monotonic() + MOST_ZOMBIE_S
+    """Return True if the zombie has ended, False if it has joined again and owns partitions."""
+    deadline_s = time.monotonic() + MAX_ZOMBIE_S
     while not arena.fenced(victim):
         if owned(other) < arena.ground.partitions:
             return False
-        assert time.monotonic() < deadline_s, "the zombie has neither ended nor come back into the group"
+        assert time.monotonic() < deadline_s, "the zombie has neither ended nor joined again"
         time.sleep(0.05)
     return True
 

@@ -1,4 +1,4 @@
-"""A broker on a small disk of its own (a tmpfs, which only root can mount), and that disk without room."""
+"""A broker on a small disk of its own (a tmpfs, which only root can mount), and that disk full."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Skipped(Exception):
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size_mb: int) -> Iterator[EmbeddedBroker]:
-    """A running broker whose data is on a disk of its own of ``size_mb``."""
+    """Yield a running broker whose data is on a disk of its own of ``size_mb``."""
     if os.geteuid():
         raise Skipped("needs root, to mount a small disk")
     disk = folder / "disk"
@@ -42,7 +42,7 @@ def small_disk(folder: Path, size_mb: int) -> Iterator[EmbeddedBroker]:
 
 @contextlib.contextmanager
 def filled(folder: Path) -> Iterator[None]:
-    """Fill the disk that ``folder`` is on; the room is given back at the end."""
+    """Fill the disk of ``folder``; free it at the end."""
     ballast = folder.parent / "ballast"
     with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:

@@ -1,8 +1,8 @@
-"""Events on their way into Kafka while things break: at a rate, from a thread of its own, then the rest at once.
+"""Events sent to Kafka during a fault: at a rate, from a thread of its own, then the rest at full speed.
 
-All lines of the text arrive, each once and in order, whatever happens to the broker meanwhile: what was offered is known.
-Events are of the last evening. A broker that restarts forgets what an idempotent producer has sent if the records' timestamps
-are older than ``producer.id.expiration.ms``, a day: what was sent again then stands twice on the topic (seen with old events).
+All lines arrive once and in order, whatever happens to the broker, so the offered events are known. Events are of the last
+evening. A restarted broker forgets an idempotent producer whose records are older than ``producer.id.expiration.ms``, a day.
+Records that are sent again are then on the topic twice (seen with old events).
 """
 
 from __future__ import annotations
@@ -18,47 +18,47 @@ from benchmarks.harness.traffic import EVENING_SPAN_MS, evening
 from engine.kafka.event_producer import EventProducer
 
 TICK_S = 0.05
-PATIENCE_MS = 120_000  # a broker may be away for long
+REQUEST_TIMEOUT_MS = 120_000  # a broker may be unreachable for long
 DAY_MS, EVENING_MS = 86_400_000, 21 * 3_600_000
 HOT = b'{"ts":%d,"ip":"192.0.2.1"}\n'
-STAMP = slice(6, 19)  # in a line: {"ts":1750021200000,
+TIME = slice(6, 19)  # in a line: {"ts":1750021200000,
 
 
 @lru_cache(maxsize=4)
 def lines(events: int, keys: int, *, hot: bool = False) -> list[bytes]:
-    """``events`` of six hours, in order; if ``hot``, every other one is of a single sender."""
+    """Return ``events`` of six hours, in order; if ``hot``, every second one is of a single sender."""
     own = events // 2 if hot else events
     plain = b"".join(evening(own, keys, start_ms=_last_evening_ms()).chunks()).splitlines(keepends=True)
-    return [line for each in plain for line in (each, HOT % int(each[STAMP]))] if hot else plain
+    return [line for each in plain for line in (each, HOT % int(each[TIME]))] if hot else plain
 
 
 def _last_evening_ms() -> int:
-    """21:00 UTC, the last one that six hours of events fit behind: they cross midnight."""
+    """Return the last 21:00 UTC that is at least six hours ago; the events cross midnight."""
     return (int(time.time() * 1000) - EVENING_SPAN_MS - EVENING_MS) // DAY_MS * DAY_MS + EVENING_MS
 
 
 class Source:
-    """The lines of a topic, sent in order through one producer; ``sent`` of them so far."""
+    """The lines of a topic, sent in order through one producer; ``sent`` counts them."""
 
     def __init__(self, topic: str, partitions: int, all_lines: list[bytes], options: dict[str, Any]) -> None:
         self.lines, self.sent = all_lines, 0
         self._topic, self._partitions = topic, partitions
-        self._options = options | {"request_timeout_ms": PATIENCE_MS, "client_id": "edge"}
+        self._options = options | {"request_timeout_ms": REQUEST_TIMEOUT_MS, "client_id": "edge"}
 
     def send(self, count: int) -> None:
-        """Send the next ``count`` lines at once; returns when the broker has them."""
+        """Send the next ``count`` lines at full speed; return when the broker has acknowledged them."""
         asyncio.run(self._run(count, None, threading.Event()))
 
     def rest(self) -> None:
-        """Send all that is left."""
+        """Send all remaining lines."""
         self.send(len(self.lines) - self.sent)
 
     def flow(self, rate: float) -> Flow:
-        """Send ``rate`` lines a second, beside what else happens."""
+        """Return a context that sends ``rate`` lines per second in a thread."""
         return Flow(self, rate)
 
     def run(self, rate: float, stop: threading.Event) -> None:
-        """Send ``rate`` lines a second until ``stop``, or until all are sent."""
+        """Send ``rate`` lines per second until ``stop``, or until all are sent."""
         asyncio.run(self._run(len(self.lines) - self.sent, rate, stop))
 
     async def _run(self, count: int, rate: float | None, stop: threading.Event) -> None:
@@ -78,7 +78,7 @@ class Source:
 
 
 class Flow:
-    """A source that sends at a rate as long as a `with` block; then the rest at once, so that all lines have arrived."""
+    """A context in which a source sends at a rate. At its end the rest is sent, so that all lines have arrived."""
 
     def __init__(self, source: Source, rate: float) -> None:
         self._source, self._rate = source, rate
@@ -89,7 +89,7 @@ class Flow:
     def _run(self) -> None:
         try:
             self._source.run(self._rate, self._stop)
-        except BaseException as error:  # noqa: BLE001 (raised again where the flow is ended)
+        except BaseException as error:  # noqa: BLE001 (raised again at the end of the context)
             self._error = error
 
     def __enter__(self) -> Self:

@@ -13,11 +13,11 @@ from tests.system.faults.catalogue import Catalogue
 
 REBALANCES = Catalogue()
 EVERY_S = 2.0
-RESTORE_OCTETS_PER_S = 1_500_000
+RESTORE_BYTES_PER_S = 1_500_000
 
 
 def _storm(arena: Arena, seconds: float) -> None:
-    """Every two seconds a worker joins or the one that has been there longest leaves: one to three are there."""
+    """Every two seconds let a worker join, or the oldest guest leave: one to three workers run."""
     guests: list[WorkerProcess] = []
     pattern = itertools.cycle(("join", "join", "leave", "leave"))
     changes, deadline_s = 0, time.monotonic() + seconds
@@ -53,13 +53,13 @@ def hot_key_in_a_storm(arena: Arena, seconds: int) -> None:
 
 @REBALANCES.fault(short=0, whole=6, ground=Ground(events=160_000, keys=100_000))
 def rebalance_during_recovery(arena: Arena, times: int) -> None:
-    """A second worker joins, and is killed, while the first one still reads its state back (slowed down by a quota)."""
+    """A second worker joins and is killed while the first one restores its state (slowed down by a quota)."""
     draw = random.Random(5)
     arena.source.send(100_000)
     first = arena.start("first")
     arena.settle()
     arena.stop(first)
-    cluster.limit(arena.space.bootstrap, "consumer_byte_rate", RESTORE_OCTETS_PER_S)
+    cluster.limit(arena.space.bootstrap, "consumer_byte_rate", RESTORE_BYTES_PER_S)
     try:
         with arena.flow():
             for _ in range(times):

@@ -1,4 +1,4 @@
-"""How long a partition stood still while events flowed: what a fault costs in seconds, seen from outside."""
+"""The longest time that a partition made no progress while events flowed: the cost of a fault in seconds, seen from outside."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Self
 
 from tests.system.faults.arena import Arena
 
-LOOK_S = 0.02
+CHECK_S = 0.02
 
 
 class Stalls:
-    """Watches the applied offsets that workers show (every 50 ms), as long as a `with` block. Events must be flowing."""
+    """A context that watches the applied offsets in the workers' status (every 50 ms). Events must flow meanwhile."""
 
     def __init__(self, arena: Arena) -> None:
         self.longest_s = 0.0
@@ -34,10 +34,10 @@ class Stalls:
 
     def _run(self) -> None:
         applied: dict[int, tuple[int, float]] = {}
-        while not self._stop.wait(LOOK_S):
+        while not self._stop.wait(CHECK_S):
             now_s = time.monotonic()
             for number in range(self._arena.ground.partitions):
-                with contextlib.suppress(FileNotFoundError):  # a worker that starts removes its old status
+                with contextlib.suppress(FileNotFoundError):  # a starting worker removes its old status
                     offset = self._arena.shown(number, "applied")
                     before, since_s = applied.get(number, (-1, now_s))
                     if offset > before:

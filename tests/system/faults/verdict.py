@@ -1,10 +1,9 @@
-"""What must hold after a fault: the state restored from the changelog is a plain replay's, row for row, and the decisions
-on the topic are the replay's, repeats allowed.
+"""The conditions after a fault: the restored state equals a plain replay's, row for row, and so do the decisions.
 
-Lost and doubled events are told partition by partition from the site's count. They could hide each other, so rows, cohort
-and clock must equal the replay's too, octet for octet: an event that was left out or counted twice changes its sender's row.
-A decision is known by network, verdict, source partition and source offset. One that was published before is a repeat, which
-readers ignore; a new one with a lower source offset than an earlier one of its network and partition is a regression.
+- Lost and doubled events are found by partition from the site's count. They could hide each other, so rows, cohort and clock
+  must equal the replay's byte for byte: a lost or doubled event changes its sender's row.
+- A decision is identified by network, verdict, source partition and source offset. A second publication is a repeat, which
+  readers ignore. A new decision with a lower source offset than an earlier one of its network and partition is a regression.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ from tests.support.runs import used_pools
 from topics.contracts import STATE
 from topics.decisions import encode_decision
 
-Where = tuple[str, str, int, int]  # network, verdict, source partition, source offset
+Identity = tuple[str, str, int, int]  # network, verdict, source partition, source offset
 
 
 class Gap(NamedTuple):
-    """Offsets that were gone before anybody read them, of a topic with one partition: ``length`` of them from ``first`` on."""
+    """Offsets that were deleted before they were read: ``length`` of them from ``first`` on, of a topic with one partition."""
 
     first: int
     length: int
@@ -45,25 +44,25 @@ NO_GAP = Gap(0, 0)
 
 @dataclass
 class Verdict:
-    """Events ``offered`` and ``counted``; what went wrong. ``complaints``: everything else that differs, a line each."""
+    """The result of the comparison."""
 
-    offered: int
-    counted: int = 0
+    offered: int  # events
+    counted: int = 0  # events
     lost: int = 0
     doubled: int = 0
     regressions: int = 0
     repeats: int = 0
     decisions: int = 0
-    complaints: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)  # a line for every other difference
 
     @property
     def good(self) -> bool:
-        """Whether everything held."""
+        """True if every condition holds."""
         return not (self.lost or self.doubled or self.regressions or self.complaints)
 
 
 def judge(settings: Settings, lines: list[bytes], gap: Gap = NO_GAP) -> Verdict:
-    """Compare the cluster's topics with a replay of ``lines``, all that was sent, less the ``gap``."""
+    """Compare the cluster's topics with a replay of ``lines``, the sent events, without the ``gap``."""
     read = lines[: gap.first] + lines[gap.first + gap.length :]
     expected, wanted = _replayed(settings, read, gap)
     verdict = Verdict(len(read), decisions=len(wanted))
@@ -76,19 +75,19 @@ def judge(settings: Settings, lines: list[bytes], gap: Gap = NO_GAP) -> Verdict:
 
 def _replayed(
     settings: Settings, lines: list[bytes], gap: Gap
-) -> tuple[Sequence[Partition], dict[Where, dict[str, Any]]]:
-    """State and decisions of a replay, with the offsets that the events have on the topic."""
+) -> tuple[Sequence[Partition], dict[Identity, dict[str, Any]]]:
+    """Return state and decisions of a replay, with the offsets of the events on the topic."""
     engine = Replay([partition(settings, number) for number in range(settings.topics.partitions)], composer(settings))
-    found = {}
+    wanted = {}
     for decisions in engine.run(io.BytesIO(b"".join(lines))):
         for decision in decisions:
-            where, said = _read(encode_decision(decision))
-            found[(*where[:3], _shifted(where[3], gap))] = said
+            identity, content = _read(encode_decision(decision))
+            wanted[(*identity[:3], _shifted(identity[3], gap))] = content
     for mine in engine.partitions:
         mine.state.site["applied_offset"] = _shifted(mine.applied_offset, gap)
         used = mine.state.pools.rows["last_use"]  # twice an offset, and maybe one more
         used += 2 * gap.length * (used // 2 >= gap.first)
-    return engine.partitions, found
+    return engine.partitions, wanted
 
 
 def _shifted(offset: int, gap: Gap) -> int:
@@ -96,12 +95,12 @@ def _shifted(offset: int, gap: Gap) -> int:
 
 
 def restored(settings: Settings, number: int) -> Partition:
-    """A partition's state as a worker that starts now would have it."""
+    """Return a partition's state as a worker would restore it now."""
     return _restored(settings, number)[0]
 
 
 def rows_to_restore(settings: Settings) -> int:
-    """How many rows a worker that starts now has to read: those that compaction has left."""
+    """Return the rows that a worker would read now: those that compaction has left."""
     return sum(_restored(settings, number)[1] for number in range(settings.topics.partitions))
 
 
@@ -128,7 +127,7 @@ def _compare_state(verdict: Verdict, found: Partition, wanted: Partition) -> Non
 
 
 def _pools(mine: Partition) -> npt.NDArray[Any]:
-    """In the order of their use."""
+    """Return the pools in the order of their use."""
     pools = used_pools(mine.state.pools)
     pools["flags"] &= ALARMED | LEARNING
     pools.sort(order="last_use")
@@ -143,7 +142,7 @@ def _rows(mine: Partition) -> npt.NDArray[Any]:
 
 
 def differing_rows(found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> int:
-    """How many keys of either have another row in the other, or none. Both sorted by key."""
+    """Return the number of keys whose rows differ or exist on one side only. Both are sorted by key."""
     _, mine, theirs = np.intersect1d(found["key"], wanted["key"], assume_unique=True, return_indices=True)
     same = np.ones(len(mine), bool)
     for name in ROW.names or ():
@@ -152,28 +151,28 @@ def differing_rows(found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> int:
     return len(found) + len(wanted) - len(mine) - int(same.sum())
 
 
-def _read(text: bytes) -> tuple[Where, dict[str, Any]]:
-    """Which decision it is, and what it says."""
-    said = orjson.loads(text)
-    source = said.pop("source")
-    return (said["network"], said["verdict"], source["partition"], source["offset"]), said
+def _read(text: bytes) -> tuple[Identity, dict[str, Any]]:
+    """Return a decision's identity and its other fields."""
+    fields = orjson.loads(text)
+    source = fields.pop("source")
+    return (fields["network"], fields["verdict"], source["partition"], source["offset"]), fields
 
 
-def compare_decisions(verdict: Verdict, texts: Iterable[bytes], wanted: dict[Where, dict[str, Any]]) -> None:
-    """Put into ``verdict`` how ``texts``, as published and in each network's order, differ from the ``wanted`` ones."""
-    seen: set[Where] = set()
+def compare_decisions(verdict: Verdict, texts: Iterable[bytes], wanted: dict[Identity, dict[str, Any]]) -> None:
+    """Add to ``verdict`` the differences of the published ``texts``, in each network's order, from the ``wanted`` ones."""
+    seen: set[Identity] = set()
     newest: dict[tuple[str, int], int] = {}
     wrong = 0
     for text in texts:
-        where, said = _read(text)
-        wrong += wanted.get(where) != said
-        if where in seen:
+        identity, content = _read(text)
+        wrong += wanted.get(identity) != content
+        if identity in seen:
             verdict.repeats += 1
             continue
-        seen.add(where)
-        whose = (where[0], where[2])
-        verdict.regressions += where[3] < newest.get(whose, -1)
-        newest[whose] = max(where[3], newest.get(whose, -1))
+        seen.add(identity)
+        network = (identity[0], identity[2])
+        verdict.regressions += identity[3] < newest.get(network, -1)
+        newest[network] = max(identity[3], newest.get(network, -1))
     if wrong:
         verdict.complaints.append(f"{wrong} published decisions are not the replay's")
     if wanted.keys() - seen:
