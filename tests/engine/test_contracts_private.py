@@ -1,7 +1,7 @@
-"""Every private name that the engine hooks, held to what the engine relies on.
+"""Check every private name of a library that the engine uses.
 
-A new version of aiokafka, faust-streaming or Numba that breaks one of these breaks the engine, maybe silently: the versions
-are pinned exactly, and this file says what to look at before a pin is moved.
+A new version of aiokafka, faust-streaming or Numba that breaks one of these tests breaks the engine, perhaps silently. The
+versions are pinned exactly; this file lists the assumptions to check before a pin changes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ TP, OTHER = TopicPartition("connections", 0), TopicPartition("connections", 1)
 
 
 def names_in(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The global names and attributes that a function reads."""
+    """Return the global names and attributes that a function reads."""
     names: tuple[str, ...] = cast(Any, function).__code__.co_names
     return names
 
@@ -62,7 +62,7 @@ def parameters(function: Callable[..., Any]) -> list[str]:
 
 
 def attributes_of(owner: type, name: str) -> set[str]:
-    """What is asked of ``<anything>.name`` or a local ``name`` in the source of a class."""
+    """Return the attributes of ``<anything>.name`` and of a local ``name`` that the source of a class reads."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(owner)))
     found = set()
     for node in ast.walk(tree):
@@ -76,7 +76,7 @@ def attributes_of(owner: type, name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", ["aiokafka", "faust-streaming", "numba", "numpy", "cramjam", "orjson"])
-def test_the_installed_version_is_the_pinned_one(name: str, root: Path) -> None:
+def test_installed_version_is_the_pinned_one(name: str, root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     assert f"{name}=={version(name)}" in project["dependencies"] + project["optional-dependencies"]["engine"]
 
@@ -84,7 +84,7 @@ def test_the_installed_version_is_the_pinned_one(name: str, root: Path) -> None:
 # aiokafka's fetcher
 
 
-def test_the_fetcher_builds_its_readers_from_two_names_of_its_module() -> None:
+def test_fetcher_builds_its_readers_from_two_names_of_its_module() -> None:
     assert {"MemoryRecords", "PartitionRecords"} <= set(names_in(fetcher.Fetcher._proc_fetch_request))
     ours = cast(Any, BlockFetcher._proc_fetch_request).__globals__
     assert (ours["MemoryRecords"], ours["PartitionRecords"]) == (RawRecords, BlockRecords)
@@ -93,7 +93,7 @@ def test_the_fetcher_builds_its_readers_from_two_names_of_its_module() -> None:
 
 
 async def fetched(raw: bytes) -> Any:
-    """A fetcher, as far as the handling of a response needs one, after a response with these raw."""
+    """Return the parts of a fetcher that handle a response, after a response with these bytes."""
     reached = SimpleNamespace(
         _client=SimpleNamespace(send=lambda node, request: answer()), _client_rack=None, _records={}, _errors={},
         _key_deserializer=None, _value_deserializer=None, _check_crcs=True, _prefetch_backoff=0.0,
@@ -123,12 +123,12 @@ async def test_a_response_becomes_a_block_and_the_position_moves_after_it() -> N
     assert not result.has_more()
 
 
-async def test_a_batch_larger_than_the_fetch_is_an_error_and_no_block() -> None:
+async def test_batch_larger_than_the_fetch_is_an_error_without_a_block() -> None:
     reached = await fetched(by_aiokafka([Sent(1000, None, b"v")])[:-1])
     assert (reached._records, type(reached._errors[TP])) == ({}, RecordTooLargeError)
 
 
-def test_the_reader_has_the_constructor_and_the_attributes_that_ours_uses() -> None:
+def test_reader_has_the_constructor_and_attributes_that_ours_uses() -> None:
     assert parameters(fetcher.PartitionRecords.__init__)[1:] == [
         "tp", "records", "aborted_transactions", "fetch_offset", "key_deserializer", "value_deserializer", "check_crcs",
         "isolation_level",
@@ -140,17 +140,17 @@ def test_the_reader_has_the_constructor_and_the_attributes_that_ours_uses() -> N
     assert "_unpack_records" in names_in(fetcher.PartitionRecords.__init__)
 
 
-def test_a_fetch_result_asks_a_reader_for_nothing_but_records_and_its_position() -> None:
+def test_fetch_result_reads_only_records_and_position_of_a_reader() -> None:
     assert attributes_of(fetcher.FetchResult, "_partition_records") == {"next_fetch_offset"}
 
 
-def test_the_consumer_builds_its_fetcher_from_a_name_of_its_module() -> None:
+def test_consumer_builds_its_fetcher_from_a_name_of_its_module() -> None:
     assert "Fetcher" in names_in(AIOKafkaConsumer.start)
     assert cast(Any, BlockConsumer.start).__globals__["Fetcher"] is BlockFetcher
     assert cast(Any, AIOKafkaConsumer.start).__globals__["Fetcher"] is fetcher.Fetcher
 
 
-async def test_a_block_consumer_reads_committed_transactions_whatever_it_is_told() -> None:
+async def test_block_consumer_always_reads_committed_transactions() -> None:
     consumer = BlockConsumer("connections", isolation_level="read_uncommitted", bootstrap_servers="127.0.0.1:1")
     assert consumer._isolation_level == "read_committed"
     assert "_isolation_level" in names_in(AIOKafkaConsumer.start)
@@ -159,7 +159,7 @@ async def test_a_block_consumer_reads_committed_transactions_whatever_it_is_told
 # aiokafka's producer
 
 
-def test_a_column_batch_has_everything_that_is_asked_of_a_batch_builder() -> None:
+def test_column_batch_has_every_used_method_of_a_batch_builder() -> None:
     asked = attributes_of(MessageBatch, "_builder") | attributes_of(MessageAccumulator, "_builder")
     assert asked == {"record_count", "append", "closed", "_set_producer_state", "_build", "close"}
     assert asked - {"append"} <= set(dir(ColumnBatch))  # append: for single messages, which share no producer with ours
@@ -167,7 +167,7 @@ def test_a_column_batch_has_everything_that_is_asked_of_a_batch_builder() -> Non
         assert parameters(getattr(ColumnBatch, name)) == parameters(getattr(BatchBuilder, name)), name
 
 
-async def test_a_column_batch_goes_through_the_accumulator_with_the_producers_sequence() -> None:
+async def test_column_batch_passes_the_accumulator_with_the_producers_sequence() -> None:
     pids = SimpleNamespace(
         has_pid=lambda: True, sequence_number=lambda tp: 40, producer_id=77, producer_epoch=5, counted=[],
         maybe_add_partition_to_txn=lambda tp: None,
@@ -186,7 +186,7 @@ async def test_a_column_batch_goes_through_the_accumulator_with_the_producers_se
     assert (await future).offset == 100
 
 
-def test_a_producer_takes_a_whole_batch_for_a_partition() -> None:
+def test_producer_sends_a_whole_batch_to_a_partition() -> None:
     assert str(inspect.signature(AIOKafkaProducer.send_batch)) == "(self, batch, topic, *, partition)"
     assert "add_batch" in names_in(AIOKafkaProducer.send_batch)
     assert {"transactional_id", "transaction_timeout_ms", "enable_idempotence"} <= set(parameters(AIOKafkaProducer))
@@ -195,7 +195,7 @@ def test_a_producer_takes_a_whole_batch_for_a_partition() -> None:
 # Faust's driver, consumer, schema and app
 
 
-def test_the_producer_builds_its_sender_from_a_name_of_its_module() -> None:
+def test_producer_builds_its_sender_from_a_name_of_its_module() -> None:
     assert "Sender" in names_in(AIOKafkaProducer.__init__)
     assert parameters(Sender._find_coordinator) == ["self", "coordinator_type", "coordinator_key"]
     source = inspect.getsource(Sender._find_coordinator)
@@ -204,14 +204,14 @@ def test_the_producer_builds_its_sender_from_a_name_of_its_module() -> None:
     )
 
 
-def test_an_assignor_tells_whom_this_worker_is_a_standby_for() -> None:
+def test_assignor_lists_the_standbys_of_this_worker() -> None:
     assignor: Any = PartitionAssignor(cast(Any, SimpleNamespace(tables=None)), replicas=1)
     assignor._assignment.standbys["connections"] = [1, 2]
     assert assignor.assigned_standbys() == {("connections", 1), ("connections", 2)}
 
 
 def dealt(url: str, distribution: dict[str, dict[str, list[int]]]) -> Any:
-    """An assignment as the group's leader deals it to the worker of that address, which has nothing."""
+    """Return an assignment without partitions, as the group's leader sends it to the worker of that address."""
     made: Any = ClientMetadata(
         assignment=ClientAssignment(actives={}, standbys={}),
         url=url,
@@ -222,31 +222,31 @@ def dealt(url: str, distribution: dict[str, dict[str, list[int]]]) -> Any:
     return ConsumerProtocolMemberAssignment(4, [], zlib.compress(made.dumps()))
 
 
-def test_an_assignment_tells_every_worker_which_address_has_which_partitions() -> None:
+def test_assignment_gives_every_worker_the_partitions_by_address() -> None:
     conf = SimpleNamespace(canonical_url=URL("http://127.0.0.1:1/#a"))
     tables = SimpleNamespace(changelog_topics=set())
     assignor: Any = Assignor(cast(Any, SimpleNamespace(tables=tables, conf=conf)))
     assert orjson.loads(assignor.metadata({"connections"}).user_data)["url"] == "http://127.0.0.1:1/#a"
-    told = {"http://127.0.0.1:2/#b": {"connections": [0, 1]}}
-    assignor.on_assignment(dealt("http://127.0.0.1:1/#a", told))
-    assert assignor.external_topics_metadata() == told
+    distribution = {"http://127.0.0.1:2/#b": {"connections": [0, 1]}}
+    assignor.on_assignment(dealt("http://127.0.0.1:1/#a", distribution))
+    assert assignor.external_topics_metadata() == distribution
     assert assignor._get_external_topic_distribution({}) == {}
     settings = load_settings(None, {}, {"kafka.bootstrap": "nowhere.invalid:9092"})
     assert type(create_app(settings).assignor) is Assignor
 
 
-def test_a_static_member_that_restarts_elsewhere_takes_what_was_dealt_to_the_one_before() -> None:
+def test_restarted_static_member_accepts_the_assignment_of_its_predecessor() -> None:
     tables = SimpleNamespace(changelog_topics=set())
     app = cast(Any, SimpleNamespace(tables=tables, conf=SimpleNamespace(canonical_url=URL("http://127.0.0.1:9/#a"))))
     with pytest.raises(AssertionError):
         PartitionAssignor(app).on_assignment(cast(Any, dealt("http://127.0.0.1:1/#a", {})))
     ours: Any = Assignor(app)
-    told = {"http://127.0.0.1:1/#a": {"connections": [0]}}
-    ours.on_assignment(dealt("http://127.0.0.1:1/#a", told))
-    assert ours.external_topics_metadata() == told
+    distribution = {"http://127.0.0.1:1/#a": {"connections": [0]}}
+    ours.on_assignment(dealt("http://127.0.0.1:1/#a", distribution))
+    assert ours.external_topics_metadata() == distribution
 
 
-def test_the_driver_builds_its_consumer_from_the_module_aiokafka() -> None:
+def test_driver_builds_its_consumer_from_the_module_aiokafka() -> None:
     stock = driver.AIOKafkaConsumerThread._create_worker_consumer
     assert {"aiokafka", "AIOKafkaConsumer"} <= set(names_in(stock))
     assert parameters(stock) == parameters(ConsumerThread._create_worker_consumer)
@@ -265,7 +265,7 @@ OVERRIDDEN += ["on_buffer_full", "perform_seek", "on_partitions_revoked", "on_pa
 
 
 @pytest.mark.parametrize("name", OVERRIDDEN)
-def test_an_overridden_method_is_one_with_the_same_parameters(name: str) -> None:
+def test_overridden_method_exists_with_the_same_parameters(name: str) -> None:
     ours, stock = getattr(Consumer, name), getattr(driver.Consumer, name)
     assert name in vars(Consumer)
     assert parameters(ours) == parameters(stock)
@@ -281,8 +281,8 @@ def test_commits_go_through_the_overridden_methods() -> None:
     assert "await self._add_gap(tp, r_offset + 1, offset)" in inspect.getsource(base)
 
 
-async def test_a_seek_that_waits_also_moves_where_messages_are_taken_from() -> None:
-    """Faust drops messages below the read offset: a seek back must take it along."""
+async def test_waiting_seek_also_moves_the_read_offset() -> None:
+    """Faust drops messages below the read offset, so a seek back must lower it."""
     sought: dict[TopicPartition, int] = {}
 
     async def position(tp: TopicPartition) -> int:
@@ -301,16 +301,16 @@ async def test_a_seek_that_waits_also_moves_where_messages_are_taken_from() -> N
     assert "offset >= r_offset" in inspect.getsource(faust_consumer.Consumer)
 
 
-def test_a_full_stream_is_told_by_the_name_that_ours_overrides() -> None:
+def test_full_stream_calls_the_method_that_ours_overrides() -> None:
     assert "app.consumer.on_buffer_full" in inspect.getsource(faust.transport.conductor)
     assert "_buffered_partitions" in names_in(faust_consumer.Consumer.on_buffer_full)
 
 
-def test_acks_are_kept_under_the_names_that_are_emptied() -> None:
+def test_acks_are_kept_under_the_names_that_we_clear() -> None:
     assert {"_acked", "_acked_index", "_committed_offset"} <= set(names_in(faust_consumer.Consumer.ack))
 
 
-async def test_a_schema_is_asked_for_key_and_value_by_the_names_that_ours_overrides() -> None:
+async def test_schema_loads_key_and_value_by_the_methods_that_ours_overrides() -> None:
     assert {"loads_key", "loads_value"} <= set(names_in(Schema.compile))
     made: list[Any] = []
     app = SimpleNamespace(
@@ -321,14 +321,14 @@ async def test_a_schema_is_asked_for_key_and_value_by_the_names_that_ours_overri
     assert made == [(None, message.value, (), message)]
 
 
-def test_an_app_asks_for_its_transport_by_the_name_that_ours_overrides() -> None:
+def test_app_makes_its_transport_by_the_method_that_ours_overrides() -> None:
     assert "_new_transport" in inspect.getsource(faust.App)
     assert parameters(Tidegate._new_transport) == parameters(faust.App._new_transport) == ["self"]
     assert (Transport.Consumer, Transport.__mro__[1]) == (Consumer, driver.Transport)
     assert "Consumer" in names_in(faust.transport.base.Transport.create_consumer)
 
 
-def test_a_worker_says_why_it_crashed_and_draws_its_spinner_only_if_it_has_one() -> None:
+def test_worker_has_a_crash_reason_and_an_optional_spinner() -> None:
     assert {"crash_reason", "execute_from_commandline", "stop"} <= set(dir(faust.Worker))
     assert "self.spinner" in inspect.getsource(faust.Worker)
 
@@ -337,7 +337,7 @@ def test_a_worker_says_why_it_crashed_and_draws_its_spinner_only_if_it_has_one()
 
 
 def llvm_of(flags: dict[str, Any]) -> str:
-    """The code of a real kernel that hands arrays on to inlined functions, compiled anew."""
+    """Compile a real kernel that passes arrays to inlined functions; return its code."""
     compiled = numba.njit(**flags)(cast(Any, rebuild_queue).py_func)
     compiled(empty_state(1024))
     return str(compiled.inspect_llvm(compiled.signatures[0]))

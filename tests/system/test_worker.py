@@ -1,4 +1,4 @@
-"""The worker on a real Kafka: the decisions of a replay, every event counted once, whatever stops it; bad input set aside."""
+"""The worker on a real Kafka: the decisions of a replay, every event counted once after any stop, poison set aside."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ END_MS = 1_764_547_200_000
 
 @pytest.fixture(scope="module")
 def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small simulated month as NDJSON."""
+    """Return a small simulated month as NDJSON."""
     month = simulate(5, END_MS, 0.02)
     out = np.empty(200 * len(month.ts_ms), np.uint8)
     done, size = write_lines(Drafts(*month[:6]), 0, texts(list(MTA_NAMES)), out)
@@ -47,14 +47,14 @@ def _halves(events: Path) -> tuple[bytes, bytes, int]:
 
 
 def _by_source(lines: bytes) -> dict[tuple[Any, ...], set[bytes]]:
-    """Decisions by what led to them; repeats of the same one count once."""
-    found: dict[tuple[Any, ...], set[bytes]] = {}
+    """Return the decisions by identity; equal repeats count once."""
+    decisions: dict[tuple[Any, ...], set[bytes]] = {}
     for line in lines.splitlines():
         decision = orjson.loads(line)
         source = decision["source"]
-        place = (decision["network"], decision["verdict"], source["partition"], source["offset"])
-        found.setdefault(place, set()).add(line)
-    return found
+        identity = (decision["network"], decision["verdict"], source["partition"], source["offset"])
+        decisions.setdefault(identity, set()).add(line)
+    return decisions
 
 
 def _decisions(env: dict[str, str]) -> dict[tuple[Any, ...], set[bytes]]:
@@ -71,7 +71,7 @@ def _replayed(events: Path, env: dict[str, str]) -> dict[tuple[Any, ...], set[by
 
 @pytest.fixture
 def cluster(broker: EmbeddedBroker, prefix: str) -> dict[str, str]:
-    """Topics of this test's own, four partitions."""
+    """Create topics for this test, with four partitions, and return the environment."""
     return _created(broker, prefix, 4)
 
 
@@ -88,7 +88,7 @@ def _produce(env: dict[str, str], text: bytes, *options: str) -> None:
 
 
 @pytest.mark.parametrize(("partitions", "codec"), [(1, "zstd"), (8, "lz4")])
-def test_through_kafka_and_by_replay_the_decisions_are_the_same_bytes(
+def test_worker_and_replay_make_byte_equal_decisions(
     broker: EmbeddedBroker, prefix: str, events: Path, tmp_path: Path, partitions: int, codec: str
 ) -> None:
     env = _created(broker, prefix, partitions)
@@ -104,7 +104,7 @@ def test_through_kafka_and_by_replay_the_decisions_are_the_same_bytes(
 
 
 @pytest.mark.parametrize("partitions", [1, 8])
-def test_a_real_trace_decides_alike_through_kafka_and_by_replay(
+def test_worker_and_replay_make_equal_decisions_on_a_real_trace(
     broker: EmbeddedBroker, prefix: str, shared: Path, tmp_path: Path, partitions: int
 ) -> None:
     trace = shared / "evaluation" / "traces" / "dev-kdent.events.ndjson.gz"
@@ -119,7 +119,7 @@ def test_a_real_trace_decides_alike_through_kafka_and_by_replay(
     assert _decisions(env) == expected
 
 
-def test_a_stopped_worker_goes_on_where_it_was(cluster: dict[str, str], events: Path, tmp_path: Path) -> None:
+def test_stopped_worker_continues_after_its_last_event(cluster: dict[str, str], events: Path, tmp_path: Path) -> None:
     first, second, count = _halves(events)
     _produce(cluster, first)
     with WorkerProcess(cluster, tmp_path) as worker:
@@ -130,11 +130,11 @@ def test_a_stopped_worker_goes_on_where_it_was(cluster: dict[str, str], events: 
         status = worker.wait_for(4, count)
         assert worker.stop() == 0
     assert status["events"] == count
-    assert status["since_start"]["records"] == second.count(b"\n"), "nothing was read twice"
+    assert status["since_start"]["records"] == second.count(b"\n"), "no event is read twice"
     assert _decisions(cluster) == _replayed(events, cluster)
 
 
-def test_a_killed_worker_counts_every_event_once(cluster: dict[str, str], events: Path, tmp_path: Path) -> None:
+def test_killed_worker_counts_every_event_once(cluster: dict[str, str], events: Path, tmp_path: Path) -> None:
     cluster["TIDEGATE_WORKER_INSTANCE_ID"] = "one"  # static membership: no wait for the dead one's session
     first, second, count = _halves(events)
     _produce(cluster, first)
@@ -151,7 +151,7 @@ def test_a_killed_worker_counts_every_event_once(cluster: dict[str, str], events
     assert _decisions(cluster) == _replayed(events, cluster)
 
 
-def test_a_newer_worker_fences_the_older_one(cluster: dict[str, str], tmp_path: Path) -> None:
+def test_newer_worker_fences_the_older_one(cluster: dict[str, str], tmp_path: Path) -> None:
     _produce(cluster, b'{"ts":1764000000000,"ip":"192.0.2.1"}\n')
     other = {**cluster, "TIDEGATE_WORKER_SESSION_TIMEOUT_S": "60"}
     old_folder, new_folder = tmp_path / "old", tmp_path / "new"
@@ -160,7 +160,7 @@ def test_a_newer_worker_fences_the_older_one(cluster: dict[str, str], tmp_path: 
     with WorkerProcess(other, old_folder) as old:
         old.wait_for(4, 1)
 
-        # the same transactional ids from another group: what a zombie sees after its partitions have moved
+        # the same transactional ids from another group: as for a zombie whose partitions have moved
         async def take_over() -> None:
             for partition in range(4):
                 producer = AIOKafkaProducer(
@@ -176,7 +176,7 @@ def test_a_newer_worker_fences_the_older_one(cluster: dict[str, str], tmp_path: 
         assert "taken over by another worker" in Path(old.log.name).read_text()
 
 
-def test_poison_is_set_aside_and_the_rest_goes_on(cluster: dict[str, str], tmp_path: Path) -> None:
+def test_poison_goes_to_the_dead_letters_and_the_rest_is_applied(cluster: dict[str, str], tmp_path: Path) -> None:
     bootstrap, topic = cluster["TIDEGATE_KAFKA_BOOTSTRAP"], cluster["TIDEGATE_TOPICS_PREFIX"] + "connections"
     values = [b'{"ts":1764000000000,"ip":"192.0.2.1"}', b"no JSON", b'{"ts":"x","ip":"192.0.2.1"}', None,
               '{"ts":1764000000001,"ip":"192.0.2.1","helo":"müller"}'.encode()]  # fmt: skip
@@ -189,10 +189,10 @@ def test_poison_is_set_aside_and_the_rest_goes_on(cluster: dict[str, str], tmp_p
         assert worker.stop() == 0
     assert (status["events"], status["poison"], status["since_start"]["slow"]) == (2, 3, 3)
     letters = _read(bootstrap, cluster["TIDEGATE_TOPICS_PREFIX"] + "dead-letters", 3)
-    found = {orjson.loads(letter)["reason"]: orjson.loads(letter) for letter in letters}
-    assert set(found) == {"not JSON", "ts not an integer", "null value"}
-    assert base64.b64decode(found["not JSON"]["value_base64"]) == b"no JSON"
-    assert found["not JSON"]["source"]["offset"] == 1
+    by_reason = {orjson.loads(letter)["reason"]: orjson.loads(letter) for letter in letters}
+    assert set(by_reason) == {"not JSON", "ts not an integer", "null value"}
+    assert base64.b64decode(by_reason["not JSON"]["value_base64"]) == b"no JSON"
+    assert by_reason["not JSON"]["source"]["offset"] == 1
 
 
 def _read(bootstrap: str, topic: str, count: int) -> list[bytes]:
@@ -211,7 +211,9 @@ def _read(bootstrap: str, topic: str, count: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
-def test_outside_producers_are_understood_and_key_as_we_do(cluster: dict[str, str], tmp_path: Path, codec: str) -> None:
+def test_events_of_other_producers_are_read_and_keyed_alike(
+    cluster: dict[str, str], tmp_path: Path, codec: str
+) -> None:
     bootstrap, topic = cluster["TIDEGATE_KAFKA_BOOTSTRAP"], cluster["TIDEGATE_TOPICS_PREFIX"] + "connections"
     outside = confluent_kafka.Producer(
         {"bootstrap.servers": bootstrap, "compression.type": codec, "partitioner": "murmur2_random"}
@@ -227,7 +229,7 @@ def test_outside_producers_are_understood_and_key_as_we_do(cluster: dict[str, st
     assert (status["events"], status["keys"], status["miskeyed"]) == (400, 400, 0)
 
 
-def test_wrong_keys_are_noticed(cluster: dict[str, str], tmp_path: Path) -> None:
+def test_wrong_keys_are_counted(cluster: dict[str, str], tmp_path: Path) -> None:
     bootstrap, topic = cluster["TIDEGATE_KAFKA_BOOTSTRAP"], cluster["TIDEGATE_TOPICS_PREFIX"] + "connections"
     outside = confluent_kafka.Producer({"bootstrap.servers": bootstrap})
     for i in range(40):
@@ -239,7 +241,7 @@ def test_wrong_keys_are_noticed(cluster: dict[str, str], tmp_path: Path) -> None
         assert worker.stop() == 0
 
 
-def test_the_faust_command_runs_the_same_app(cluster: dict[str, str], tmp_path: Path) -> None:
+def test_faust_command_runs_the_same_app(cluster: dict[str, str], tmp_path: Path) -> None:
     _produce(cluster, b'{"ts":1764000000000,"ip":"192.0.2.1"}\n')
     command = [sys.executable, "-m", "faust", "-A", "engine.service.worker", "worker", "-l", "warn"]
     with WorkerProcess(cluster, tmp_path, command) as worker:
@@ -247,7 +249,7 @@ def test_the_faust_command_runs_the_same_app(cluster: dict[str, str], tmp_path: 
         assert worker.stop() == 0
 
 
-def test_a_topic_with_another_partition_count_is_refused(cluster: dict[str, str]) -> None:
+def test_topic_with_another_partition_count_is_refused(cluster: dict[str, str]) -> None:
     refused = tidegate("worker", env={**cluster, "TIDEGATE_TOPICS_PARTITIONS": "6"})
     assert refused.returncode == 2
     message = refused.stderr.decode().strip().splitlines()[-1]
@@ -255,14 +257,14 @@ def test_a_topic_with_another_partition_count_is_refused(cluster: dict[str, str]
     assert "has 4 partitions, this configuration expects 6" in message
 
 
-def test_without_a_broker_there_is_one_line(prefix: str) -> None:
+def test_missing_broker_is_an_error_of_one_line(prefix: str) -> None:
     refused = tidegate("worker", env=environment("127.0.0.1:1", prefix, 4))
     assert refused.returncode == 2
     assert len(refused.stderr.decode().strip().splitlines()) == 1
     assert "127.0.0.1:1" in refused.stderr.decode()
 
 
-def test_a_standby_takes_over_with_next_to_nothing_to_read(
+def test_standby_takes_over_without_reading_the_state_again(
     cluster: dict[str, str], events: Path, tmp_path: Path
 ) -> None:
     first, second, count = _halves(events)
@@ -287,12 +289,12 @@ def test_a_standby_takes_over_with_next_to_nothing_to_read(
 
 
 def _keys(worker: WorkerProcess) -> int:
-    """Of the partitions that it owns and of those that it follows."""
+    """Return the senders in a worker's partitions and standbys."""
     status = worker.status
     return sum(int(each["keys"]) for kind in ("partitions", "standbys") for each in status[kind].values())
 
 
-def test_a_topic_that_was_made_again_is_refused(cluster: dict[str, str], events: Path, tmp_path: Path) -> None:
+def test_topic_that_was_created_again_is_refused(cluster: dict[str, str], events: Path, tmp_path: Path) -> None:
     text = events.read_bytes()
     _produce(cluster, text)
     with WorkerProcess(cluster, tmp_path) as worker:
