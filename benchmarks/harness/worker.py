@@ -227,7 +227,7 @@ def bytes_per_key() -> float:
     """Return the bytes per sender of a full table: its row and its slots in the index."""
     keys = options.WorkerOptions().rows_per_partition
     state = empty_state(keys)
-    return (state.rows.nbytes + state.index.nbytes) / keys
+    return (state.rows.nbytes + state.slots.nbytes) / keys
 
 
 class Watched(NamedTuple):

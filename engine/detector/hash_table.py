@@ -35,11 +35,11 @@ def hash_key(key: Any, seed: Any) -> Any:
 @inline
 def find(state: Any, key: Any, mixed: Any) -> int:
     """Return the row number of `key`, NO_ROW if it has none. `mixed` is the key's hash."""
-    mask = np.uint64(state.index.shape[0] - 1)
+    mask = np.uint64(state.slots.shape[0] - 1)
     tag = np.uint32(mixed >> np.uint64(59)) << np.uint32(27)
     slot = mixed & mask
     while True:
-        entry = state.index[slot]
+        entry = state.slots[slot]
         if entry == 0:
             return NO_ROW
         if entry & ~_ROW_BITS == tag:
@@ -52,13 +52,13 @@ def find(state: Any, key: Any, mixed: Any) -> int:
 @inline
 def prefetch_slot(state: Any, mixed: Any) -> None:
     """Prefetch the index slot where the look-up of a hash begins."""
-    prefetch(state.index, int64((mixed & np.uint64(state.index.shape[0] - 1)) << np.uint64(2)))
+    prefetch(state.slots, int64((mixed & np.uint64(state.slots.shape[0] - 1)) << np.uint64(2)))
 
 
 @inline
 def prefetch_row(state: Any, mixed: Any) -> None:
     """Prefetch the row that the hash's first slot names: all of its cache lines."""
-    entry = state.index[mixed & np.uint64(state.index.shape[0] - 1)]
+    entry = state.slots[mixed & np.uint64(state.slots.shape[0] - 1)]
     if entry != 0:
         size = state.rows.itemsize
         start = (int64(entry & _ROW_BITS) - 1) * size
@@ -82,17 +82,17 @@ def insert(state: Any, key: Any, mixed: Any) -> int:
 def _index_row(state: Any, row: int, key: Any, mixed: Any) -> None:
     """Assign a row to `key`, which must have none, and enter it in the index."""
     state.rows[row].key = key
-    mask = np.uint64(state.index.shape[0] - 1)
+    mask = np.uint64(state.slots.shape[0] - 1)
     slot = mixed & mask
-    while state.index[slot] != 0:
+    while state.slots[slot] != 0:
         slot = (slot + np.uint64(1)) & mask
-    state.index[slot] = (np.uint32(mixed >> np.uint64(59)) << np.uint32(27)) | np.uint32(row + 1)
+    state.slots[slot] = (np.uint32(mixed >> np.uint64(59)) << np.uint32(27)) | np.uint32(row + 1)
 
 
 @inline
 def reindex(state: Any, seed: Any) -> None:
     """Rebuild the index from the rows."""
-    state.index[:] = np.uint32(0)
+    state.slots[:] = np.uint32(0)
     for row in range(state.cursor[0].rows):
         key = state.rows[row].key
         _index_row(state, row, key, hash_key(key, seed))

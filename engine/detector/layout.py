@@ -194,9 +194,7 @@ class Pools(NamedTuple):
     rows: npt.NDArray[Any]  # POOL[]
     keys: npt.NDArray[np.uint64]  # copy of the rows' keys, 0 for a free row
     dirty: npt.NDArray[np.uint32]  # row numbers
-    tombstones: npt.NDArray[
-        np.uint64
-    ]  # keys replaced since the last checkpoint; a restore ignores those that don't fit
+    tombstones: npt.NDArray[np.uint64]  # keys replaced since the last checkpoint; a restore ignores the rest
     cursor: npt.NDArray[Any]  # POOL_CURSOR[1]
 
 
@@ -204,7 +202,7 @@ class State(NamedTuple):
     """A partition's state."""
 
     rows: npt.NDArray[Any]  # ROW[]
-    index: npt.NDArray[np.uint32]  # hash index, at least twice as long as `rows`, a power of two
+    slots: npt.NDArray[np.uint32]  # hash index, at least twice as long as `rows`, a power of two
     dirty: npt.NDArray[np.uint32]  # row numbers
     queue: npt.NDArray[np.uint32]  # heap of row numbers by end of throttle
     queue_ms: npt.NDArray[np.int64]  # that end
