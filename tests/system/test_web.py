@@ -133,7 +133,7 @@ def test_page_explains_a_sender_like_the_command(site: tuple[WorkerHttp, dict[st
     command = orjson.loads(explained.stdout)
     same = ("network", "throttled", "past", "allowed", "until", "reason", "decisions", "config")
     assert {name: page[name] for name in same} == {name: command[name] for name in same}
-    assert page["release"].startswith("ends by itself at")
+    assert page["release"].startswith("ends at")
     assert len(page["decision_log"]) == len(page["decisions"])
 
 
@@ -141,7 +141,7 @@ def test_plot_shows_the_senders_last_day(site: tuple[WorkerHttp, dict[str, str]]
     http, _ = site
     status, svg = http.get(f"/v1/senders/{BURST_IP}/plot.svg")
     assert status == 200
-    assert f"{EVENTS:,} messages, 1 throttled spell".encode() in svg
+    assert f"{EVENTS:,} messages, 1 throttle period".encode() in svg
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_reader_finds_a_sender_and_its_plot(
     driver.find_element(By.ID, "address").send_keys(BURST_IP, Keys.ENTER)
     wait_for_page(driver, BURST_IP)
     assert driver.find_element(By.ID, "verdict").text.startswith("Throttled until")
-    assert "Ends by itself" in driver.find_element(By.ID, "release").text
+    assert "Ends at" in driver.find_element(By.ID, "release").text
     drawn = "const plot = document.getElementById('plot'); return plot.complete && plot.naturalWidth"
     WebDriverWait(driver, WAIT_S).until(lambda _: driver.execute_script(drawn))
     for scheme in ("light", "dark"):
@@ -241,7 +241,7 @@ def test_page_shows_markup_as_text(site: tuple[WorkerHttp, dict[str, str]], driv
             400,
             "'nowhere' is no network: give one such as",
         ),
-        ({"action": "exempt", "network": BURST_IP, "by": "me"}, TOKEN, 400, "owner is missing: whose it is"),
+        ({"action": "exempt", "network": BURST_IP, "by": "me"}, TOKEN, 400, "owner is missing: give owner and contact"),
         ({"action": "forget", "network": BURST_IP, "by": "me"}, TOKEN, 400, "give exempt, release or end"),
         ({"action": "release", "network": BURST_IP}, TOKEN, 400, "by is missing"),
         ([], TOKEN, 400, "give an object of texts"),

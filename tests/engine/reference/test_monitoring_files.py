@@ -1,4 +1,4 @@
-"""What is shipped for Prometheus and Grafana asks for figures that exist, and its alerts fire when they should."""
+"""Dashboard and alerts query metrics that exist, and the alerts fire when they should."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tests.support.pace import scaled
 from tests.tidy.tree import none_of
 
 NAME = re.compile(r"\b(?:tidegate|process|up)(?:_[a-z0-9_]+)?\b")
-OF_PROCESS = {"up", "process_cpu_seconds_total", "process_resident_memory_bytes"}
-HISTOGRAM = ("_bucket", "_sum", "_count")
-LABELS = {"instance", "partition", "reason", "why", "le"}
+PROCESS_METRICS = {"up", "process_cpu_seconds_total", "process_resident_memory_bytes"}
+HISTOGRAM_SUFFIXES = ("_bucket", "_sum", "_count")
+LABELS = {"instance", "partition", "reason", "le"}
 
 
-def exposed() -> set[str]:
+def exposed_names() -> set[str]:
     names = {metric.exposed for metric in (*WORKER, *EDGE)}
     histograms = {metric.name for metric in (*WORKER, *EDGE) if metric.kind == "histogram"}
-    return names | {name + part for name in histograms for part in HISTOGRAM} | OF_PROCESS
+    return names | {name + part for name in histograms for part in HISTOGRAM_SUFFIXES} | PROCESS_METRICS
 
 
 def dashboard(root: Path) -> dict[str, Any]:
@@ -34,45 +34,45 @@ def dashboard(root: Path) -> dict[str, Any]:
 
 
 def queries(root: Path) -> dict[str, str]:
-    """Expressions by panel title."""
+    """Return the dashboard's expressions by panel title."""
     panels = [panel for panel in dashboard(root)["panels"] if panel["type"] != "row"]
     return {f"{panel['title']} {target['refId']}": target["expr"] for panel in panels for target in panel["targets"]}
 
 
 def expressions(root: Path) -> dict[str, str]:
-    """Expressions by alert."""
+    """Return the expressions of alerts by name."""
     text = (root / "deploy/prometheus/tidegate.rules.yml").read_text(encoding="utf-8")
     return dict(re.findall(r"alert: (\w+)\n\s+expr: >-\n\s+(.+)\n", text))
 
 
-def asked(expression: str) -> set[str]:
+def metric_names(expression: str) -> set[str]:
     return set(NAME.findall(re.sub(r'"[^"]*"', '""', expression)))
 
 
-def test_the_dashboard_asks_only_for_figures_that_exist(root: Path) -> None:
+def test_dashboard_queries_only_existing_metrics(root: Path) -> None:
     found = queries(root)
     assert len(found) > 50
-    none_of(f"{title}: {name}" for title, text in found.items() for name in asked(text) - exposed())
-    none_of(title for title, text in found.items() if not asked(text))
+    none_of(f"{title}: {name}" for title, text in found.items() for name in metric_names(text) - exposed_names())
+    none_of(title for title, text in found.items() if not metric_names(text))
 
 
-def test_the_alerts_ask_only_for_figures_that_exist(root: Path) -> None:
+def test_alerts_query_only_existing_metrics(root: Path) -> None:
     found = expressions(root)
     text = (root / "deploy/prometheus/tidegate.rules.yml").read_text(encoding="utf-8")
     assert len(found) == text.count("- alert:") > 15
-    none_of(f"{alert}: {name}" for alert, text in found.items() for name in asked(text) - exposed())
+    none_of(f"{alert}: {name}" for alert, text in found.items() for name in metric_names(text) - exposed_names())
 
 
-def test_labels_are_those_that_figures_have(root: Path) -> None:
+def test_queries_group_by_existing_labels(root: Path) -> None:
     texts = [*queries(root).values(), *expressions(root).values()]
-    asked_for = {
+    labels = {
         label.strip() for text in texts for by in re.findall(r"\bby \(([^)]*)\)", text) for label in by.split(",")
     }
-    assert {"reason", "partition", "le"} <= asked_for <= LABELS
+    assert {"reason", "partition", "le"} <= labels <= LABELS
 
 
-def test_the_dashboard_shows_every_figure_that_matters(root: Path) -> None:
-    shown = set().union(*(asked(text) for text in queries(root).values()))
+def test_dashboard_shows_all_metrics_but_these(root: Path) -> None:
+    shown = set().union(*(metric_names(text) for text in queries(root).values()))
     left_out = {metric.name for metric in (*WORKER, *EDGE)} - {re.sub(r"_(total|bucket)$", "", name) for name in shown}
     assert left_out == {
         "tidegate_worker_info",
@@ -91,24 +91,24 @@ def test_the_dashboard_shows_every_figure_that_matters(root: Path) -> None:
     }
 
 
-def test_panels_do_not_overlap_and_have_a_title(root: Path) -> None:
-    taken: dict[tuple[int, int], str] = {}
+def test_panels_do_not_overlap(root: Path) -> None:
+    titles: dict[tuple[int, int], str] = {}
     for panel in dashboard(root)["panels"]:
         grid = panel["gridPos"]
         for x in range(grid["x"], grid["x"] + grid["w"]):
             for y in range(grid["y"], grid["y"] + grid["h"]):
                 assert x < 24
-                assert (x, y) not in taken, f"{panel['title']} lies on {taken[x, y]}"
-                taken[x, y] = panel["title"]
+                assert (x, y) not in titles, f"{panel['title']} overlaps {titles[x, y]}"
+                titles[x, y] = panel["title"]
 
 
-def test_the_runbook_knows_every_alert(root: Path) -> None:
+def test_runbook_has_every_alert(root: Path) -> None:
     runbook = (root / "deploy/RUNBOOK.md").read_text(encoding="utf-8")
     none_of(alert for alert in expressions(root) if alert not in runbook)
 
 
 def promtool() -> str:
-    """Where it is; else the test is skipped."""
+    """Return the path of promtool; skip the test without it."""
     found = shutil.which("promtool")
     if found is None:
         pytest.skip("needs promtool (Debian, Ubuntu: apt install prometheus)")
@@ -124,8 +124,8 @@ def promtool() -> str:
     ],
     ids=lambda arguments: " ".join(arguments[:2]),
 )
-def test_promtool_takes_the_rules_and_their_test(root: Path, arguments: tuple[str, ...]) -> None:
-    ran = subprocess.run(
+def test_promtool_accepts_rules_configuration_and_test(root: Path, arguments: tuple[str, ...]) -> None:
+    completed = subprocess.run(
         [promtool(), *arguments],
         cwd=root / "deploy/prometheus",
         capture_output=True,
@@ -133,9 +133,9 @@ def test_promtool_takes_the_rules_and_their_test(root: Path, arguments: tuple[st
         check=False,
         timeout=scaled(60),
     )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
-def test_the_rules_test_expects_every_alert(root: Path) -> None:
+def test_rules_test_expects_every_alert(root: Path) -> None:
     text = (root / "deploy/prometheus/tidegate.rules.test.yml").read_text(encoding="utf-8")
     assert set(re.findall(r'alertname="(\w+)"', text)) == set(expressions(root))
