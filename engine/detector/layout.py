@@ -238,7 +238,7 @@ def empty_state(capacity: int) -> State:
         raise ValueError(f"capacity {capacity} is not a power of two from {LEAST_ROWS} to 2^26")
     return State(
         rows=np.zeros(capacity, ROW),
-        index=np.zeros(2 * capacity, np.uint32),
+        slots=np.zeros(2 * capacity, np.uint32),
         dirty=np.zeros(capacity, np.uint32),
         queue=np.zeros(capacity, np.uint32),
         queue_ms=np.zeros(capacity, np.int64),
