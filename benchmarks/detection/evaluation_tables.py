@@ -5,6 +5,7 @@ The pages show the latest full result; ``python -m benchmarks.detection.evaluati
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -101,4 +102,5 @@ def write() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     write()

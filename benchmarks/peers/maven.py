@@ -7,6 +7,7 @@ into a folder named by the sources' hash. `python -m benchmarks.peers.maven` wri
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import shutil
@@ -137,4 +138,5 @@ def relock() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     relock()

@@ -1,20 +1,19 @@
-"""The contest: its events are what they should be, its answer is right, and what differs from it is told."""
+"""The contest: its answer is right, differences are found, figures and pages follow from the outcome."""
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from xml.etree import ElementTree
 
 import orjson
 import pytest
-from benchmarks.contest.kept import whole
 
 from benchmarks.contest import openload, plots, tables
 from benchmarks.contest.contenders import FAUST, FLINK, QUIX, STREAMS
-from benchmarks.contest.figures import Outcome, last_line, losses
+from benchmarks.contest.figures import Outcome, last_line, losses, whole
 from benchmarks.contest.key_costs import KeyCost
 from benchmarks.contest.load import TICK_MS, Batches, probe
 from benchmarks.contest.open_part import Opened
@@ -24,12 +23,11 @@ from benchmarks.contest.process import Run, complaints
 from benchmarks.contest.recovery import Recovery
 from benchmarks.contest.rounds import ENGINE, TOOL, CaseResult
 from benchmarks.contest.scaling import Scaling, figures, kinds
-from benchmarks.contest.sizes import sizes
+from benchmarks.contest.sizes import SMALL, Sizes, given_sizes, sizes_of
 from benchmarks.harness.errors import Broken
 from benchmarks.harness.traffic import SHAPES, START_MS, Traffic
 from benchmarks.harness.worker import Sample
 from benchmarks.peers import job
-from topics.keys import key_of, key_text
 
 EVENTS, KEYS = 20_000, 500
 MACHINE = ("commit", "cpu", "cores", "memory_gb", "kernel", "python", "kafka", "java", "load_before")
@@ -56,58 +54,12 @@ def peer_answer(traffic: Traffic) -> Answer:
     return found
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_traffic_is_the_same_each_time_and_another_with_another_seed(shape: str) -> None:
-    found = events_of(Traffic(EVENTS, KEYS, shape))
-    assert len(found) == EVENTS
-    assert found == events_of(Traffic(EVENTS, KEYS, shape)) != events_of(Traffic(EVENTS, KEYS, shape, seed=2))
-
-
-def test_batches_change_nothing_but_the_draw() -> None:
-    assert len(events_of(Traffic(EVENTS, KEYS, chunk=64))) == EVENTS
-
-
-def test_shapes_are_as_told() -> None:
-    most = {}
-    for shape in SHAPES:
-        found = Counter(key_of_address(orjson.loads(line)["ip"]) for line in events_of(Traffic(EVENTS, KEYS, shape)))
-        most[shape] = found.most_common(1)[0][1] / EVENTS
-    assert most["uniform"] < 0.05 < most["zipf"] < 0.3
-    assert 0.45 < most["hot"] < 0.55
-
-
-def test_all_senders_can_be_made_to_come_first_once_each() -> None:
-    keys = [key_of_address(orjson.loads(line)["ip"]) for line in events_of(Traffic(EVENTS, KEYS, all_first=True))]
-    assert len(set(keys[:KEYS])) == KEYS
-    assert set(keys[KEYS:]) == set(keys[:KEYS])
-    assert answer(Traffic(EVENTS, KEYS, all_first=True).chunks()).counts["decisions"] > 0
-
-
-def test_a_tenth_of_the_senders_or_all_are_ipv6_networks() -> None:
-    for share in (0.1, 1.0):
-        keys = {key_of_address(orjson.loads(line)["ip"]) for line in events_of(Traffic(EVENTS, KEYS, ipv6_share=share))}
-        assert sum("/64" in key for key in keys) / len(keys) == pytest.approx(share, abs=0.05)
-
-
-def test_keys_are_those_that_the_records_have() -> None:
-    for line in events_of(Traffic(2_000, KEYS, ipv6_share=0.5)):
-        ip = orjson.loads(line)["ip"]
-        assert key_of_address(ip) == key_text(key_of(ip))
-
-
-def test_some_events_are_out_of_order_and_some_are_late() -> None:
-    stamps = [orjson.loads(line)["ts"] for line in events_of(Traffic(EVENTS, KEYS))]
-    behind = [max(0, before - ts) for before, ts in itertools.pairwise(stamps)]
-    assert 0.01 < sum(each > 0 for each in behind) / EVENTS < 0.05
-    assert 0.003 < sum(each > WINDOW_MS // 2 for each in behind) / EVENTS < 0.007
-
-
 def lines(*events: tuple[int, str, int]) -> bytes:
     texts = [orjson.dumps({"ts": ts, "ip": ip, "messages": messages}) for ts, ip, messages in events]
     return b"\n".join(texts) + b"\n"
 
 
-def test_the_rule_by_hand() -> None:
+def test_rule_decides_once_per_window_at_the_first_excess() -> None:
     quiet = [(START_MS + minute * WINDOW_MS, "192.0.2.7", 2) for minute in range(3)]
     at = START_MS + 3 * WINDOW_MS
     burst = [(at, "192.0.2.7", 12), (at + 1, "192.0.2.7", 1), (at + 2, "192.0.2.7", 1)]
@@ -116,12 +68,12 @@ def test_the_rule_by_hand() -> None:
     assert found.counts == {"events": 7, "late": 1, "keys": 1, "windows": 3, "squares": 12, "decisions": 1}
 
 
-def test_a_newcomers_burst_is_no_decision() -> None:
+def test_burst_of_a_newcomer_is_no_decision() -> None:
     assert not answer([lines((START_MS, "192.0.2.7", 1000))]).decisions
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_contenders_arithmetic_gives_the_oracles_answer(shape: str) -> None:
+def test_contenders_arithmetic_gives_the_oracles_answer(shape: str) -> None:
     traffic = Traffic(4 * EVENTS, KEYS, shape)
     right = answer(traffic.chunks())
     assert right.counts["decisions"] > 5
@@ -129,16 +81,16 @@ def test_the_contenders_arithmetic_gives_the_oracles_answer(shape: str) -> None:
     assert peer_answer(traffic) == right
 
 
-def test_what_is_wrong_is_told() -> None:
+def test_wrong_counts_and_decisions_are_complaints() -> None:
     right = answer(Traffic(EVENTS, KEYS).chunks())
     assert complaints(right.counts, right.decisions, right) == []
     assert complaints(right.counts + Counter(late=1), right.decisions, right) != []
     lost = Counter(random.Random(1).sample(sorted(right.decisions), right.counts["decisions"] - 1))
-    assert complaints(right.counts, lost, right) == ["1 decisions are missing, 0 are wrong or there twice"]
+    assert complaints(right.counts, lost, right) == ["1 decisions are missing, 0 are wrong or repeated"]
     assert complaints(right.counts, right.decisions + lost, right) != []
 
 
-def test_a_probe_is_decided_by_the_jobs_rule_and_no_other_sender_is() -> None:
+def test_only_probes_are_decided_by_the_rule() -> None:
     batches = Batches(100, 50)
     found = answer(batches.lines(tick, START_MS + tick * TICK_MS, 100) for tick in range(300))
     assert [decided.key for decided in found.decisions] == [f"198.18.{tick >> 8}.{tick & 255}" for tick in range(300)]
@@ -146,44 +98,48 @@ def test_a_probe_is_decided_by_the_jobs_rule_and_no_other_sender_is() -> None:
 
 
 def level(delay_ms: list[float], late_ms: float = 0.0) -> bool:
-    """Whether a level is borne whose probes wait for so long."""
+    """Return whether a level is sustained whose probes wait for so long."""
     flow = Flow(first_ms=0, arrived_ms={tick: tick * TICK_MS + delay for tick, delay in enumerate(delay_ms)})
-    told = {"rate": 1000, "late_ms": late_ms}
-    return openload.judged(flow, 0, len(delay_ms) * TICK_MS / 1000, told).borne
+    message = {"rate": 1000, "late_ms": late_ms}
+    return openload.judged(flow, 0, len(delay_ms) * TICK_MS / 1000, message).borne
 
 
-def test_a_level_is_borne_if_latency_does_not_grow() -> None:
+def test_level_is_sustained_if_latency_does_not_grow() -> None:
     assert level([20.0] * 600)
     assert level([20.0 + 300.0 * (tick % 500 == 0) for tick in range(600)])  # a pause is no growth
 
 
-def test_a_level_is_not_borne_if_latency_grows_or_the_load_is_late() -> None:
+def test_level_is_not_sustained_if_latency_grows_or_the_load_is_late() -> None:
     assert not level([20.0 + tick * TICK_MS * 0.13 for tick in range(600)])  # 15 % too slow
     assert not level([20.0] * 600, late_ms=1000.0)
 
 
-def test_a_level_is_not_borne_if_its_probes_stay_undecided() -> None:
+def test_level_is_not_sustained_if_its_probes_stay_undecided() -> None:
     flow = Flow(first_ms=0, arrived_ms={tick: tick * TICK_MS + 20.0 for tick in range(450)})
     found = openload.judged(flow, 0, 6.0, {"rate": 1000, "late_ms": 0.0})
     assert not found.borne
     assert found.undecided > 100
 
 
-def test_the_sustainable_rate_is_the_highest_level_borne() -> None:
+def test_sustainable_rate_is_the_highest_sustained_level() -> None:
     levels = [Level(rate, 10.0, 1.0, 0, 0.0, borne=rate < 300) for rate in (100, 200, 300)]
     assert (sustainable(levels), sustainable([])) == (200, 0)
 
 
-def test_sizes_of_the_command_line() -> None:
-    chosen = sizes(["--small", "--peers", "Flink", "--recovery-keys", "100", "200"])
+def test_options_override_the_small_sizes() -> None:
+    given = given_sizes(None, ["--small", "--peers", "Flink", "--recovery-keys", "100", "200"])
+
+    chosen = sizes_of(given)
+
+    assert chosen.events == SMALL.events
     assert chosen.peers == ("Flink",)
     assert chosen.recovery_keys == (100, 200)
-    assert chosen.results is None
+    assert given.results is None
     assert all(case.peers in ((), ("Flink",)) for case in chosen.grid())
 
 
 def run(rate: float, cpu_s: float, complaints: list[str] | None = None) -> Run:
-    return Run(1000, rate, rate * 1.1, 1000 / rate, cpu_s, cpu_s, 100.0, 2.0, complaints or [])
+    return Run(1000, rate, rate * 1.1, 1000 / rate, cpu_s, 100.0, 2.0, complaints or [])
 
 
 def outcome() -> Outcome:
@@ -195,7 +151,7 @@ def outcome() -> Outcome:
         QUIX: [run(5e9, 0.1, ["keys: 1 instead of 2"])] * 2,
         FAUST: [run(4e3, 200.0)] * 2,
     }
-    main, other = sizes([]).main_case(), sizes([]).grid()[0]
+    main, other = Sizes().main_case(), Sizes().grid()[0]
     latency = Latency(100, 10, 1.0, 2.0, 3.0, 4.0, 0.0, [])
     opened = [
         Opened(ENGINE, [Level(100, 1.0, 0.0, 0, 0.0, borne=True)], 100, latency, 3.0, []),
@@ -215,29 +171,29 @@ def outcome() -> Outcome:
     return Outcome(cases, opened, recoveries, costs, scaled)
 
 
-def test_an_outcome_is_kept_whole() -> None:
+def test_outcome_survives_being_kept() -> None:
     assert Outcome.from_dict(orjson.loads(orjson.dumps(outcome().as_dict()))) == outcome()
 
 
-def test_parts_measured_by_themselves_stand_in_for_older_ones(tmp_path: Path) -> None:
-    stamps = [dict.fromkeys(MACHINE, 1) | {"time": f"2026-01-0{day}T00:00:00Z"} for day in (1, 2)]
-    both = sizes([]).as_dict() | {"parts": ["throughput", "grid", "recovery"]}
-    first = {"machine": stamps[0], "sizes": both, "figures": {"answer": "right"}} | outcome().as_dict()
-    second = {"machine": stamps[1], "sizes": both | {"parts": ["recovery"]}, "figures": {"answer": "right"}}
+def test_part_measured_alone_replaces_the_older_one(tmp_path: Path) -> None:
+    machines = [dict.fromkeys(MACHINE, 1) | {"time": f"2026-01-0{day}T00:00:00Z"} for day in (1, 2)]
+    both = asdict(Sizes()) | {"parts": ["throughput", "grid", "recovery"]}
+    first = {"machine": machines[0], "sizes": both, "figures": {"answer": "right"}} | outcome().as_dict()
+    second = {"machine": machines[1], "sizes": both | {"parts": ["recovery"]}, "figures": {"answer": "right"}}
     second |= Outcome(recoveries=[Recovery(ENGINE, 10, 2.0, 9.0, [])]).as_dict()
     path = tmp_path / "kept.ndjson"
     assert whole(path) is None
     path.write_bytes(b"\n".join(map(orjson.dumps, (first, second))) + b"\n")
     kept = whole(path)
     assert kept is not None
-    assert kept["machine"] == stamps[0]
-    assert kept["stamps"] == {"recovery": stamps[1]}
+    assert kept["machine"] == machines[0]
+    assert kept["machines"] == {"recovery": machines[1]}
     found = Outcome.from_dict(kept)
     assert (found.cases, found.recoveries[0].restored_s, found.opened) == (outcome().cases, 9.0, [])
-    assert "By itself, 2026-01-02" in "\n".join(tables.lines(kept))
+    assert "Measured alone, 2026-01-02" in "\n".join(tables.lines(kept))
 
 
-def test_figures_are_ratios_within_a_round_and_none_where_nothing_was_measured() -> None:
+def test_figures_are_ratios_within_a_round_or_none() -> None:
     line = last_line(outcome())
     assert line["events_per_s"] == 1_100_000
     assert (line["ratio_flink"], line["cpu_ratio_flink"]) == (0.5, 4.0)
@@ -248,16 +204,16 @@ def test_figures_are_ratios_within_a_round_and_none_where_nothing_was_measured()
     assert last_line(Outcome())["ratio_flink"] is None
 
 
-def test_figures_tell_what_many_senders_and_several_workers_cost() -> None:
+def test_figures_have_the_cost_of_many_senders_and_several_workers() -> None:
     line = last_line(outcome())
     assert (line["cost_ratio_10m_10k"], line["kernel_ratio_10m_10k"]) == (2.5, 2.0)
-    assert (line["table_octets_per_key"], line["table_octets_per_key_10m"]) == (128, 133.0)
-    assert (line["rss_octets_per_key_10m"], line["rss_growth_octets_per_key_10m"]) == (210.0, 170.0)
+    assert (line["table_bytes_per_key"], line["table_bytes_per_key_10m"]) == (128, 133.0)
+    assert (line["rss_bytes_per_key_10m"], line["rss_growth_bytes_per_key_10m"]) == (210.0, 170.0)
     assert (line["ratio_2_workers"], line["ratio_2_workers_with_standbys"]) == (1.5, 1.2)
     assert (line["cpu_ratio_2_workers"], line["cpu_ratio_2_workers_with_standbys"]) == (1.1, 1.4)
 
 
-def test_workers_are_doubled_up_to_the_cores_there_are() -> None:
+def test_workers_are_doubled_up_to_the_number_of_cores() -> None:
     assert kinds(1) == [(1, 0)]
     assert kinds(2) == kinds(3) == [(1, 0), (2, 0), (2, 1)]
     assert kinds(64) == [(1, 0), (2, 0), (2, 1), (4, 0), (4, 1)]
@@ -277,31 +233,31 @@ def test_several_workers_are_timed_together() -> None:
     one = [sample(10.0, 0, 1.0, {0: (-1, 0.0)}), sample(12.0, 60, 3.0, {0: (59, 0.0)})]
     two = [sample(11.0, 0, 1.0, {1: (-1, 0.0)}), sample(13.0, 40, 2.0, {1: (39, 0.0)})]
     two.append(sample(14.0, 40, 2.5, {1: (39, 0.5)}))
-    found = figures([one, two], {0: 59, 1: 39}, 1)
-    assert (found["events"], found["shares"], found["workers"], found["standbys"]) == (100, [60, 40], 2, 1)
+    found = figures([one, two], {0: 59, 1: 39})
+    assert (found["events"], found["shares"]) == (100, [60, 40])
     assert found["events_per_s"] == pytest.approx(100 / 3.5)  # from 10 to 13, and half a second of saving
     assert found["cpu_s_per_million"] == pytest.approx(3.5 / 100 * 1e6)
     assert found["rss_most_mb"] == [2.0, 2.0]
 
 
-def test_a_worker_without_a_part_in_it_is_told() -> None:
+def test_worker_without_a_share_is_no_result() -> None:
     one = [sample(10.0, 0, 1.0, {0: (-1, 0.0)}), sample(12.0, 60, 3.0, {0: (59, 0.0)})]
     with pytest.raises(Broken, match="did not share"):
-        figures([one, [sample(11.0, 0, 1.0, {})]], {0: 59}, 0)
+        figures([one, [sample(11.0, 0, 1.0, {})]], {0: 59})
 
 
-def test_losses_and_wrong_answers_are_told() -> None:
-    told = losses(outcome())
-    assert any("Flink takes 2.00 times as many events a second" in each for each in told)
-    assert any("Flink needs 2.5 s, Tidegate 3.0 s" in each for each in told)
-    assert any("costs 2.50 times one of 10,000" in each for each in told)
-    assert any("10,000,000 senders take 210 octets each" in each for each in told)
-    assert not any(FAUST in each for each in told)
-    assert outcome().wrong == [f"{sizes([]).main_case().name}: {QUIX}: keys: 1 instead of 2"] * 2
+def test_losses_and_wrong_answers_are_listed() -> None:
+    found = losses(outcome())
+    assert any("Flink takes 2.00 times as many events a second" in each for each in found)
+    assert any("Flink needs 2.5 s, Tidegate 3.0 s" in each for each in found)
+    assert any("costs 2.50 times one of 10,000" in each for each in found)
+    assert any("10,000,000 senders take 210 bytes each" in each for each in found)
+    assert not any(FAUST in each for each in found)
+    assert outcome().wrong == [f"{Sizes().main_case().name}: {QUIX}: keys: 1 instead of 2"] * 2
 
 
-def test_pages_show_everybody_and_no_rate_of_a_wrong_answer() -> None:
-    kept = {"machine": dict.fromkeys(MACHINE, 1) | {"time": "2026-01-01T00:00:00Z"}, "sizes": sizes([]).as_dict()}
+def test_pages_show_all_contenders_but_no_rate_of_a_wrong_answer() -> None:
+    kept = {"machine": dict.fromkeys(MACHINE, 1) | {"time": "2026-01-01T00:00:00Z"}, "sizes": asdict(Sizes())}
     kept |= {"figures": {"answer": "wrong"}} | outcome().as_dict()
     page, front = ("\n".join(drawn) for drawn in (tables.lines(kept), tables.summary(kept)))
     assert f"| {QUIX} | **wrong answer** |" in page
@@ -310,6 +266,6 @@ def test_pages_show_everybody_and_no_rate_of_a_wrong_answer() -> None:
     assert "| 10,000,000 | 500 | 2.50 | 3.00 | 0.400 | 133 | 150 | 170 | 210 |" in page
     assert "| 2 | 1 | 1200 (1200–1200) | 1.20 (1.20–1.20) | 1.40 (1.40–1.40) | 300 + 310 |" in page
     assert QUIX not in front
-    charts = plots.charts(outcome(), sizes([]).main_case().name)
+    charts = plots.charts(outcome(), Sizes().main_case().name)
     assert QUIX not in charts[plots.RATES].values
     assert ElementTree.fromstring(plots.bars("a < b", charts[plots.RATES].values, 1)).tag.endswith("svg")

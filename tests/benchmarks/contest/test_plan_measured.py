@@ -1,19 +1,18 @@
-"""`tidegate plan` is held to what was measured last: an engine that has become dearer, or cheaper, makes this fail."""
+"""`tidegate plan` agrees with the latest contest: an engine that costs more, or less, makes this fail."""
 
 from __future__ import annotations
 
 from statistics import median
 
 import pytest
-from benchmarks.contest.kept import whole
 
 from benchmarks.contest import scaling
-from benchmarks.contest.figures import Outcome
+from benchmarks.contest.figures import Outcome, whole
 from benchmarks.contest.rounds import ENGINE, CaseResult
 from benchmarks.contest.sizes import KEPT, Case
 from engine.service.capacity import BUSIEST_CORES, MEASURED, RESTORED_PER_S, cost
 
-OFF = 0.25  # what one run may differ from another on a machine that others use too
+OFF = 0.25  # difference between two runs on a machine that others use too
 ALIKE = Case("", 0, 0)
 
 
@@ -25,7 +24,7 @@ def outcome() -> Outcome:
 
 
 def usual(outcome: Outcome) -> list[CaseResult]:
-    """The cases that a plan is for: senders drawn uniformly, lz4, whole batches, and events enough to meet them all."""
+    """Return the cases that a plan is for: uniform senders, lz4, whole batches, and enough events for all senders."""
     names = ("shape", "codec", "ipv6_share", "chunk")
     return [
         case
@@ -36,7 +35,7 @@ def usual(outcome: Outcome) -> list[CaseResult]:
     ]
 
 
-def test_an_event_costs_what_the_contest_measured(outcome: Outcome) -> None:
+def test_cost_of_an_event_is_that_of_the_contest(outcome: Outcome) -> None:
     measured = {case.case.keys: median(run.cpu_s_per_million for run in case.runs[ENGINE]) for case in usual(outcome)}
     measured |= {each.keys: each.cpu_s_per_million for each in outcome.key_costs}
     assert measured.keys() >= {keys for keys, _ in MEASURED}
@@ -44,19 +43,19 @@ def test_an_event_costs_what_the_contest_measured(outcome: Outcome) -> None:
         assert cost(keys) == pytest.approx(cpu_s, rel=OFF), f"{keys:,} senders"
 
 
-def test_a_worker_keeps_so_many_cores_busy(outcome: Outcome) -> None:
+def test_busiest_cores_are_those_of_the_contest(outcome: Outcome) -> None:
     runs = [run for case in usual(outcome) for run in case.runs[ENGINE]]
     busy = median(run.events_per_s * run.cpu_s_per_million / 1e6 for run in runs)
     assert busy == pytest.approx(BUSIEST_CORES, rel=OFF)
 
 
-def test_a_worker_restores_so_many_rows_a_second(outcome: Outcome) -> None:
+def test_restored_rows_per_second_are_those_of_the_contest(outcome: Outcome) -> None:
     slowest = max((each for each in outcome.recoveries if each.name == ENGINE), key=lambda each: each.keys)
     assert slowest.restored_s - slowest.empty_s <= slowest.keys / RESTORED_PER_S * (1 + OFF)
 
 
-def test_several_workers_cost_an_event_no_more_than_one(outcome: Outcome) -> None:
-    """What the plan's first assumption says of processor time; the rate is bounded by this machine's cores."""
+def test_several_workers_cost_no_more_per_event_than_one(outcome: Outcome) -> None:
+    """The plan's first assumption, for CPU time; the rate is bounded by this machine's cores."""
     kinds = [(workers, standbys) for workers, standbys in scaling.by_kind(outcome.scaled) if not standbys]
     assert len(kinds) > 1, "run `make bench` on a machine with several cores"
     assert all(median(scaling.times_one(outcome.scaled, kind, "cpu_s_per_million")) <= 1 + OFF for kind in kinds)
