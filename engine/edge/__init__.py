@@ -1,1 +1,1 @@
-"""The edge: answers for MTAs, from decisions held in memory. It needs neither Numba nor river, and fails open."""
+"""The edge: answers mail servers from decisions in memory. It needs neither Numba nor river, and fails open."""
