@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from engine.kafka.blocks import Block
-from topics.columns.batches import BATCH, SMALLEST_RECORD, unpack
+from topics.columns.batches import BATCH, MIN_RECORD_BYTES, unpack
 from topics.columns.scan import EventColumns, empty_columns
 
 ARENA_BYTES = 4 << 20
@@ -27,7 +27,7 @@ class Unpacked:
     @property
     def max_records(self) -> int:
         """An upper bound on the readable records, whatever the batches claim."""
-        sizes = (self.batches["end"] - self.batches["start"]) // SMALLEST_RECORD
+        sizes = (self.batches["end"] - self.batches["start"]) // MIN_RECORD_BYTES
         return int(np.minimum(sizes, self.batches["records"].clip(0))[self.batches["skip"] == 0].sum())
 
     def value(self, columns: EventColumns, i: int) -> bytes:

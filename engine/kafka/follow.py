@@ -54,16 +54,27 @@ class RateLimitedWarning:
             self._reason, self._again_s = reason, now_s + WARN_AGAIN_S
 
 
-async def retry(work: Callable[[], Awaitable[T]], warning: RateLimitedWarning | None = None) -> T:
+def is_unavailable(error: Exception) -> bool:
+    """Return True if the cluster, or the connection to it, caused the error."""
+    return isinstance(error, UNAVAILABLE)
+
+
+async def retry(
+    work: Callable[[], Awaitable[T]],
+    warning: RateLimitedWarning | None = None,
+    is_retried: Callable[[Exception], bool] = is_unavailable,
+) -> T:
     """Call ``work`` until it returns, every `RETRY_S`, and return its result. Work without an end runs until cancelled.
 
-    Retried on `UNAVAILABLE`, and on a `CancelledError` that nobody asked this task for: aiokafka lets the cancellation of its
-    own tasks escape, which would otherwise end the caller.
+    Retried on errors that pass ``is_retried``, and on a `CancelledError` although this task was not cancelled: aiokafka lets the
+    cancellation of its own tasks escape, which would otherwise end the caller.
     """
     while True:
         try:
             return await work()
-        except UNAVAILABLE as error:
+        except Exception as error:
+            if not is_retried(error):
+                raise
             if warning is not None:
                 warning.add(error, time.monotonic())
         except asyncio.CancelledError:

@@ -38,12 +38,12 @@ def rebound(function: Callable[..., Any], **names: Any) -> Callable[..., Any]:
     return copy
 
 
-def is_transient(error: KafkaError) -> bool:
-    """Return True if the cluster, or a part of it, is only unavailable for now.
+def is_transient(error: Exception) -> bool:
+    """Return True if the error says that the cluster, or a part of it, is only unavailable for now.
 
     Includes KafkaTimeoutError, which aiokafka considers final: a batch found no room in time, but nothing of it was sent.
     """
-    return bool(error.retriable) or isinstance(error, KafkaTimeoutError)
+    return isinstance(error, KafkaError) and (bool(error.retriable) or isinstance(error, KafkaTimeoutError))
 
 
 class ResilientClient(AIOKafkaClient):  # type: ignore[misc]

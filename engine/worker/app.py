@@ -24,7 +24,7 @@ from engine.config.load import Settings
 from engine.config.validators import split_list
 from engine.decisions.override_index import KEPT_MS, OverrideIndex
 from engine.detector.layout import BYTES_A_ROW, table_bytes
-from engine.pipeline.precompile import warm
+from engine.pipeline.precompile import precompile
 from engine.worker.apply import BlockApplier
 from engine.worker.assignor import Assignor
 from engine.worker.override_feed import OverrideFeed
@@ -126,7 +126,7 @@ class Tidegate(faust.App):
 
     async def on_first_start(self) -> None:
         """Compile the kernels. Faust's data folder is not created: the state is in the changelog."""
-        warm()
+        precompile()
         rows = self.settings.worker.rows_per_partition
         size_mb = table_bytes(rows) / 1e6
         logger.info("a partition has %s slots x %d bytes, %.0f MB when full", f"{rows:,}", BYTES_A_ROW, size_mb)

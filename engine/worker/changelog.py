@@ -11,14 +11,15 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import ProducerFenced
 
 from engine.kafka.blocks import Block, BlockConsumer
 from engine.kafka.decompress import Unpacked
-from engine.kafka.follow import RETRY_S, stop_within
+from engine.kafka.follow import retry, stop_within
 from engine.kafka.resilient_clients import ResilientProducer, is_transient
 from engine.state.encode import Cut
 from engine.state.partition import Partition
@@ -78,15 +79,10 @@ class ChangelogWriter:
         Raises `Fenced` when another worker owns the partition, `Stuck` after `SILENCE_S` without any response.
         """
         batches = await asyncio.to_thread(self._pack, cut)
-        while True:
-            try:
-                return await self._attempt(batches)
-            except ProducerFenced as error:
-                raise Fenced(f"partition {self.partition} was taken over by another worker") from error
-            except KafkaError as error:
-                if not is_transient(error):
-                    raise
-                await asyncio.sleep(RETRY_S)
+        try:
+            await retry(partial(self._attempt, batches), is_retried=is_transient)
+        except ProducerFenced as error:
+            raise Fenced(f"partition {self.partition} was taken over by another worker") from error
 
     @staticmethod
     def _pack(cut: Cut) -> list[ColumnBatch]:

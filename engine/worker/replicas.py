@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import OffsetOutOfRangeError
 from mode import get_logger
 
-from engine.kafka.follow import RETRY_S
+from engine.kafka.follow import RateLimitedWarning, retry
 from engine.kafka.resilient_clients import is_transient
 from engine.state.partition import Partition
 from engine.state.restore import Restoration
@@ -61,8 +62,7 @@ class Replica:
         No other worker may be able to write the changelog any more. Raises `BadState` if it can't be decoded.
         """
         await self.stop_following()
-        while not await self._reads(lambda reader: reader.read_to_end(on_progress)):  # noqa: ASYNC110 (the cluster sends no event)
-            await asyncio.sleep(RETRY_S)
+        await self._retry(partial(self._read, lambda reader: reader.read_to_end(on_progress)))
         self.restoration.finish()
 
     def become_replica(self, position: int, epoch: int) -> None:
@@ -74,8 +74,12 @@ class Replica:
         self.restoration = Restoration(self._empty())
         self.position = -1
 
-    async def _reads(self, work: Callable[[ChangelogReader], Awaitable[None]]) -> bool:
-        """Do ``work`` with a reader at the position. Return False if it has to be repeated after `RETRY_S`."""
+    async def _retry(self, work: Callable[[], Awaitable[None]]) -> None:
+        text = f"partition {self.partition.number} can't be read, trying again: %s"
+        await retry(work, RateLimitedWarning(logger, text), _is_retried)
+
+    async def _read(self, work: Callable[[ChangelogReader], Awaitable[None]]) -> None:
+        """Do ``work`` with a reader at the position. Start over from nothing if it is another changelog."""
         reader = ChangelogReader(self.restoration, self._topic, self._options, self.position)
         try:
             await reader.start()
@@ -84,27 +88,26 @@ class Replica:
                 self.position = await reader.position()
             finally:
                 await reader.stop()
-        except (OffsetOutOfRangeError, Recreated) as error:
-            logger.warning("partition %d is read again from the beginning: %r", self.partition.number, error)
+        except (OffsetOutOfRangeError, Recreated):
             self._start_over()
-        except KafkaError as error:
-            if not is_transient(error):
-                raise
-            logger.warning("partition %d can't be read: %r", self.partition.number, error)
-        else:
-            return True
-        return False
+            raise
 
     async def _follow(self) -> None:
         try:
-            while self._is_wanted:
-                if not await self._reads(self._read_along):
-                    await asyncio.sleep(RETRY_S)
+            await self._retry(self._read_while_wanted)
         except BadState as error:
             logger.warning("no standby for partition %d: %s", self.partition.number, error)
             self._start_over()
 
-    async def _read_along(self, reader: ChangelogReader) -> None:
+    async def _read_while_wanted(self) -> None:
+        if self._is_wanted:
+            await self._read(self._follow_reader)
+
+    async def _follow_reader(self, reader: ChangelogReader) -> None:
         while self._is_wanted:
             await reader.fetch(FOLLOW_MS)
             self.position = await reader.position()
+
+
+def _is_retried(error: Exception) -> bool:
+    return is_transient(error) or isinstance(error, OffsetOutOfRangeError | Recreated)

@@ -41,9 +41,9 @@ COUNTS = (  # fields of the partition's site
 EndOffset = Callable[[int], int | None]  # end of a partition of the connections, None while unknown
 
 
-def status_of(engine: BlockApplier, end_offset: EndOffset) -> dict[str, Any]:
+def status_of(applier: BlockApplier, end_offset: EndOffset) -> dict[str, Any]:
     """Return totals over this worker's partitions, its counts since the start, and the figures of each partition."""
-    shards = list(engine.shards)
+    shards = list(applier.shards)
     partitions = {
         str(shard.partition.number): _partition(shard, end_offset(shard.partition.number)) for shard in shards
     }
@@ -51,25 +51,25 @@ def status_of(engine: BlockApplier, end_offset: EndOffset) -> dict[str, Any]:
         "time_ms": int(time.time() * 1000),
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "config": engine.composer.config,
-        "shadow": str(engine.composer.shadow),
+        "config": applier.composer.config,
+        "shadow": str(applier.composer.shadow),
         "keys": sum(shard.partition.keys for shard in shards),
         **{name: sum(int(shard.partition.state.site[name][0]) for shard in shards) for name in COUNTS},
-        "since_start": _flow(engine),
+        "since_start": _flow(applier),
         "partitions": partitions,
         "restoring": {
             str(number): {"rows": shard.timing.restored_rows, "share": round(shard.timing.restored_share, 4)}
-            for number, shard in engine.shards.restoring().items()
+            for number, shard in applier.shards.restoring().items()
         },
         "standbys": {
             str(replica.partition.number): {"keys": replica.partition.keys, "rows": replica.restoration.rows}
-            for replica in engine.shards.standbys()
+            for replica in applier.shards.standbys()
         },
     }
 
 
-def _flow(engine: BlockApplier) -> dict[str, Any]:
-    flow = engine.flow
+def _flow(applier: BlockApplier) -> dict[str, Any]:
+    flow = applier.flow
     return {
         "blocks": flow.blocks,
         "records": flow.records,
@@ -141,8 +141,8 @@ def _age_s(shard: Shard, applied: int) -> float:
 class StatusWriter:
     """Write the status to worker.status_file every worker.status_interval_ms; nothing if no file is set."""
 
-    def __init__(self, engine: BlockApplier, settings: Settings, end_offset: EndOffset) -> None:
-        self._engine, self._end_offset = engine, end_offset
+    def __init__(self, applier: BlockApplier, settings: Settings, end_offset: EndOffset) -> None:
+        self._applier, self._end_offset = applier, end_offset
         self._path = Path(settings.worker.status_file) if settings.worker.status_file else None
         self._interval_s = settings.worker.status_interval_ms / 1000
 
@@ -155,5 +155,5 @@ class StatusWriter:
     def write(self, path: Path) -> None:
         """Replace the file atomically."""
         new = path.with_name(path.name + ".new")
-        new.write_bytes(orjson.dumps(status_of(self._engine, self._end_offset)))
+        new.write_bytes(orjson.dumps(status_of(self._applier, self._end_offset)))
         new.replace(path)

@@ -11,6 +11,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError, OffsetOutOfRangeError
 
 from engine.detector.throttle import Policy
+from engine.kafka import follow
 from engine.state.encode import cut_state
 from engine.state.partition import Partition
 from engine.worker import changelog, replicas
@@ -85,7 +86,7 @@ async def reads(_: Any) -> None:
 
 async def promoted(script: Script, monkeypatch: pytest.MonkeyPatch, position: int = -1) -> Replica:
     monkeypatch.setattr(replicas, "ChangelogReader", script)
-    monkeypatch.setattr(replicas, "RETRY_S", 0.0)
+    monkeypatch.setattr(follow, "RETRY_S", 0.0)
     replica = Replica(empty, "state", {})
     replica.position = position
     await replica.promote(lambda _: None)

@@ -16,8 +16,8 @@ from engine.config.dump import HIDDEN, effective_options, toml_text
 from engine.config.load import Settings, load_settings
 from engine.config.options import OPTIONS
 from engine.decisions.override_index import OverrideIndex
+from engine.kafka import follow
 from engine.pipeline import build
-from engine.worker import replicas
 from engine.worker.apply import BlockApplier
 from engine.worker.reload import Reloader, changed_options
 from engine.worker.shard import Shard
@@ -94,7 +94,7 @@ async def test_thresholds_replies_and_relays_are_applied_and_state_is_kept() -> 
 
 
 async def test_standbys_before_and_after_a_reload_have_its_policy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replicas, "RETRY_S", 0.0)
+    monkeypatch.setattr(follow, "RETRY_S", 0.0)
     after = settings_of(model_sensitivity="high")
     worker = Worker(after)
     worker.shards.assign([], [TP("connections", 0)])
