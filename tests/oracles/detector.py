@@ -12,6 +12,7 @@ rounded in between. `tests.oracles.senders` and `tests.oracles.site` have the fo
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from tests.oracles.breaker import BreakerOracle
 from tests.oracles.pools import YOUNG_MS, OraclePools, YoungEvent
@@ -229,24 +230,30 @@ class PartitionOracle:
         self.pools.throttles += pool is not None
         self.live.add(key)
         self._update_next_expiry()
-        return [
-            Verdict(
-                kind="throttle",
-                key=key,
-                issued_ms=t_ms,
-                until_ms=row.until_ms,
-                offset=offset,
-                rate_per_min=row.rate_per_h / 60.0,
-                burst=burst_of(row.rate_per_h),
-                threshold=self.threshold * self.budget.threshold_scale,
-                first_seen_ms=1000 * row.first_seen_s,
-                pool=pool or 0,
-                pool_evidence=self.pools.evidence(pool),
-                reason="pool" if pool else "probation" if row.active_days <= PROBATION_DAYS else "volume",
-                scales=tuple(SCALES[s] for s in exceeded),
-                counters=tuple(row.counter),
-                limits=limits,
-                peaks=tuple(row.memory),
-                active_days=row.active_days,
-            )
-        ]
+        verdict = Verdict(
+            kind="throttle",
+            key=key,
+            issued_ms=t_ms,
+            until_ms=row.until_ms,
+            offset=offset,
+            pool=pool or 0,
+            pool_evidence=self.pools.evidence(pool),
+            scales=tuple(SCALES[s] for s in exceeded),
+            limits=limits,
+        )
+        return [self._with_row(verdict, row)]
+
+    def _with_row(self, verdict: Verdict, row: OracleRow) -> Verdict:
+        """Return a throttle with the fields that its sender's row has."""
+        probation = row.active_days <= PROBATION_DAYS
+        return replace(
+            verdict,
+            rate_per_min=row.rate_per_h / 60.0,
+            burst=burst_of(row.rate_per_h),
+            threshold=self.threshold * self.budget.threshold_scale,
+            first_seen_ms=1000 * row.first_seen_s,
+            reason="pool" if verdict.pool else "probation" if probation else "volume",
+            counters=tuple(row.counter),
+            peaks=tuple(row.memory),
+            active_days=row.active_days,
+        )
