@@ -1,1 +1,1 @@
-"""The engine: connection events in, throttle decisions out. `DESIGN.md` beside this file has the map."""
+"""The engine: connection events in, throttle decisions out. `DESIGN.md` in this folder has the map."""

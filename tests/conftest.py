@@ -59,7 +59,7 @@ def broker(kafka_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder with real logs and traces: $TIDEGATE_SHARED, else ``../shared`` beside the clone; else the test is skipped."""
+    """The folder with real logs and traces: $TIDEGATE_SHARED, or ``../shared``; without it the test is skipped."""
     folder = Path(os.environ.get("TIDEGATE_SHARED") or ROOT.parent / "shared")
     if not folder.is_dir():
         pytest.skip(f"needs real logs and traces, and there is no {folder}: set TIDEGATE_SHARED")

@@ -39,7 +39,7 @@ def rebound(function: Callable[..., Any], **names: Any) -> Callable[..., Any]:
 
 
 def is_transient(error: Exception) -> bool:
-    """Return True if the error says that the cluster, or a part of it, is only unavailable for now.
+    """Return True if the error says that the cluster, or a part of it, is unavailable and may return.
 
     Includes KafkaTimeoutError, which aiokafka considers final: a batch found no room in time, but nothing of it was sent.
     """

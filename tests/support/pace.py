@@ -1,6 +1,6 @@
 """How slow this machine is now, measured once per session: time-outs scale with it.
 
-A fixed loop takes `REFERENCE_S` on an idle core of the reference machine (AMD EPYC). Beside two busy loops on two cores it
+A fixed loop takes `REFERENCE_S` on an idle core of the reference machine (AMD EPYC). Next to two busy loops on two cores it
 takes about twice as long. A time-out that only guards against a hang costs nothing when it is long.
 """
 

@@ -85,7 +85,7 @@ def unused() -> Iterator[Item]:
 
 def test_every_name_is_used() -> None:
     found = {item.name: f"{item.filename.relative_to(ROOT)}:{item.first_lineno}: {item.message}" for item in unused()}
-    none_of(said for name, said in found.items() if name not in ALIVE)
+    none_of(message for name, message in found.items() if name not in ALIVE)
     none_of(ALIVE.keys() - found.keys())
 
 

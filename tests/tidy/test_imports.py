@@ -86,12 +86,16 @@ def file_graph() -> dict[str, set[str]]:
 
 
 def _resolved(module: Module, names: set[str]) -> set[str]:
-    found = set()
-    for name in imports(module):
-        target = name if name in names else name.rpartition(".")[0]
-        if target in names:
-            found.add(target)
-    return found
+    """Return the modules that `module` takes something from: of ``from package import module`` only the module."""
+    taken = imports(module)
+    found = {name if name in names else name.rpartition(".")[0] for name in taken} & names
+    only_modules = {name for name in found if _only_for_modules(name, taken, names)}
+    return found - only_modules
+
+
+def _only_for_modules(name: str, taken: frozenset[str], names: set[str]) -> bool:
+    below = [other for other in taken if other.rpartition(".")[0] == name]
+    return bool(below) and all(other in names for other in below)
 
 
 def folder_graph() -> dict[str, set[str]]:

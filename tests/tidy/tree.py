@@ -57,9 +57,9 @@ def files() -> tuple[str, ...]:
 def texts() -> Iterator[tuple[str, str]]:
     """Every text file with its content."""
     for name in files():
-        octets = (ROOT / name).read_bytes()
-        if b"\0" not in octets[:8192]:
-            yield name, octets.decode("utf-8", errors="replace")
+        content = (ROOT / name).read_bytes()
+        if b"\0" not in content[:8192]:
+            yield name, content.decode("utf-8", errors="replace")
 
 
 @cache
