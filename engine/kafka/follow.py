@@ -66,7 +66,7 @@ async def retry(
 ) -> T:
     """Call ``work`` until it returns, every `RETRY_S`, and return its result. Work without an end runs until cancelled.
 
-    Retried on errors that pass ``is_retried``, and on a `CancelledError` although this task was not cancelled: aiokafka lets the
+    Retried on errors that pass ``is_retried``, and on a `CancelledError` of a task that was not cancelled: aiokafka lets the
     cancellation of its own tasks escape, which would otherwise end the caller.
     """
     while True:
