@@ -15,6 +15,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 LATENCY_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
@@ -84,7 +85,7 @@ def _add(family: Metric, sample: Sample) -> None:
         family.add_metric(sample.labels, sample.value)
 
 
-class _Families:
+class _Families(Collector):
     """A collector of the library that returns given families."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
