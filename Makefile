@@ -27,48 +27,49 @@ lint: setup ## run ruff and mypy
 	@$(BIN)/mypy $(CODE)
 
 test: lint ## run lint, then all tests (ARGS="-k keys": some of them)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 e2e: setup ## test the edge with Postfix, Exim, Haraka, OpenSMTPD, Sendmail and rspamd (downloads missing ones)
 	@$(BIN)/python -m pytest -m mta tests/system/mta $(ARGS)
 
-nightly: setup ## run thousands of simulations with faults, from a new seed each day (ARGS="--seeds 20000": more)
+nightly: setup ## run thousands of simulations with faults from a new seed each day, then the long tests (ARGS="--seeds 20000")
 	@$(BIN)/python -m pytest -q tests/simulation --first-seed $$(($$(date +%s) / 86400 * 100000)) --seeds 5000 $(ARGS)
+	@$(BIN)/python -m pytest -q -m nightly tests
 
 evaluate: setup ## score the decisions on labelled traces of real mail (ARGS="--full": all settings, and the ablation)
 	@$(BIN)/python -m benchmarks.detection.evaluate $(ARGS)
 
-closed-loop: setup ## simulate senders who retry: what a deferral costs them in minutes, and whether anything oscillates
+closed-loop: setup ## simulate senders that retry: the cost of a deferral in minutes, and whether the loop oscillates
 	@$(BIN)/python -m benchmarks.detection.closed_loop $(ARGS)
 
-bench: setup ## Tidegate side by side with Kafka Streams, Flink, Faust, Quix, Bytewax, a plain loop (40 min; ARGS="--small": 3 min)
+bench: setup ## compare with Kafka Streams, Flink, Faust, Quix, Bytewax, a plain loop (40 min; ARGS="--small": 4 min)
 	@$(BIN)/python -m benchmarks.contest.bench $(ARGS)
 
-bench-carryover: setup ## measure detection on sites left out, at other volumes, from cold, and on busy relays (about 10 min)
+bench-carryover: setup ## measure detection on sites left out, from cold starts, and on busy relays (about 10 min)
 	@$(BIN)/python -m benchmarks.detection.carryover $(ARGS)
 
-bench-model: setup ## measure what each part of the model costs an event (two minutes; ARGS=--keep: into the page on models)
+bench-model: setup ## measure the cost per event of each part of the model (2 min; ARGS=--keep: update engine/detector/README.md)
 	@$(BIN)/python -m benchmarks.detection.model_cost $(ARGS)
 
-bench-edge: setup ## measure the edge's look-ups beside redis-server (about two minutes; downloads redis)
+bench-edge: setup ## compare the edge's look-ups with redis-server (about 3 min; downloads redis and postfwd)
 	@$(BIN)/python -m benchmarks.edge.lookups $(ARGS)
 
-bench-wire: setup ## measure from an event in Kafka to the 451 that a real Postfix says (a minute; root; downloads Postfix)
+bench-wire: setup ## measure the time from an event in Kafka to a real Postfix's 451 (1 min; root; downloads Postfix)
 	@$(BIN)/python -m benchmarks.edge.wire_latency $(ARGS)
 
-bench-operator: setup ## measure how soon a release or an exemption holds at three edges with a million decisions, and what metrics and page cost (20 minutes)
+bench-operator: setup ## measure the time until a release or an exemption applies at three edges (3 min)
 	@$(BIN)/python -m benchmarks.edge.override_latency $(ARGS)
 
-bench-watching: setup ## measure what a worker's metrics and page cost, and whether the page grows (15 min, a browser; ARGS="--small")
+bench-watching: setup ## measure the cost of metrics and page, and whether an open page grows (15 min, a browser; ARGS="--small")
 	@$(BIN)/python -m benchmarks.edge.page_cost $(ARGS)
 
-soak: setup ## ten minutes of idle, busy, slow and mad clients at an edge (ARGS="--seconds 60": shorter)
+soak: setup ## load an edge with idle, busy, slow and hostile clients (10 min; ARGS="--seconds 60": shorter)
 	@$(BIN)/python -m benchmarks.edge.soak $(ARGS)
 
-flood: setup ## fifty million random addresses, four times over, against a full table (three minutes; ARGS="--small")
+flood: setup ## send fifty million random addresses, four times, to a full table (3 min; ARGS="--small")
 	@$(BIN)/python -m benchmarks.detection.flood $(ARGS)
 
-faults: setup ## break everything that may break around a worker, and compare with a replay (about 20 min; ARGS="--short")
+faults: setup ## break everything around a worker, and compare with a replay (about 20 min; ARGS="--short")
 	@$(BIN)/python -m benchmarks.faults.bench $(ARGS)
 
 lock: setup ## update requirements.lock and requirements-edge.lock from pyproject.toml (ARGS=--upgrade: newest versions)
