@@ -39,25 +39,18 @@ def _java(name: str, main_class: str, store: str) -> Callable[[], tuple[str, ...
 
 
 STREAMS, FLINK, CONFLUENT = "Kafka Streams", "Flink", "confluent-kafka loop"
-QUIX, FAUST = "Quix Streams", "stock Faust + river"
+QUIX, FAUST, FAUST_DICT = "Quix Streams", "stock Faust + river", "stock Faust + river, no table"
 ENTRIES = (
     Entry(FLINK, _java("flink", "FlinkJob", "memory"), "2.2.1, DataStream, hashmap state, 2 slots"),
     Entry(f"{FLINK}, RocksDB", _java("flink", "FlinkJob", "rocksdb"), "the same, incremental checkpoints"),
     Entry(STREAMS, _java("streams", "StreamsJob", "memory"), "4.1.2, in-memory store with changelog, 2 threads"),
     Entry(f"{STREAMS}, RocksDB", _java("streams", "StreamsJob", "rocksdb"), "the same in RocksDB, with a record cache"),
     Entry(CONFLUENT, _python("confluent_loop"), "2.16.1, dict, orjson, a transaction a checkpoint; 1 process"),
+    Entry("Bytewax", _python("bytewax_flow", "bytewax"), "0.21.1, stateful flat map, recovery store; 1 worker", 10),
+    Entry(QUIX, _python("quix_dataframe", "quix"), "3.28.1, stateful apply, RocksDB and changelog; 1 process", 10),
+    Entry(FAUST, _python("faust_table"), "0.15.3, river 0.26.1 in a table with changelog; 1 process", 100),
     Entry(
-        "Bytewax", _python("bytewax_flow", "bytewax"), "0.21.1, stateful flat map, recovery store; 1 worker", share=10
-    ),
-    Entry(
-        QUIX, _python("quix_dataframe", "quix"), "3.28.1, stateful apply, RocksDB and changelog; 1 process", share=10
-    ),
-    Entry(FAUST, _python("faust_table"), "0.15.3, river 0.26.1 in a table with changelog; 1 process", share=100),
-    Entry(
-        f"{FAUST}, no table",
-        _python("faust_table", "", "--store", "dict"),
-        "the same in a dict: a crash loses the state",
-        share=100,
+        FAUST_DICT, _python("faust_table", "", "--store", "dict"), "the same in a dict: a crash loses the state", 100
     ),
 )
 BY_NAME = {entry.name: entry for entry in ENTRIES}

@@ -24,7 +24,6 @@ from topics.columns.keys import IPV4_TAG
 from topics.columns.write import Drafts
 
 TICK_MS = 10
-REGULARS = 200_000
 FIRST_PROBE = 0xC6120000  # 198.18.0.0/15, set aside for benchmarks
 MOST_PROBES = 1 << 17
 PAST_MS = (180_000, 120_000, 60_000, 0)
@@ -102,11 +101,10 @@ def main() -> None:
     parser.add_argument("--prefix", required=True)
     parser.add_argument("--rates", type=int, nargs="+", required=True)
     parser.add_argument("--level-s", type=float, required=True)
-    parser.add_argument("--regulars", type=int, default=REGULARS)
+    parser.add_argument("--regulars", type=int, required=True)
     chosen = parser.parse_args()
     uvloop.install()
-    space = TopicSpace(chosen.bootstrap, chosen.prefix)
-    asyncio.run(load(space, chosen.rates, chosen.level_s, chosen.regulars))
+    asyncio.run(load(TopicSpace(chosen.bootstrap, chosen.prefix), chosen.rates, chosen.level_s, chosen.regulars))
 
 
 if __name__ == "__main__":

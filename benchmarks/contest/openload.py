@@ -1,11 +1,9 @@
 """Sustainable rate, latency and catching up of a contender under open load (`load.py`).
 
-- **Sustainable rate**: the load rises level by level in one run of the contender, so that a Java has compiled itself when
-  it counts. A level is sustained if its probes are all decided and their latency doesn't grow within it: the median of its
-  last quarter is at most `GROWTH_MS` above that of its second. A contender that is 15 % too slow loses 390 ms from one to
-  the other. The second level in a row that isn't sustained ends the search.
-- **Latency** at 70 % of that rate, without the first part: p50, p99, p99.9 and maximum, from the time at which an event was
-  due. Every probe must be decided, once.
+- **Sustainable rate**: the load rises level by level in one run, so that a Java has compiled itself when it counts. A level
+  is sustained if its probes are all decided and the median latency of its last quarter is at most `GROWTH_MS` above that of its
+  second. A contender that is 15 % too slow loses 390 ms. The second level in a row that isn't sustained ends the search.
+- **Latency** at 70 % of that rate, from the time at which an event was due. Every probe must be decided, once.
 - **Catching up**: half of that rate goes on for a while before the contender is started. Measured is the time until a probe
   is decided within a second of its event.
 
@@ -60,12 +58,10 @@ class Latency:
     """Milliseconds from the time at which an event was due until its decision arrived at a reader."""
 
     rate: int
-    decisions: int
     p50_ms: float
     p99_ms: float
     p999_ms: float
     most_ms: float
-    load_late_ms: float
     complaints: list[str]
 
 
@@ -93,7 +89,6 @@ class Flow:
     """The messages of a load, and when decisions on its probes arrived."""
 
     first_ms: int = 0  # when the first batch was due
-    levels: list[dict[str, float]] = field(default_factory=list)
     end: dict[str, float] = field(default_factory=dict)
     arrived_ms: dict[int, float] = field(default_factory=dict)  # by tick, Unix time
     repeated: int = 0  # decisions that arrived a second time
@@ -220,9 +215,7 @@ async def _steady(loaded: LoadedContender, load: SteadyLoad) -> Flow:
         async for message in _messages(stream):
             if "first_ms" in message:
                 flow.first_ms = int(message["first_ms"])
-            elif "rate" in message:
-                flow.levels.append(message)
-            else:
+            elif "probes" in message:
                 flow.end = message
         flow.wanted = int(flow.end["probes"])
         with contextlib.suppress(TimeoutError):
@@ -243,8 +236,7 @@ def latency(start: Start, space: TopicSpace, load: SteadyLoad) -> Latency:
     missing = probes - len(flow.arrived_ms)
     wrong = [f"{missing:,} of {probes:,} probes have no decision"] if missing else []
     wrong += [f"{flow.repeated:,} decisions on probes came twice"] if flow.repeated else []
-    late_ms = flow.levels[0]["late_ms"]
-    return Latency(load.rate, histogram.get_total_count(), p50, p99, p999, most, late_ms, wrong)
+    return Latency(load.rate, p50, p99, p999, most, wrong)
 
 
 async def _caught_up(loaded: LoadedContender, flow: Flow, load: subprocess.Popen[bytes]) -> float | None:

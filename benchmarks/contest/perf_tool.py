@@ -45,4 +45,4 @@ def run(space: TopicSpace, events: int) -> Run:
     row = rows[-1]
     count, cost = int(row[4]), (usage.ru_utime + usage.ru_stime) / int(row[4]) * 1e6
     wrong = [] if count == events else [f"events: {count:,} instead of {events:,}"]
-    return Run(count, float(row[9]), None, float(row[7]) / 1000, cost, usage.ru_maxrss / 1024, 0.0, wrong)
+    return Run(count, float(row[9]), None, cost, usage.ru_maxrss / 1024, 0.0, wrong)

@@ -1,17 +1,11 @@
 """A contender as a process: started on a topic, awaited, its counts and decisions compared with the right answer.
 
-It runs on the embedded broker's lifeline: however the benchmark ends, SIGKILL included, the contender ends too. CPU seconds
-are its own from its first event to its last. Peak memory is the kernel's figure for the process.
+CPU seconds are its own from its first event to its last. Peak memory is the kernel's figure for the process.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import resource
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -26,7 +20,7 @@ from benchmarks.contest.oracle import COUNTS, Answer, Decided
 from benchmarks.harness.errors import Broken
 from benchmarks.harness.results import ROOT
 from benchmarks.harness.topic_space import clean_environment, create_topic, delete_prefixed, records_of
-from benchmarks.harness.worker import LIFELINE
+from benchmarks.harness.worker import LifelineProcess
 
 STOP_S, POLL_S = 5.0, 0.05
 START_S = 120.0
@@ -73,31 +67,25 @@ class Run:
     events: int
     events_per_s: float
     warm_events_per_s: float | None  # of the second half of the events
-    seconds: float
     cpu_s_per_million: float
     rss_most_mb: float
     start_s: float  # from its start to its first event
     complaints: list[str]
 
 
-class ContenderProcess:
+class ContenderProcess(LifelineProcess):
     """A contender at work on a task. The `with` block of `started` ends it."""
 
     def __init__(self, contender: Contender, task: Task) -> None:
         task.folder.mkdir(parents=True, exist_ok=True)
         self.name = contender.name
-        self._log = task.folder / "contender.log"
-        self.started_s = time.time()
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(LIFELINE), str(STOP_S), *contender.command, *task.arguments()],
-                cwd=task.folder, env=clean_environment() | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
-            )  # fmt: skip
+        environment = clean_environment() | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        command = [*contender.command, *task.arguments()]
+        super().__init__(command, environment, task.folder / "contender.log", STOP_S)
 
     def message(self, state: str) -> dict[str, Any] | None:
         """Return what it has reported with this state, None if nothing yet."""
-        for line in self._log.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in self.log_lines():
             if line.startswith('{"contest"'):
                 message: dict[str, Any] = json.loads(line)
                 if message["contest"] == state:
@@ -108,29 +96,12 @@ class ContenderProcess:
         """Wait until it reports the state; `Broken` if it ends before, or after the limit."""
         deadline_s = time.monotonic() + limit_s
         while (message := self.message(state)) is None:
-            if self._process.poll() is not None and self.message(state) is None:
-                raise Broken(f"{self.name} ended before it was {state}: {self._last_line()}")
+            if self.lifeline.poll() is not None and self.message(state) is None:
+                raise Broken(f"{self.name} ended before it was {state}: {self.last_line()}")
             if time.monotonic() > deadline_s:
-                raise Broken(f"{self.name} was not {state} within {limit_s:.0f} s: {self._last_line()}")
+                raise Broken(f"{self.name} was not {state} within {limit_s:.0f} s: {self.last_line()}")
             time.sleep(POLL_S)
         return message
-
-    def end(self) -> resource.struct_rusage | None:
-        """Make it end and wait for that; return its usage at the first call, then None."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        usage = None
-        if self._process.returncode is None:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
-            _, status, usage = os.wait4(self._process.pid, 0)
-            self._process.returncode = os.waitstatus_to_exitcode(status)
-        self._process.stdout.close()
-        return usage
-
-    def _last_line(self) -> str:
-        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return lines[-1][:300] if lines else "its log is empty"
 
 
 @contextmanager
@@ -160,7 +131,6 @@ def measure(contender: Contender, task: Task, right: Answer, limit_s: float) -> 
         events=events,
         events_per_s=events / max(seconds, 1e-3),
         warm_events_per_s=(events - events // 2) / max(half_s, 1e-3),
-        seconds=seconds,
         cpu_s_per_million=done["cpu_s"] / events * 1e6,
         rss_most_mb=usage.ru_maxrss / 1024,
         start_s=done["first_s"] - process.started_s,
@@ -175,11 +145,8 @@ def decided(task: Task) -> Counter[Decided]:
 
 def complaints(counts: Mapping[str, Any], decisions: Counter[Decided], right: Answer) -> list[str]:
     """Return what is wrong with counts and decisions, one line each."""
-    found = [
-        f"{name}: {counts[name]:,} instead of {right.counts[name]:,}"
-        for name in COUNTS
-        if counts[name] != right.counts[name]
-    ]
+    wrong = [name for name in COUNTS if counts[name] != right.counts[name]]
+    found = [f"{name}: {counts[name]:,} instead of {right.counts[name]:,}" for name in wrong]
     missing, extra = right.decisions - decisions, decisions - right.decisions
     if missing or extra:
         found.append(f"{missing.total():,} decisions are missing, {extra.total():,} are wrong or repeated")

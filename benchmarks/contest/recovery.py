@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.contest.contenders import BY_NAME, CONFLUENT, FLINK, STREAMS
 from benchmarks.contest.oracle import Answer, answer
@@ -43,8 +44,7 @@ class Recovery:
     complaints: list[str]
 
 
-@dataclass(frozen=True)
-class SomeChunks:
+class SomeChunks(NamedTuple):
     """Some of a traffic's chunks."""
 
     traffic: Traffic
@@ -56,21 +56,14 @@ class SomeChunks:
         return islice(self.traffic.chunks(), self.first, self.end)
 
 
-@dataclass(frozen=True)
-class TwoRuns:
+class TwoRuns(NamedTuple):
     """The events before the stop and after it."""
 
     before: SomeChunks
     after: SomeChunks
     whole: Traffic
     right_before: Answer
-    right: Answer  # to all events
-
-    @property
-    def right_after(self) -> Answer:
-        """Return the counts of the second run alone, and the decisions of both together."""
-        counts = {name: count - self.right_before.counts[name] for name, count in self.right.counts.items()}
-        return Answer(Counter(counts), self.right.decisions)
+    right_after: Answer  # counts of the second run alone, decisions of both together
 
 
 def two_runs(keys: int) -> TwoRuns:
@@ -78,7 +71,9 @@ def two_runs(keys: int) -> TwoRuns:
     traffic = Traffic(keys * EVENTS_A_KEY + TAIL_CHUNKS * 4096, keys)
     split = -(-traffic.events // traffic.chunk) - TAIL_CHUNKS
     before, after = SomeChunks(traffic, 0, split), SomeChunks(traffic, split, None)
-    return TwoRuns(before, after, traffic, answer(before.chunks()), answer(traffic.chunks()))
+    right_before, right = answer(before.chunks()), answer(traffic.chunks())
+    counts = {name: count - right_before.counts[name] for name, count in right.counts.items()}
+    return TwoRuns(before, after, traffic, right_before, Answer(Counter(counts), right.decisions))
 
 
 def run(chosen: Sizes, bootstrap: str, folder: Path) -> Iterator[Recovery]:

@@ -137,4 +137,4 @@ def _run_engine(filled: FilledCase, result: CaseResult, folder: Path) -> Run:
     result.kernels.append(run_kernel_floor(space))
     result.bytes_per_key = run.rss_growth_bytes_per_key
     cost = run.cpu_s_per_million
-    return Run(run.events, run.events_per_s, None, run.seconds, cost, run.rss_most_mb, run.start_s, wrong)
+    return Run(run.events, run.events_per_s, None, cost, run.rss_most_mb, run.start_s, wrong)

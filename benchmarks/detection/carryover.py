@@ -21,7 +21,7 @@ import orjson
 from benchmarks.detection import traces
 from benchmarks.detection.traces import SUFFIX, Trace
 from benchmarks.harness import command, results
-from benchmarks.harness.command import Report, log_progress
+from benchmarks.harness.command import Report, log_progress, new_parser
 from benchmarks.harness.traffic import relay_columns, relays
 from engine.analysis.simulated_edge import SimulatedEdge
 from engine.config.load import Settings, load_settings
@@ -88,11 +88,8 @@ def cold(known: list[Trace], folder: Path) -> Iterator[dict[str, Any]]:
 def relays_deferred(seed: int, count: int = RELAYS, days: int = RELAY_DAYS) -> dict[str, Any]:
     """Return the share of a set of relays' mail that an edge without delay defers, of all and of the relay that loses most."""
     columns = relay_columns(relays(seed, count, days))
-    throttles = [
-        decision
-        for decision in replay(load_settings(None, {}, {"topics.partitions": 1})).decide(columns)
-        if decision.verdict == THROTTLE
-    ]
+    decisions = replay(load_settings(None, {}, {"topics.partitions": 1})).decide(columns)
+    throttles = [decision for decision in decisions if decision.verdict == THROTTLE]
     edge = SimulatedEdge()
     edge.add(throttles)
     deferred, by_relay = edge.deferred(columns), [columns.key == key for key in np.unique(columns.key)]
@@ -129,9 +126,7 @@ def measure(_given: argparse.Namespace, folder: Path) -> Report:
 
 def main() -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=KEPT, help="append the result to this file")
-    return command.run(measure, parser.parse_args())
+    return command.run(measure, new_parser(__doc__, KEPT, small=False).parse_args())
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.detection import retry_model
+from benchmarks.detection import retry_model as retry
 from benchmarks.detection.retry_model import DAY_MS, HOUR_MS, MINUTE_MS, Fate, Loop, Schedule, Sender, office_days
 from benchmarks.harness import command, results
-from benchmarks.harness.command import Report, log_progress
+from benchmarks.harness.command import Report, log_progress, new_parser
 from benchmarks.harness.results import ROOT, GeneratedPart, table
 from engine.config.load import load_settings
 from topics.keys import key_of
@@ -32,12 +32,8 @@ PART = GeneratedPart("closed loop", "make closed-loop")
 MONDAY_MS = 1_762_732_800_000
 BOUND_MIN = 15.0
 LEAST_PER_HOUR, MOST_PER_HOUR = 2.0, 60.0
-HONEST: dict[str, Schedule] = {
-    "postfix": retry_model.postfix,
-    "exim": retry_model.exim,
-    "half-hourly": retry_model.half_hourly,
-}
-SPAM: dict[str, Schedule] = {"gives up": retry_model.once, "insists": retry_model.insisting}
+HONEST: dict[str, Schedule] = {"postfix": retry.postfix, "exim": retry.exim, "half-hourly": retry.half_hourly}
+SPAM: dict[str, Schedule] = {"gives up": retry.once, "insists": retry.insisting}
 
 
 class Scenario(NamedTuple):
@@ -120,7 +116,7 @@ def rows(count: int, seed: int) -> Iterator[dict[str, Any]]:
         for name, schedule in scenario.schedules.items():
             yield {"scenario": scenario.name, "retries": name, **row(simulate(scenario, schedule, count, seed))}
     for scenario in SCENARIOS[1:3]:
-        fates = simulate(scenario, retry_model.postfix, count, seed, retries_count=True)
+        fates = simulate(scenario, retry.postfix, count, seed, retries_count=True)
         yield {"scenario": scenario.name, "retries": "postfix, retries counted as new mail", **row(fates)}
 
 
@@ -171,10 +167,9 @@ def measure(given: argparse.Namespace, _folder: Path) -> Report:
 
 def main() -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__, KEPT, small=False)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--senders", type=int, default=24, help="in each scenario")
-    parser.add_argument("--results", type=Path, default=KEPT, help="append the result to this file")
     return command.run(measure, parser.parse_args())
 
 

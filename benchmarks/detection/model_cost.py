@@ -15,11 +15,11 @@ table goes into engine/detector/README.md. The last line also has each populatio
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -115,11 +115,8 @@ def run(population: str, given: Events) -> Cost:
     rows, pools = mine.state.rows[: mine.keys], int(mine.state.pools.cursor["rows"][0])
     found = {"events": int(mine.state.site["events"][0]), "accepted": int(rows["accepted"].sum()), "senders": mine.keys}
     wanted = {"events": count, "accepted": count, "senders": len(senders)}
-    wrong = [
-        f"{population}: {found[name]:,} {name}, wanted {wanted[name]:,}"
-        for name in found
-        if found[name] != wanted[name]
-    ]
+    names = [name for name in found if found[name] != wanted[name]]
+    wrong = [f"{population}: {found[name]:,} {name}, wanted {wanted[name]:,}" for name in names]
     if (pools > 0) != (population in ("young", "newcomers")):
         wrong.append(f"{population}: {pools:,} pools")
     return Cost(cost_us, rss_bytes / len(given.senders), wrong)
@@ -128,7 +125,7 @@ def run(population: str, given: Events) -> Cost:
 def of_part(costs: dict[str, list[float]], part: str) -> float:
     """Return the microseconds per event that a part takes."""
     whole, rest = PARTS[part]
-    return statistics.median(costs[whole]) - (statistics.median(costs[rest]) if rest else 0.0)
+    return median(costs[whole]) - (median(costs[rest]) if rest else 0.0)
 
 
 def text(result: dict[str, Any]) -> str:
@@ -146,43 +143,29 @@ def text(result: dict[str, Any]) -> str:
 def measure(given: argparse.Namespace, _folder: Path) -> Report:
     """Measure every population with every number of senders."""
     precompile()
-    runs: dict[str, dict[str, list[Cost]]] = {}
+    costs: dict[str, dict[str, list[float]]] = {}
+    last: dict[str, dict[str, dict[str, float]]] = {}
+    wrong = []
     for keys in given.keys:
-        drawn = events(keys, given.events, keys)
-        runs[str(keys)] = {population: [] for population in given.populations}
-        for _ in range(given.rounds):
-            for population in given.populations:
-                runs[str(keys)][population].append(run(population, drawn))
+        drawn, mine = events(keys, given.events, keys), {population: list[Cost]() for population in given.populations}
+        for population in (*given.populations,) * given.rounds:
+            mine[population].append(run(population, drawn))
+            wrong += [f"{keys:,} senders, {each}" for each in mine[population][-1].complaints]
         log_progress(f"{keys:,} senders: done")
-    costs = {
-        keys: {population: [cost.us_an_event for cost in found] for population, found in populations.items()}
-        for keys, populations in runs.items()
-    }
-    wrong = [
-        f"{int(keys):,} senders, {each}"
-        for keys, populations in runs.items()
-        for found in populations.values()
-        for cost in found
-        for each in cost.complaints
-    ]
+        key = str(keys)
+        costs[key] = {name: [cost.us_an_event for cost in found] for name, found in mine.items()}
+        last[key] = {
+            name: {"us_an_event": median(costs[key][name]), "rss_bytes_per_key": found[-1].rss_bytes_per_key}
+            for name, found in mine.items()
+        }
     is_whole = set(given.populations) == set(POPULATIONS)
     figures = {
         "us_an_event": {k: {p: round(of_part(each, p), 4) for p in PARTS if is_whole} for k, each in costs.items()},
-        "populations": {keys: _medians(populations) for keys, populations in runs.items()},
+        "populations": last,
         "answer": "wrong" if wrong else "right",
     }
     show = (lambda result: [text(result).strip()]) if is_whole else (lambda _: [])
     return Report(figures, {"costs": costs}, show, wrong=wrong, write_pages=write)
-
-
-def _medians(populations: dict[str, list[Cost]]) -> dict[str, dict[str, float]]:
-    return {
-        population: {
-            name: statistics.median(getattr(cost, name) for cost in found)
-            for name in ("us_an_event", "rss_bytes_per_key")
-        }
-        for population, found in populations.items()
-    }
 
 
 def write() -> None:
@@ -204,7 +187,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--keep", dest="results", action="store_const", const=KEPT, help="append the result, and update the table"
     )
-    return command.run(measure, parser.parse_args(arguments))
+    given = parser.parse_args(arguments)
+    if given.results and len(set(given.populations)) < len(POPULATIONS):
+        parser.error("--keep needs all populations")
+    return command.run(measure, given)
 
 
 if __name__ == "__main__":

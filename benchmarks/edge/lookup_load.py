@@ -38,37 +38,15 @@ from benchmarks.harness.results import ROOT
 QUESTIONS = 50_000
 WARM_UP_SHARE = 0.2
 MOST_LATENCIES = 2_000_000
-POLICY = """request=smtpd_access_policy
-protocol_state=RCPT
-protocol_name=ESMTP
-client_address={ip}
-client_name=mail.example.net
-client_port={port}
-reverse_client_name=mail.example.net
-server_address=203.0.113.1
-server_port=25
-helo_name=mail.example.net
-sender=news@example.net
-recipient=somebody@example.org
-recipient_count=0
-queue_id=
-instance={number:x}.5f3c8a11.{number}.0
-size=12345
-etrn_domain=
-stress=
-sasl_method=
-sasl_username=
-sasl_sender=
-ccert_subject=
-ccert_issuer=
-ccert_fingerprint=
-ccert_pubkey_fingerprint=
-encryption_protocol=TLSv1.3
-encryption_cipher=TLS_AES_256_GCM_SHA384
-encryption_keysize=256
-policy_context=
-
-"""
+POLICY = (  # as Postfix sends it, in its order
+    "request=smtpd_access_policy\nprotocol_state=RCPT\nprotocol_name=ESMTP\nclient_address={ip}\n"
+    "client_name=mail.example.net\nclient_port={port}\nreverse_client_name=mail.example.net\nserver_address=203.0.113.1\n"
+    "server_port=25\nhelo_name=mail.example.net\nsender=news@example.net\nrecipient=somebody@example.org\n"
+    "recipient_count=0\nqueue_id=\ninstance={number:x}.5f3c8a11.{number}.0\nsize=12345\netrn_domain=\nstress=\n"
+    "sasl_method=\nsasl_username=\nsasl_sender=\nccert_subject=\nccert_issuer=\nccert_fingerprint=\n"
+    "ccert_pubkey_fingerprint=\nencryption_protocol=TLSv1.3\nencryption_cipher=TLS_AES_256_GCM_SHA384\n"
+    "encryption_keysize=256\npolicy_context=\n\n"
+)
 
 
 class Question(NamedTuple):

@@ -30,7 +30,7 @@ from benchmarks.harness import command
 from benchmarks.harness.command import Report, new_parser, parse
 from benchmarks.harness.errors import Broken, WrongAnswer
 from benchmarks.harness.results import FOLDER, Target
-from benchmarks.harness.topic_space import PARTITIONS, TopicSpace, make_topics, publish_throttles
+from benchmarks.harness.topic_space import TopicSpace, make_topics, publish_throttles, send_event
 from benchmarks.harness.worker import Worker
 from engine.broker import EmbeddedBroker
 from engine.cli.override_output import now_ms
@@ -43,9 +43,8 @@ from tests.support.edges import EdgeProcess, Smtpd
 from tests.support.months import write_month
 from topics.contracts import DECISIONS
 from topics.decisions import decode_decision, encode_decision
-from topics.keys import key_of, key_text
+from topics.keys import key_of
 from topics.overrides import CONNECTOR, EXEMPT, RELEASE, Override
-from topics.partitioner import partition_of
 
 PATIENCE_S, LOAD_S = 20.0, 600.0
 MESSAGES = 2_000
@@ -74,10 +73,7 @@ def send_bursts(space: TopicSpace, senders: Sequence[str]) -> None:
     """Send events that make the worker throttle each of the senders."""
     producer = confluent_kafka.Producer({"bootstrap.servers": space.bootstrap})
     for ip in senders:
-        key, time_ms = key_text(key_of(ip)).encode(), now_ms()
-        event = orjson.dumps({"ts": time_ms, "ip": ip, "messages": BURST})
-        partition = partition_of(key, PARTITIONS)
-        producer.produce(space.connections, event, key=key, partition=partition, timestamp=time_ms)
+        send_event(producer, space, key_of(ip), BURST)
     producer.flush(60)
 
 
@@ -237,12 +233,7 @@ def figures(found: Seconds) -> dict[str, float]:
 def measure(given: argparse.Namespace, folder: Path) -> Report:
     """Measure on a broker of its own."""
     with EmbeddedBroker(folder / "broker") as broker:
-        return report_on(broker.bootstrap, given, folder)
-
-
-def report_on(bootstrap: str, given: argparse.Namespace, folder: Path) -> Report:
-    """Measure on a broker."""
-    seconds = measure_seconds(bootstrap, folder, given)
+        seconds = measure_seconds(broker.bootstrap, folder, given)
     equal = verified_share(folder, VERIFIED)
     found = figures(seconds) | {"explain_verified": equal}
     target = Target("p99 in ms from an override to the last edge", found["release_to_edge_p99_ms"], MOST_P99_MS)
@@ -250,19 +241,14 @@ def report_on(bootstrap: str, given: argparse.Namespace, folder: Path) -> Report
     return Report(found, {"seconds": seconds}, targets=[target], wrong=wrong)
 
 
-def given_sizes(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
     parser = new_parser(__doc__, FOLDER / "operators.ndjson")
     parser.add_argument("--decisions", type=int, default=1_000_000, help="active decisions on the topic")
     parser.add_argument("--edges", type=int, default=3)
     parser.add_argument("--orders", type=int, default=200, help="overrides")
     parser.add_argument("--commands", type=int, default=30, help="whole commands")
-    return parse(parser, SMALL, arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    return command.run(measure, given_sizes(arguments))
+    return command.run(measure, parse(parser, SMALL, arguments))
 
 
 if __name__ == "__main__":

@@ -151,15 +151,14 @@ def figures(alone: list[EngineRun], visited: list[EngineRun], visitor: Visitor, 
 def measure(given: argparse.Namespace, folder: Path) -> Report:
     """Measure on a broker of its own."""
     with EmbeddedBroker(folder / "broker") as broker:
-        return report_on(broker.bootstrap, given, folder)
+        return _measure(TopicSpace(broker.bootstrap, "page-"), given, folder)
 
 
-def report_on(bootstrap: str, given: argparse.Namespace, folder: Path) -> Report:
-    """Measure on a broker."""
+def _measure(space: TopicSpace, given: argparse.Namespace, folder: Path) -> Report:
     alone: list[EngineRun] = []
     visited: list[EngineRun] = []
     visitor = Visitor(free_port())
-    space, traffic = TopicSpace(bootstrap, f"page-{time.time_ns()}-"), evening(given.events, given.keys)
+    traffic = evening(given.events, given.keys)
     topic_space.make_topics(space)
     topic_space.fill(space, traffic)
     for number in range(given.rounds):
@@ -172,11 +171,7 @@ def report_on(bootstrap: str, given: argparse.Namespace, folder: Path) -> Report
         if given.browser_minutes:
             mail, url = page_growth.Mail(space, traffic.senders), f"http://127.0.0.1:{page.port}"
             found = page_growth.measure(mail, folder, url, given.browser_minutes, given.live)
-            grown = {
-                "page": found,
-                "page_heap_growth": found["heap"]["growth"],
-                "page_rss_growth": found["rss"]["growth"],
-            }
+            grown = {"page": found} | {f"page_{name}_growth": found[name]["growth"] for name in ("heap", "rss")}
     if given.browser_minutes and given.screens is not None:
         shutil.copytree(folder / page_growth.SCREENS_FOLDER, given.screens, dirs_exist_ok=True)
     counts = [each.counts["events"] for each in (*alone, *visited)]
@@ -190,8 +185,8 @@ def report_on(bootstrap: str, given: argparse.Namespace, folder: Path) -> Report
     return Report(line, targets=targets, wrong=wrong)
 
 
-def given_sizes(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
     parser = new_parser(__doc__, FOLDER / "watching.ndjson")
     parser.add_argument("--events", type=int, default=6_000_000)
     parser.add_argument("--keys", type=int, default=1_000_000, help="senders")
@@ -202,12 +197,7 @@ def given_sizes(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--browser-minutes", type=float, default=10.0, help="a browser has the page open; 0: no browser"
     )
     parser.add_argument("--screens", type=Path, help="folder for pictures of the page at the end, light and dark")
-    return parse(parser, SMALL, arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    return command.run(measure, given_sizes(arguments))
+    return command.run(measure, parse(parser, SMALL, arguments))
 
 
 if __name__ == "__main__":

@@ -22,16 +22,14 @@ from typing import Any, NamedTuple
 import confluent_kafka
 import numpy as np
 import numpy.typing as npt
-import orjson
 import psutil
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 from benchmarks.harness.errors import Broken, WrongAnswer
-from benchmarks.harness.topic_space import PARTITIONS, TopicSpace
+from benchmarks.harness.topic_space import TopicSpace, send_event
 from tests.support.browsing import NoBrowser, console_messages, open_browser, set_colours, set_screen, wait_for_page
-from topics.keys import key_of, key_text
-from topics.partitioner import partition_of
+from topics.keys import key_of
 
 EVERY_S, MINUTE_S = 12.0, 60.0
 TICK_S, RATE_S, BURST_EVERY_S = 0.1, 7.0, 2.0
@@ -59,7 +57,7 @@ class Mail:
     """Sends mail of known ``senders`` and of newcomers from a thread, as long as the block of `going_on` lasts."""
 
     def __init__(self, space: TopicSpace, senders: npt.NDArray[np.uint64]) -> None:
-        self._topic, self._senders = space.connections, senders
+        self._space, self._senders = space, senders
         self._producer = confluent_kafka.Producer({"bootstrap.servers": space.bootstrap, "linger.ms": 20})
         self._draw = random.Random(1)
         self._bursts = 0
@@ -89,11 +87,8 @@ class Mail:
             self._producer.poll(0)
 
     def _send(self, sender: int, messages: int) -> None:
-        text, time_ms = key_text(sender), int(time.time() * 1000)
-        key, event = text.encode(), {"ts": time_ms, "ip": text.removesuffix("/64"), "messages": messages}
         with contextlib.suppress(BufferError):  # the broker is slow: send less mail
-            partition = partition_of(key, PARTITIONS)
-            self._producer.produce(self._topic, orjson.dumps(event), key=key, partition=partition, timestamp=time_ms)
+            send_event(self._producer, self._space, sender, messages)
 
 
 def newcomer(number: int) -> str:
@@ -102,9 +97,8 @@ def newcomer(number: int) -> str:
 
 
 def number_of(text: str) -> int:
-    """Return a figure that the page shows."""
-    digits = "".join(letter for letter in text if letter.isdigit())
-    return int(digits) if digits else 0
+    """Return a figure that the page shows, 0 without digits."""
+    return int("".join(letter for letter in text if letter.isdigit()) or 0)
 
 
 def renderer_bytes(driver: Chrome) -> int:

@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -94,27 +94,18 @@ def write_snapshot(folder: Path, decisions: int) -> None:
     (folder / "decisions.snapshot").write_bytes(pack_header(build_header(table, {}, now_ms, rows)) + chunks)
 
 
-def edge_server(environment: Mapping[str, str], folder: Path, **options: str) -> Server:
-    """Return an edge on ports of its own; ``options`` are those of its section, without ``edge.``."""
-    policy, pages = free_port(), free_port()
-    all_options = {
-        "POLICY": f"127.0.0.1:{policy}",
-        "HTTP": f"127.0.0.1:{pages}",
-        "STATE_DIR": str(folder),
-        "SNAPSHOT_INTERVAL_S": "3600",
-        **options,
-    }
-    environ = {**environment, "TIDEGATE_LOG_LEVEL": "error"}
-    environ |= {f"TIDEGATE_EDGE_{name}": value for name, value in all_options.items()}
-    return Server([sys.executable, "-m", "engine.cli", "edge"], environ, policy, pages)
-
-
 @contextlib.contextmanager
 def edge(folder: Path, *, events: str, processes: int = 1) -> Iterator[Server]:
     """Run an edge on a folder of `write_snapshot`, without Kafka."""
-    environment = {**os.environ, "TIDEGATE_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}"}
-    options = {"EVENTS": events, "PROCESSES": str(processes), "STALE_AFTER_S": "43200", "MAX_DECISIONS": "4000000"}
-    with edge_server(environment, folder, **options) as server:
+    policy, pages = free_port(), free_port()
+    options = {
+        "KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}", "LOG_LEVEL": "error", "EDGE_POLICY": f"127.0.0.1:{policy}",
+        "EDGE_HTTP": f"127.0.0.1:{pages}", "EDGE_STATE_DIR": str(folder), "EDGE_EVENTS": events,
+        "EDGE_PROCESSES": str(processes), "EDGE_STALE_AFTER_S": "43200", "EDGE_MAX_DECISIONS": "4000000",
+        "EDGE_SNAPSHOT_INTERVAL_S": "3600",
+    }  # fmt: skip
+    environ = {**os.environ, **{f"TIDEGATE_{name}": value for name, value in options.items()}}
+    with Server([sys.executable, "-m", "engine.cli", "edge"], environ, policy, pages) as server:
         if processes > 1:
             _wait_for_all(server)
         yield server

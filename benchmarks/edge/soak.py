@@ -59,36 +59,30 @@ class Memory:
         return max(self.samples_mb[-fifth:]) / max(self.samples_mb[fifth : 2 * fifth] or self.samples_mb)
 
 
-class Clients:
-    """The process of `soak_clients`: it waits for a line between its steps."""
+def next_line(process: subprocess.Popen[str]) -> str:
+    """Return the next line of `soak_clients`."""
+    assert process.stdout
+    return process.stdout.readline().strip()
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
 
-    def read(self) -> str:
-        """Return its next line."""
-        assert self._process.stdout
-        return self._process.stdout.readline().strip()
-
-    def go_on(self) -> None:
-        """Start its next step."""
-        assert self._process.stdin
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
+def go_on(process: subprocess.Popen[str]) -> None:
+    """Start the next step of `soak_clients`, which waits for a line."""
+    assert process.stdin
+    process.stdin.write("\n")
+    process.stdin.flush()
 
 
 @contextmanager
-def idle_clients(server: Server, idle: int) -> Iterator[Clients]:
+def idle_clients(server: Server, idle: int) -> Iterator[subprocess.Popen[str]]:
     """Run the idle clients, connected."""
     options = {"policy": server.port, "http": server.http, "idle": idle, "dripping": DRIPPING, "garbage": GARBAGE_PER_S}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     command_line = [sys.executable, "-m", "benchmarks.edge.soak_clients", *words]
     with subprocess.Popen(command_line, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
-            clients = Clients(process)
-            if clients.read() != "ready":
+            if next_line(process) != "ready":
                 raise Broken("the idle clients can't connect: allow 12,000 open files (ulimit -n)")
-            yield clients
+            yield process
         finally:
             process.kill()
 
@@ -102,11 +96,11 @@ def measure(given: argparse.Namespace, folder: Path) -> Report:
 
     with edge(folder / "edge", events="on") as server, idle_clients(server, given.idle) as clients:
         peace = busy(min(PEACE_S, given.seconds / 2))
-        clients.go_on()
+        go_on(clients)
         with Memory(server) as memory:
             siege = busy(given.seconds)
-        clients.go_on()
-        outcome = orjson.loads(clients.read())
+        go_on(clients)
+        outcome = orjson.loads(next_line(clients))
     found = {
         "p99_ms_peace": round(peace["p99_ms"], 3),
         "p99_ms_siege": round(siege["p99_ms"], 3),

@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.faults import measures
 from benchmarks.faults.measures import MeasureSizes, checkpoint_cost, recovery, takeover
 from benchmarks.harness import command
-from benchmarks.harness.command import Report, log_progress
+from benchmarks.harness.command import Report, log_progress, new_parser
 from benchmarks.harness.results import FOLDER, Target, table
 from engine.broker import EmbeddedBroker
 from tests.system.faults.all import FAULTS
@@ -131,11 +131,10 @@ def measure(given: argparse.Namespace, folder: Path) -> Report:
 
 def main() -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__, FOLDER / "faults.ndjson", small=False)
     parser.add_argument("--short", action="store_true", help="each fault once or for a few seconds, small measures")
     parser.add_argument("--only", nargs="*", help="faults whose name has one of these words; none: measures alone")
     parser.add_argument("--no-measures", action="store_true", help="faults alone")
-    parser.add_argument("--results", type=Path, default=FOLDER / "faults.ndjson", help="append the result to this file")
     return command.run(measure, parser.parse_args())
 
 

@@ -28,17 +28,13 @@ from topics.errors import OperatorError
 UNKEPT = ("small", "results")  # options that are no sizes
 
 
-def _no_lines(_kept: dict[str, Any]) -> Iterable[str]:
-    return ()
-
-
 @dataclass
 class Report:
     """The outcome of a run."""
 
     figures: dict[str, Any]  # the last line; kept
     kept: dict[str, Any] = field(default_factory=dict)  # kept next to the figures
-    show: Callable[[dict[str, Any]], Iterable[str]] = _no_lines  # lines for standard output, from the whole result
+    show: Callable[[dict[str, Any]], Iterable[str]] = lambda _: ()  # lines for standard output, from the whole result
     targets: Sequence[Target] = ()  # those that aren't kept are printed
     wrong: Sequence[str] = ()  # one line each; any of them makes the exit status 1
     write_pages: Callable[[], None] | None = None  # called once the result is in the project's own results
@@ -47,10 +43,11 @@ class Report:
 Measure = Callable[[argparse.Namespace, Path], Report]
 
 
-def new_parser(about: str | None, results: Path | None) -> argparse.ArgumentParser:
+def new_parser(about: str | None, results: Path | None, *, small: bool = True) -> argparse.ArgumentParser:
     """Return a parser with the options that benchmarks share; ``about`` is a module's docstring."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="take seconds: check the answers, keep no result")
+    if small:
+        parser.add_argument("--small", action="store_true", help="take seconds: check the answers, keep no result")
     parser.add_argument("--results", type=Path, default=results, help="append the result to this file")
     return parser
 

@@ -49,16 +49,13 @@ def _commit() -> str:
 
 
 def _cpu_model() -> str:
-    """Return the model that Linux reports, else the architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
+    """Return the model that Linux reports, the architecture if it reports none."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.machine()
 
 
 def _java_version() -> str:
     release = (java_executable().parents[1] / "release").read_text(encoding="utf-8")
-    versions = [line for line in release.splitlines() if line.startswith("JAVA_VERSION=")]
-    return versions[0].partition("=")[2].strip('"') if versions else "unknown"
+    versions = [line.partition("=")[2] for line in release.splitlines() if line.startswith("JAVA_VERSION=")]
+    return versions[0].strip('"') if versions else "unknown"

@@ -27,6 +27,8 @@ from engine.pipeline.build import partition
 from engine.worker.changelog import restore
 from topics.contracts import CONNECTIONS, DEAD_LETTERS, DECISIONS, STATE, UNLIMITED
 from topics.decisions import RELEASE_HEADER
+from topics.keys import key_text
+from topics.partitioner import partition_of
 
 T = TypeVar("T")
 PARTITIONS = 4
@@ -202,10 +204,19 @@ def decision_text(value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> 
     return value if value is not None else dict(headers)[RELEASE_HEADER]
 
 
+def send_event(producer: confluent_kafka.Producer, space: TopicSpace, key: int, messages: int) -> None:
+    """Queue an event of a sender, of the current time; BufferError if the producer's queue is full."""
+    text, time_ms = key_text(key), int(time.time() * 1000)
+    event = orjson.dumps({"ts": time_ms, "ip": text.removesuffix("/64"), "messages": messages})
+    partition = partition_of(text.encode(), space.partitions)
+    producer.produce(space.connections, event, key=text.encode(), partition=partition, timestamp=time_ms)
+
+
 def publish_throttles(space: TopicSpace, networks: Iterable[str], lasts_ms: int) -> None:
     """Write active decisions that no worker has made to the decisions topic."""
+    options = {"bootstrap.servers": space.bootstrap, "linger.ms": 50, "compression.type": "lz4"}
     producer = confluent_kafka.Producer(
-        {"bootstrap.servers": space.bootstrap, "linger.ms": 50, "compression.type": "lz4"}
+        options | {"queue.buffering.max.messages": 0, "queue.buffering.max.kbytes": 2 << 20}
     )
     now_ms = int(time.time() * 1000)
     reply = {"code": 451, "status": "4.7.500", "tag": "AS10000001", "text": "Server busy."}
@@ -216,13 +227,8 @@ def publish_throttles(space: TopicSpace, networks: Iterable[str], lasts_ms: int)
             "burst": 12.0, "reason": "volume", "reply": reply, "evidence": {"scales": ["24h"], **figures},
             "source": {"topic": "elsewhere", "partition": 0, "offset": number}, "model": "none", "config": "none", "v": 1,
         }  # fmt: skip
-        value = orjson.dumps(decision)
-        while True:
-            try:
-                producer.produce(space.prefix + DECISIONS.name, value, key=network)
-                break
-            except BufferError:
-                producer.poll(0.1)
+        producer.produce(space.prefix + DECISIONS.name, orjson.dumps(decision), key=network)
+        producer.poll(0)
     producer.flush(120)
 
 

@@ -190,14 +190,13 @@ def relays(seed: int, count: int, days: int) -> Relays:
     rng = np.random.default_rng(seed)
     means = np.exp(rng.uniform(np.log(LEAST_PER_HOUR), np.log(MOST_PER_HOUR), count))
     messages = [
-        rng.poisson(_season(rng, days, 1.0) * each * 24 / TICKS + _mail_outs(rng, days, each))
-        for each in means.tolist()
+        rng.poisson(season(rng, days, 1.0) * each * 24 / TICKS + _mail_outs(rng, days, each)) for each in means.tolist()
     ]
     return Relays(np.array(messages, np.int64), means)
 
 
-def _season(rng: np.random.Generator, days: int, roughness: float) -> npt.NDArray[np.float64]:
-    """Return the share of the mean rate by tick."""
+def season(rng: np.random.Generator, days: int, roughness: float) -> npt.NDArray[np.float64]:
+    """Return the share of the mean rate by tick; 0 < ``roughness`` <= 1 scales all variation but that of weekends."""
     hour = np.arange(days * TICKS) * 24.0 / TICKS
     shape = 1.0 + roughness * rng.uniform(0.3, 0.9) * np.cos((hour - rng.uniform(10, 16)) * np.pi / 12)
     weekend = np.where(hour // 24 % 7 >= 5, rng.uniform(0.2, 0.8), 1.0)
@@ -215,19 +214,6 @@ def _mail_outs(rng: np.random.Generator, days: int, mean: float) -> npt.NDArray[
         span = rng.integers(10, 90) * 2
         ticks[start : start + span] += mean * (1 + rng.pareto(PARETO_INDEX)) / span
     return ticks
-
-
-def steady(seed: int, days: int, mean: float) -> Relays:
-    """Return one relay that varies by a third as much as others and has no mail-outs."""
-    rng = np.random.default_rng(seed)
-    return Relays(rng.poisson(_season(rng, days, 0.3) * mean * 24 / TICKS)[None, :], np.array([mean]))
-
-
-def jump(found: Relays, relay: int, tick: int, factor: int) -> Relays:
-    """Return the same relays, but one sends ``factor`` times as much for an hour from a tick on."""
-    messages = found.messages.copy()
-    messages[relay, tick : tick + TICKS // 24] *= factor
-    return Relays(messages, found.means)
 
 
 def relay_columns(found: Relays) -> EventColumns:

@@ -11,13 +11,14 @@ import contextlib
 import itertools
 import json
 import math
+import os
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import orjson
@@ -75,40 +76,60 @@ class Sample(NamedTuple):
         return float(self.status["partitions"].get(str(number), {}).get("checkpoint_s", 0.0))
 
 
-class Worker:
-    """A worker that runs as long as a `with` block, its status file and log in ``folder``.
+class LifelineProcess:
+    """A program on the embedded broker's lifeline: however the benchmark ends, SIGKILL included, the program ends too."""
 
-    It runs on the embedded broker's lifeline: however the benchmark ends, SIGKILL included, the worker ends too.
-    """
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path, stop_s: float) -> None:
+        self.started_s, self._log = time.time(), log
+        words = [sys.executable, "-I", "-S", str(LIFELINE), str(stop_s), *command]
+        with log.open("wb") as file:
+            self.lifeline = subprocess.Popen(
+                words, cwd=log.parent, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def end(self) -> resource.struct_rusage | None:
+        """Make it end and wait for that; return its usage at the first call, then None."""
+        assert self.lifeline.stdin is not None
+        assert self.lifeline.stdout is not None
+        usage = None
+        if self.lifeline.returncode is None:
+            with contextlib.suppress(BrokenPipeError):  # it has ended already
+                self.lifeline.stdin.close()
+            _, status, usage = os.wait4(self.lifeline.pid, 0)
+            self.lifeline.returncode = os.waitstatus_to_exitcode(status)
+        self.lifeline.stdout.close()
+        return usage
+
+    def log_lines(self) -> list[str]:
+        """Return its log."""
+        return self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+
+    def last_line(self) -> str:
+        """Return the last line of its log."""
+        lines = self.log_lines()
+        return lines[-1][:300] if lines else "its log is empty"
+
+
+class Worker:
+    """A worker that runs as long as a `with` block, its status file and log in ``folder``."""
 
     def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
         self._environment = {**environment, "TIDEGATE_WORKER_STATUS_INTERVAL_MS": str(STATUS_INTERVAL_MS)}
-        self._folder = folder
         self._status, self._log = folder / "status.json", folder / "worker.log"
 
     def __enter__(self) -> Self:
         self._status.unlink(missing_ok=True)
-        self.started_s = time.time()
         command = [*COMMAND, "worker", "--status-file", str(self._status)]
-        with self._log.open("wb") as log:
-            self._lifeline = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(LIFELINE), str(STOP_S), *command],
-                cwd=self._folder, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
-        assert self._lifeline.stdout is not None
-        self.process = psutil.Process(int(self._lifeline.stdout.readline()))
+        self._program = LifelineProcess(command, self._environment, self._log, STOP_S)
+        self.started_s, lifeline = self._program.started_s, self._program.lifeline
+        assert lifeline.stdout is not None
+        self.process = psutil.Process(int(lifeline.stdout.readline()))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._lifeline.stdin is not None
-        assert self._lifeline.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # it has ended already
-            self._lifeline.stdin.close()
-        self._lifeline.stdout.close()
-        status = self._lifeline.wait()
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._program.end()
+        status = self._program.lifeline.returncode
         if status and kind is None:
             raise Broken(f"the worker ended with status {status}: {self.last_line()}")
 
@@ -138,8 +159,7 @@ class Worker:
 
     def last_line(self) -> str:
         """Return the last line of the log."""
-        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return lines[-1] if lines else "its log is empty"
+        return self._program.last_line()
 
 
 def watch(workers: Sequence[Worker], is_reached: Callable[[list[list[Sample]]], bool]) -> list[list[Sample]]:
@@ -171,7 +191,6 @@ class EngineRun:
 
     events: int
     events_per_s: float
-    seconds: float
     cpu_s_per_million: float
     keys: int
     start_s: float
@@ -193,7 +212,6 @@ def figures_of(samples: list[Sample], last: Mapping[int, int], started_s: float)
     return EngineRun(
         events=events,
         events_per_s=events / seconds,
-        seconds=seconds,
         cpu_s_per_million=(end.cpu_s - first.cpu_s) / events * 1e6,
         keys=status["keys"],
         start_s=first.time_s - started_s,

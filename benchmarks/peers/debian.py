@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.harness.errors import Broken
 
-DOWNLOAD_S = 240
+DOWNLOAD_S = 300
 
 
 def unpacked(name: str, *packages: str) -> Path:
@@ -29,7 +29,10 @@ def unpacked(name: str, *packages: str) -> Path:
 
 
 def run(name: str, command: list[str], folder: Path) -> None:
-    """Run to the end; `Broken` with its last line if it fails."""
-    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=DOWNLOAD_S)
+    """Run to the end; `Broken` with its last line if it fails or takes more than `DOWNLOAD_S`."""
+    try:
+        ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=DOWNLOAD_S)
+    except subprocess.TimeoutExpired as error:
+        raise Broken(f"{name} is not available: {command[0]} takes more than {DOWNLOAD_S} s") from error
     if ran.returncode:
         raise Broken(f"{name} is not available: {command[0]}: {(ran.stderr.strip().splitlines() or ['failed'])[-1]}")

@@ -25,7 +25,7 @@ State = list[Any]
 class Tally:
     """Counts over all senders, and times; complete after ``wanted`` events."""
 
-    __slots__ = ("decisions", "events", "keys", "late", "mark", "times", "squares", "wanted", "windows")
+    __slots__ = ("decisions", "events", "keys", "late", "mark", "squares", "times", "wanted", "windows")
 
     def __init__(self, wanted: int) -> None:
         self.wanted = wanted

@@ -139,7 +139,7 @@ def test_options_override_the_small_sizes() -> None:
 
 
 def run(rate: float, cpu_s: float, complaints: list[str] | None = None) -> Run:
-    return Run(1000, rate, rate * 1.1, 1000 / rate, cpu_s, 100.0, 2.0, complaints or [])
+    return Run(1000, rate, rate * 1.1, cpu_s, 100.0, 2.0, complaints or [])
 
 
 def outcome() -> Outcome:
@@ -152,7 +152,7 @@ def outcome() -> Outcome:
         FAUST: [run(4e3, 200.0)] * 2,
     }
     main, other = Sizes().main_case(), Sizes().grid()[0]
-    latency = Latency(100, 10, 1.0, 2.0, 3.0, 4.0, 0.0, [])
+    latency = Latency(100, 1.0, 2.0, 3.0, 4.0, [])
     opened = [
         Opened(ENGINE, [Level(100, 1.0, 0.0, 0, 0.0, borne=True)], 100, latency, 3.0, []),
         Opened(STREAMS, [], 0, None, None, []),

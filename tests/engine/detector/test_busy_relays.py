@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.harness.traffic import MONDAY_MS, TICK_MS, TICKS, jump, relay_columns, relays, steady
+from benchmarks.harness.traffic import MONDAY_MS, TICK_MS, TICKS, Relays, relay_columns, relays, season
 from engine.analysis.simulated_edge import SimulatedEdge
 from engine.config.load import load_settings
 from engine.pipeline.build import replay
@@ -20,6 +20,19 @@ SETTINGS = load_settings(
 
 def throttles_of(columns: EventColumns) -> list[Decision]:
     return [decision for decision in replay(SETTINGS).decide(columns) if decision.verdict == THROTTLE]
+
+
+def steady(seed: int, days: int, mean: float) -> Relays:
+    """Return one relay that varies by a third as much as others and has no mail-outs."""
+    rng = np.random.default_rng(seed)
+    return Relays(rng.poisson(season(rng, days, 0.3) * mean * 24 / TICKS)[None, :], np.array([mean]))
+
+
+def jump(found: Relays, relay: int, tick: int, factor: int) -> Relays:
+    """Return the same relays, but one sends ``factor`` times as much for an hour from a tick on."""
+    messages = found.messages.copy()
+    messages[relay, tick : tick + TICKS // 24] *= factor
+    return Relays(messages, found.means)
 
 
 @pytest.mark.parametrize(("factor", "within_min"), [(10, 1), (5, 10)])
