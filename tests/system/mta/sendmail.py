@@ -51,7 +51,9 @@ class Sendmail(MailServer):
             [str(root / "usr/bin/m4")], input=source, env=environ, capture_output=True, text=True, check=True
         )
         (self.folder / "sendmail.cf").write_text(made.stdout)
-        command = [*prefix, str(root / "usr/libexec/sendmail/sendmail"), "-bD", "-C", str(self.folder / "sendmail.cf")]
+        program = root / "usr/libexec/sendmail/sendmail"
+        program.chmod(0o755)  # it is setgid, and the loader ignores LD_LIBRARY_PATH for such programs
+        command = [*prefix, str(program), "-bD", "-C", str(self.folder / "sendmail.cf")]
         self.start([*command, "-X", str(self.folder / "traffic.log")], environ)
         return self
 
