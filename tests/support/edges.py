@@ -30,7 +30,7 @@ def write_spent_snapshot(state_dir: Path) -> None:
     """Write the state folder of an edge whose one decision, for `THROTTLED_IP`, has no token left."""
     table, now_ms = DecisionTable(10), time.time_ns() // 1_000_000
     throttle = row(f"{THROTTLED_IP}/32", 10000007, now_ms + 3_600_000)
-    table.put(throttle._replace(rate_per_ms=1 / 60_000), now_ms + 30_000)
+    table.put(throttle._replace(rate_per_ms=1 / 60_000), now_ms + 1_800_000)  # refills from then on
     table.columns.tokens[0] = 0.0
     state_dir.mkdir(parents=True)
     chunks = b"".join(map(pack_chunk, iter_chunks(table.columns, 1)))

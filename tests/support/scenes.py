@@ -87,7 +87,9 @@ def lines() -> list[bytes]:
     policy = Policy(1.0, WINDOW_MS, 0, 1)
     pools_off = policy._replace(pool_keys=(0.0, 0.0))
     made = [
-        decision for scene in SCENES for decision in decisions_of(scene(), pools_off if scene in WITHOUT_POOLS else policy)
+        decision
+        for scene in SCENES
+        for decision in decisions_of(scene(), pools_off if scene in WITHOUT_POOLS else policy)
     ]
     return [encode_decision(decision) for decision in [*made, *decisions_of(newcomer(), policy, SHADED)]]
 

@@ -101,9 +101,7 @@ def test_bug_is_raised_with_its_traceback(monkeypatch: pytest.MonkeyPatch) -> No
         raising(ZeroDivisionError(), monkeypatch)
 
 
-def test_interrupt_exits_130_silently(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_interrupt_exits_130_silently(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert raising(KeyboardInterrupt(), monkeypatch) == 130
     assert capsys.readouterr().err.strip() == ""
 
