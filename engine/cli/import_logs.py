@@ -25,12 +25,13 @@ FIELDS = ("ts", "ip", "mta", "messages", "recipients", "outcome")
 
 
 class ImportFiles(NamedTuple):
-    """Input and output of an import: FILE..., --time-zone, --out and --bootstrap."""
+    """Input and output of an import: FILE..., --time-zone, --out, --bootstrap and --explain-lines."""
 
     files: tuple[str, ...]
     time_zone: str | None
     out: str | None
     bootstrap: str | None
+    explain_lines: bool
 
 
 import_options = option_group(
@@ -40,6 +41,7 @@ import_options = option_group(
     time_zone_option,
     click.option("--out", metavar="FILE", help="Output, gzipped if it ends in .gz.  [default: standard output]"),
     click.option("--bootstrap", metavar="HOST:PORT", help="Publish the events to this Kafka instead."),
+    click.option("--explain-lines", is_flag=True, help="Report how many lines were used or ignored, with reasons."),
 )
 
 
@@ -65,8 +67,9 @@ column_options = option_group("names", ColumnNames, *(_column_option(field) for 
 def import_() -> None:
     """Convert logs of mail servers to connection events, written as NDJSON or published to Kafka.
 
-    Reads plain, .gz, .bz2 and .xz files, or - for standard input, and merges several files by time. Unreadable lines are
-    counted and reported, but not fatal. Exit status: 0, or 1 if a file was damaged or no event was found, or 2 for misuse.
+    Reads plain, .gz, .bz2, .xz and .zst files, or - for standard input, and merges several files by time. Lines may be
+    wrapped by journald, Docker, Kubernetes or a log collector. Unreadable lines are counted and reported, but not fatal.
+    Exit status: 0, or 1 if a file was damaged or no event was found, or 2 for misuse.
 
     \b
     Example:
@@ -145,7 +148,7 @@ def _run_import(ctx: click.Context, source: ImportFiles, year: str | None, reade
             _publish(ctx, source.bootstrap, blocks, reading.counts)
         else:
             _write(source.out or STANDARD_STREAM, blocks)
-    report_logs(reading, time.monotonic() - started_s)
+    report_logs(reading, time.monotonic() - started_s, explain_lines=source.explain_lines)
     ctx.exit(1 if reading.counts.damaged or not reading.counts.events else 0)
 
 

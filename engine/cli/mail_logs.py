@@ -21,6 +21,8 @@ COUNT_TEXTS = {  # by the name of the count
     "without_end": "connections have no end in the log: imported with the lines that it has",
     "without_start": "connections began before the log: imported from their first line in it",
     "handed_over": "connections were passed on by postscreen: counted once, as smtpd's",
+    "reinjected": "connections by which a content filter brought mail back were left out: the client's own are counted",
+    "reversed_logs": "logs began with their newest line: read from the end",
     "late": "events are earlier than their predecessor: sort the file by time for exact results",
     "ambiguous_times": "timestamps are in an hour that the clock repeated: resolved by the order of lines",
     "skipped_times": "timestamps are in an hour that the clock skipped: is --time-zone correct?",
@@ -51,11 +53,30 @@ def open_logs(files: tuple[str, ...], year: str | None, time_zone: str | None) -
         yield LogInput(logs, [LogClock(log, fixed_year, zone, counts) for log in logs], counts)
 
 
-def report_logs(reading: LogInput, seconds: float) -> None:
+def report_logs(reading: LogInput, seconds: float, *, explain_lines: bool = False) -> None:
     """Report on standard error what was read, and add the files' damage to the counts."""
-    reading.counts.damaged += [log.damage for log in reading.logs if log.damage]
-    for line in summary(reading.counts, seconds):
+    counts = reading.counts
+    counts.damaged += [log.damage for log in reading.logs if log.damage]
+    if counts.impossible_days:
+        counts.damaged.append(
+            f"29 February does not exist in {counts.impossible_year}, so --year is wrong: "
+            f"{counts.impossible_days:,} timestamps were read as 1 March"
+        )
+    for line in summary(counts, seconds):
         click.echo(line, err=True)
+    if explain_lines or (not counts.events and counts.ignored):
+        for line in line_sums(counts):
+            click.echo(line, err=True)
+
+
+def line_sums(counts: ImportCounts) -> Iterator[str]:
+    """Yield how the lines were used, one count per line. The counts add up to the number of lines."""
+    yield f"{counts.lines:,} lines:"
+    yield f"  {counts.used:,} of events"
+    yield f"  {counts.unreadable:,} unreadable"
+    for reason, count in sorted(counts.ignored.items(), key=lambda item: -item[1]):
+        if count:
+            yield f"  {count:,} ignored: {reason}"
 
 
 def summary(counts: ImportCounts, seconds: float) -> Iterator[str]:

@@ -1,9 +1,9 @@
 """Convert timestamps of log lines to ms since epoch.
 
-Two forms, by the first character: traditional syslog (`Oct 22 02:12:45`: no year, no zone) and ISO 8601 / RFC 3339
-(`2015-10-22T02:12:45.123456-07:00`, Exim's `2015-10-22 02:12:45.123 -0700`; the zone may be missing). Missing parts must be
-given: this machine's clock and zone are never used. With the year "mtime" a file's first timestamp is the last such date
-before the file's modification.
+Two forms, by the first character: traditional syslog (`Oct 22 02:12:45`, also with a fraction: no year, no zone) and ISO 8601 /
+RFC 3339 (`2015-10-22T02:12:45.123456-07:00`, Exim's `2015-10-22 02:12:45.123 -0700`; the zone may be missing). Missing parts
+must be given: this machine's clock and zone are never used. With the year "mtime" a file's first timestamp is the last such
+date before the file's modification. 29 February of a year without one is read as 1 March, and counted.
 
 The year changes where timestamps fall back by more than half a year; late lines of the old year keep it. In the hour that a
 clock set back shows twice, a timestamp is of the first pass unless that is more than ten minutes before the latest time read;
@@ -14,6 +14,7 @@ before the jump. Both are counted. Other backward steps are kept.
 from __future__ import annotations
 
 import re
+from calendar import isleap
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import NoReturn
 from zoneinfo import ZoneInfo
@@ -29,6 +30,8 @@ _ISO = re.compile(
     rb"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):([0-5]\d|60)(?:[.,](\d{1,9}))?( ?[+-]\d\d:?\d\d|Z)?(?![^ ])"
 )
 _TRADITIONAL = re.compile(rb"([A-Z][a-z][a-z]) ([ \d]\d) (\d\d):(\d\d):$")
+_FRACTION = re.compile(rb"[.,](\d{1,9})(?= )")
+_PRIORITY = re.compile(rb"<\d{1,3}>(?:1 )?")
 _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)$")
 _HALF_YEAR_DAYS = 186
 _NEARLY_A_YEAR_DAYS = 340
@@ -67,8 +70,8 @@ class LogClock:
 
     def __init__(self, log: LogFile, year: int | str | None, zone: tzinfo | None, counts: ImportCounts) -> None:
         self.end = 0  # index in its line after the last timestamp read
+        self.counts = counts
         self._log = log
-        self._counts = counts
         self._zone = zone
         self._given_year = year
         self._first_year = 0
@@ -80,6 +83,15 @@ class LogClock:
         self._minute_ms = 0
         self._iso_minute: tuple[bytes, bytes | None] = (b"", None)
 
+    def scratch(self) -> LogClock:
+        """Return another clock of the same file, which counts nothing."""
+        return LogClock(self._log, self._given_year, self._zone, ImportCounts())
+
+    def read_own_time(self, line: bytes) -> int:
+        """Return ms since epoch of the timestamp that a line begins with, behind a syslog priority if it has one."""
+        start = _PRIORITY.match(line)
+        return self.read(line[start.end() :] if start else line)
+
     def read(self, line: bytes) -> int:
         """Return ms since epoch of the timestamp at the beginning of `line`, UNREADABLE without one.
 
@@ -87,9 +99,9 @@ class LogClock:
         """
         if line[:13] == self._minute:
             second = line[13:15]
-            if second.isdigit() and second < b"61" and line[15:16] == b" ":
-                self.end = 15
-                ts = self._minute_ms + int(second) * 1000
+            fraction_ms = self._fraction_ms(line)
+            if second.isdigit() and second < b"61" and fraction_ms >= 0:
+                ts = self._minute_ms + int(second) * 1000 + fraction_ms
                 self._latest_ms = max(self._latest_ms, ts)
                 return ts
             return UNREADABLE
@@ -103,17 +115,34 @@ class LogClock:
     def _traditional(self, line: bytes) -> int:
         match = _TRADITIONAL.match(line[:13])
         second = line[13:15]
-        if not match or not second.isdigit() or second > b"60" or line[15:16] != b" " or match[1] not in _MONTHS:
+        fraction_ms = self._fraction_ms(line)
+        if not match or not second.isdigit() or second > b"60" or fraction_ms < 0 or match[1] not in _MONTHS:
             return UNREADABLE
         if self._zone is None or self._given_year is None:
             self._refuse(year=self._given_year is None, zone=self._zone is None)
         month, day = _MONTHS[match[1]], int(match[2])
-        local = datetime(self._year_of_day(month, day), month, day, int(match[3]), int(match[4]))  # noqa: DTZ001
+        year = self._year_of_day(month, day)
+        is_impossible = (month, day) == (2, 29) and not isleap(year)
+        if is_impossible:
+            self.counts.impossible_days += 1
+            self.counts.impossible_year = year
+            month, day = 3, 1
+        local = datetime(year, month, day, int(match[3]), int(match[4]))  # noqa: DTZ001
         start, plain = self._epoch_ms(local)
-        self._minute, self._minute_ms = (line[:13] if plain else b""), start
+        self._minute, self._minute_ms = (line[:13] if plain and not is_impossible else b""), start
         self._iso_minute = (b"", None)
-        self.end = 15
-        return start + int(second) * 1000
+        return start + int(second) * 1000 + fraction_ms
+
+    def _fraction_ms(self, line: bytes) -> int:
+        """Return the ms of a traditional timestamp's fraction and set `end`; UNREADABLE if other text follows the seconds."""
+        if line[15:16] == b" ":
+            self.end = 15
+            return 0
+        match = _FRACTION.match(line, 15)
+        if not match:
+            return UNREADABLE
+        self.end = match.end()
+        return int(match[1].ljust(3, b"0")[:3])
 
     def _year_of_day(self, month: int, day: int) -> int:
         """Return the year of the next timestamp, whose month and day are given."""
@@ -166,9 +195,9 @@ class LogClock:
             self._second_pass = False
             return first, True
         if before < after:
-            self._counts.skipped_times += 1
+            self.counts.skipped_times += 1
             return first, False
-        self._counts.ambiguous_times += 1
+        self.counts.ambiguous_times += 1
         self._second_pass |= first < self._latest_ms - _BACK_MS
         return (_utc_ms(local) - after if self._second_pass else first), False
 

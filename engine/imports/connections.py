@@ -51,6 +51,8 @@ class LoggedConnection:
     refused_at_end: int = 0  # of those, refused after the end of their data
     rejections: int = 0  # refusals with 5xx
     deferrals: int = 0  # refusals with 4xx
+    reinjected: int = 0  # of the messages, those that a content filter brought back
+    is_shared: bool = False  # a proxy's connection that served several clients, so its totals are of all
     refused_recipients: int = 0  # refusals of one recipient
     recipients: int = 0  # of the `counted` messages
     counted: int = 0  # messages whose number of recipients is in the log
@@ -65,6 +67,10 @@ class LoggedConnection:
         else:
             self.rejections += 1
         self.refused_recipients += recipient
+
+    def has_results(self) -> bool:
+        """Return True if anything was accepted or refused."""
+        return bool(self.messages or self.rejections or self.deferrals)
 
     def event(self) -> ConnectionEvent:
         """Return the connection as an event."""
@@ -155,6 +161,8 @@ class ConnectionOrder:
             self.awaited.pop(name, None)
         if connection.handed_over:
             self._counts.handed_over += 1
+        elif connection.reinjected and connection.reinjected == connection.messages:
+            self._counts.reinjected += 1
         elif connection.ip:
             yield connection.event()
         else:

@@ -28,6 +28,12 @@ class ImportCounts:
     handed_over: int = 0  # connections that postscreen passed on to smtpd, whose own lines have them
     ambiguous_times: int = 0  # timestamps in the hour that a clock set back shows twice
     skipped_times: int = 0  # timestamps in the hour that a clock set forward never shows
+    impossible_days: int = 0  # timestamps on 29 February of a year without one, read as 1 March
+    impossible_year: int = 0  # that year
+    reinjected: int = 0  # connections by which a content filter brought mail back
+    reversed_logs: int = 0  # logs that began with their newest line
+    used: int = 0  # lines of events
+    ignored: dict[str, int] = field(default_factory=dict)  # lines of no event, by reason
     damaged: list[str] = field(default_factory=list)  # one sentence per file that could not be read to its end
     examples: list[str] = field(default_factory=list)  # of unreadable lines, the first ones
 
@@ -41,6 +47,15 @@ class ImportCounts:
         if self.last_ms < 0:
             self.first_ms = event.ts
         self.last_ms = event.ts
+
+    def ignore(self, reason: str) -> None:
+        """Count a line that is of no event."""
+        self.ignored[reason] = self.ignored.get(reason, 0) + 1
+
+    def set_aside(self, reason: str) -> None:
+        """Count a line that was counted as of an event before, and is of none."""
+        self.used -= 1
+        self.ignore(reason)
 
     def add_unreadable(self, name: str, line: bytes, reason: str) -> None:
         """Count a line of file `name` that could not be read, and keep the first few as examples."""

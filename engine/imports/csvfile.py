@@ -20,6 +20,7 @@ from topics.events import ACCEPTED, DEFERRED, LAST_TS_MS, MAX_MESSAGES, OUTCOMES
 
 DELIMITERS = ",;\t|"
 _BY_CODE = {"2": ACCEPTED, "4": DEFERRED, "5": REJECTED}
+EMPTY, HEADER = "empty", "header"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -129,6 +130,7 @@ def csv_events(
     if not header:
         return
     counts.lines += 1
+    counts.ignore(HEADER)
     try:
         table = CsvTable(log.name, header, columns, delimiter)
     except BadRow as error:
@@ -136,8 +138,12 @@ def csv_events(
     for line in lines:
         counts.lines += 1
         if not line.strip():
+            counts.ignore(EMPTY)
             continue
         try:
-            yield table.event(line, clock)
+            event = table.event(line, clock)
         except BadRow as error:
             counts.add_unreadable(log.name, line, str(error))
+            continue
+        counts.used += 1
+        yield event

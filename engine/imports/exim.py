@@ -20,8 +20,9 @@ from engine.imports.clock import UNREADABLE, LogClock
 from engine.imports.connections import ConnectionOrder, LoggedConnection, address_text
 from engine.imports.counts import ImportCounts
 from engine.imports.lines import LogFile
+from engine.imports.order import ordered_lines
 from engine.imports.streams import in_time_order
-from engine.imports.syslog import plain_form
+from engine.imports.syslog import EMPTY, NO_EVENT, OTHER_PROGRAM, plain_form, process_of
 from topics.events import ConnectionEvent
 
 IDLE_MS = 600_000
@@ -29,8 +30,8 @@ SAME_REFUSAL_MS = 60_000
 RECENT_MS = 300_000
 MAX_RECENT = 10_000
 
-_HOST = rb"(?:H=)?(?:[^ \[\]()]+ )?(?:\([^ ]*\) )?\[(?P<ip>[^\] ]*)\](?::(?P<port>\d+))?"
-_CI = rb"(?: I=\S+)?(?: U=\S*)?(?: Ci=(?P<ci>\S+))?"
+_HOST = rb"(?:H=)?(?:[^ \[\]()]+ )?(?:\((?:[^ ]*|[^()]*)\) )?\[(?P<ip>[^\] ]*)\](?::(?P<port>\d+))?"
+_CI = rb"(?: (?:I=\S+|U=\S*|TFO\*?)){0,3}(?: Ci=(?P<ci>\S+))?"
 _ARRIVAL = re.compile(
     rb'(?:[\w-]+ )?<= (?:"(?:[^"\\]|\\.)*"\S*|\S+)(?: R=\S+)?(?: DS)?(?P<remote> ' + _HOST + _CI + rb")?"
 )
@@ -42,21 +43,40 @@ _REFUSAL = re.compile(
     + rb".*? (?P<temporary>temporarily )?rejected (?P<what>\S+)"
 )
 _REFUSED = re.compile(
-    rb"(?P<temporary>temporarily )?(?:refused connection from|[Cc]onnection from|rejected (?:EHLO|HELO) from"
-    rb'|SMTP protocol synchronization error \([^)]*\): rejected (?:"[^"]*"|connection from)) ' + _HOST
+    rb"(?:\w+-\w+-\w+ )?(?P<temporary>temporarily )?(?:refused connection from|[Cc]onnection from|rejected [A-Z]{4,8} from"
+    rb'|SMTP protocol synchronization error \([^)]*\): rejected (?:"[^"]*"|connection from)'
+    rb'|SMTP (?:protocol|syntax) error in "(?:[^"\\]|\\.)*"'
+    rb"|unqualified (?:sender|recipient) rejected: <[^>]*>|too many recipients: message rejected: sender=<[^>]*>"
+    rb"|rejected from <[^>]*>|\S+ authenticator failed for) " + _HOST + rb"(?:" + _CI + rb")"
 )
+_LOCAL_SCAN = re.compile(
+    rb"(?:[\w-]+ )?F=(?:\"(?:[^\"\\]|\\.)*\"\S*|\S*) "
+    + _HOST
+    + _CI
+    + rb".*? (?P<temporary>temporarily )?rejected by local_scan\(\): "
+)
+_AUTH_TEMPORARY = re.compile(rb":? 4\d\d ")
 _OPENED = re.compile(rb"SMTP connection from " + _HOST + _CI + rb".* ?\(TCP/IP connection count = \d+\)")
 _ENDED = re.compile(
     rb"(?:[\w-]+ )?(?:SMTP connection (?:Ci=(?P<id>\S+) )?from|no MAIL in (?:TFO\*? )?SMTP connection from"
     rb"|unexpected disconnection while reading SMTP command from|SMTP command timeout on (?:TLS )?connection from"
     rb"|SMTP data timeout \(message abandoned\) on (?:TLS )?connection from|SMTP call from) " + _HOST + _CI
 )
-_SYSLOG = re.compile(
-    rb"(?:[A-Z][a-z][a-z] [ \d]\d|\d{4}-\d\d-\d\dT)\S* ?\S+ (?P<host>\S+) exim\S*?(?:\[(?P<pid>\d+)\])?: "
-)
+_SYSLOG_TIME = rb"(?:[A-Z][a-z][a-z] [ \d]\d \d\d:\d\d:\d\d\S*|\d{4}-\d\d-\d\dT\S*) "
+_SYSLOG = re.compile(_SYSLOG_TIME + rb"(?P<process>(?:[^\s:]\S*(?<!:) ){0,2}exim[^\s:\[]*)(?:\[(?P<pid>\d+)\])?: ")
+_OTHER = re.compile(_SYSLOG_TIME + rb"\S")
 _SPLIT = re.compile(rb"\[\d+[/\\]\d+\] ")
 _PID = re.compile(rb"\[(\d+)\] ")
-_WORDS = (b" <= ", b"rejected ", b"onnection", b"SMTP call ")
+_WORDS = (
+    b" <= ",
+    b"rejected",
+    b"onnection",
+    b"SMTP call ",
+    b" authenticator failed for ",
+    b"SMTP protocol error",
+    b"SMTP syntax",
+)
+LOCAL = "of messages that did not arrive by SMTP"
 
 
 class EximEntry(NamedTuple):
@@ -70,18 +90,19 @@ class EximEntry(NamedTuple):
 
 def exim_entries(log: LogFile, clock: LogClock, counts: ImportCounts) -> Iterator[EximEntry]:
     """Yield the lines of a log that may be relevant."""
-    for line in log.lines():
+    for line in ordered_lines(log, clock):
         counts.lines += 1
         host, pid, at = b"", b"", 0
         text = plain_form(line) if line[:1] == b"<" else line
         if text[10:11] != b" " or not text[:4].isdigit():
             match = _SYSLOG.match(text)
-            if match is None:
-                if line.strip():
-                    counts.add_unreadable(log.name, line, "no line of Exim's main log")
+            process = process_of(match["process"]) if match else None
+            if match is None or process is None:
+                _count_other(text, line, log, counts)
                 continue
-            host, pid, at = match["host"], match["pid"] or b"", match.end()
+            host, pid, at = process.partition(b" ")[0], match["pid"] or b"", match.end()
         if not any(word in text for word in _WORDS):
+            counts.ignore(NO_EVENT)
             continue
         body = _SPLIT.sub(b"", text[at:], count=1) if at else text
         has_time = body[:4].isdigit() and body[4:5] == b"-"
@@ -93,7 +114,18 @@ def exim_entries(log: LogFile, clock: LogClock, counts: ImportCounts) -> Iterato
         match = _PID.match(body)
         if match:
             pid, body = match[1], body[match.end() :]
+        counts.used += 1
         yield EximEntry(ts, host, pid, body)
+
+
+def _count_other(text: bytes, line: bytes, log: LogFile, counts: ImportCounts) -> None:
+    """Count a line that is no line of Exim. Other programs may write to the same syslog file."""
+    if not text.strip():
+        counts.ignore(EMPTY)
+    elif _OTHER.match(text):
+        counts.ignore(OTHER_PROGRAM)
+    else:
+        counts.add_unreadable(log.name, line, "no line of Exim's main log")
 
 
 def _recipients(body: bytes) -> int:
@@ -125,23 +157,29 @@ class EximConnections:
         if match:
             if match["remote"]:
                 self._arrived(entry, match)
+            else:
+                self._counts.set_aside(LOCAL)
             return
         match = _REFUSAL.match(body)
         if match:
             self._refused(entry, match, recipient=match["what"] == b"RCPT")
             return
-        match = _REFUSED.match(body)
+        match = _REFUSED.match(body) or _LOCAL_SCAN.match(body)
         if match:
-            self._refused(entry, match, recipient=False)
+            self._refused(entry, match, recipient=match[0].startswith(b"unqualified recipient"))
             return
         match = _OPENED.match(body)
         if match:
             if match["ci"] or match["port"]:
                 self._connection(entry, match, match["ci"])
+            else:
+                self._counts.set_aside(NO_EVENT)
             return
         match = _ENDED.match(body)
         if match:
             self._ended(entry, match)
+        else:
+            self._counts.set_aside(NO_EVENT)
 
     def _key(self, entry: EximEntry, match: re.Match[bytes], ci: bytes | None) -> bytes:
         """Return the identity of a connection, b"" if the log has none."""
@@ -181,7 +219,10 @@ class EximConnections:
             self._mark_recent(match["ip"], entry.ts)
 
     def _refused(self, entry: EximEntry, match: re.Match[bytes], *, recipient: bool) -> None:
-        code = b"4" if match["temporary"] or match[0].startswith(b"Connection") else b"5"
+        is_temporary = match["temporary"] or match[0].startswith(b"Connection")
+        if not is_temporary and b" authenticator failed for " in match[0]:
+            is_temporary = _AUTH_TEMPORARY.match(entry.body, match.end())
+        code = b"4" if is_temporary else b"5"
         connection = self._connection(entry, match, match.groupdict().get("ci"))
         if connection is None:
             connection = self._refusals_of(entry, match)

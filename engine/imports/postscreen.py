@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 
 from engine.imports.connections import ConnectionOrder, LoggedConnection, address_text
+from engine.imports.counts import ImportCounts
+from engine.imports.syslog import NO_EVENT
 
 MAX_SCREENED = 10_000
 _PASS_SETTLES_MS = 2_000
@@ -23,7 +25,8 @@ _PEER = re.compile(
 class Postscreen:
     """Reads the lines of postscreen processes into the order of all connections."""
 
-    def __init__(self, order: ConnectionOrder) -> None:
+    def __init__(self, order: ConnectionOrder, counts: ImportCounts) -> None:
+        self._counts = counts
         self._order = order
         self._screened: dict[tuple[str, str], LoggedConnection] = {}
 
@@ -31,6 +34,7 @@ class Postscreen:
         """Apply one line."""
         match = _PEER.match(body)
         if not match:
+            self._counts.set_aside(NO_EVENT)
             return
         event, ip = match[1], match["ip"]
         key = b"%s [%s]:%s" % (process, ip, match["port"])

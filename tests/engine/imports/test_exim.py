@@ -50,6 +50,16 @@ def read(folder: Path, *bodies: str, time_format: str = "2024-05-01 10:{:02}:{:0
         (f"no MAIL in SMTP connection from {HOST} D=1s C=EHLO,QUIT", ("192.0.2.7", 1, 1, "rejected")),
         (f"unexpected disconnection while reading SMTP command from {HOST} D=2s", ("192.0.2.7", 1, 1, "rejected")),
         (f"SMTP command timeout on TLS connection from {HOST} D=5m", ("192.0.2.7", 1, 1, "rejected")),
+        (f"1s2abc-0001AB-1C F=a@b.example H={HOST} temporarily rejected by local_scan(): x", ("192.0.2.7", 1, 1, "deferred")),
+        (f"1s2abc-0001AB-1C F=<> H={HOST} P=esmtp rejected by local_scan(): x", ("192.0.2.7", 1, 1, "rejected")),
+        (f"1s2abc-0001AB-1C rejected from <a@b.example> H={HOST}: message too big: read=9", ("192.0.2.7", 1, 1, "rejected")),
+        (f'rejected from <a@b.example> H={HOST}: too many "Received" headers', ("192.0.2.7", 1, 1, "rejected")),
+        (f"unqualified recipient rejected: <info> H={HOST}", ("192.0.2.7", 1, 1, "rejected")),
+        (f"unqualified sender rejected: <info> H={HOST}", ("192.0.2.7", 1, 1, "rejected")),
+        (f"too many recipients: message rejected: sender=<a@b.example> H={HOST}", ("192.0.2.7", 1, 1, "rejected")),
+        (f"rejected MAIL from {HOST}: no HELO/EHLO given", ("192.0.2.7", 1, 1, "rejected")),
+        ("H=(foo bar) [192.0.2.7] F=<a@b.example> rejected RCPT <c@d.example>: no", ("192.0.2.7", 1, 1, "rejected")),
+        ("1s2abc-0001AB-1C <= a@b.example H=(foo bar) [192.0.2.7] P=smtp S=1", ("192.0.2.7", 1, 1, "accepted")),
         (f"SMTP call from {HOST} dropped: too many syntax or protocol errors", ("192.0.2.7", 1, 1, "rejected")),
     ],
 )  # fmt: skip
@@ -60,6 +70,25 @@ def test_line_without_connection_id_is_one_event(
     assert imported.brief() == [expected]
     assert (imported.events[0].ts, imported.events[0].mta) == (1_714_557_600_000, "mx1")
     assert (imported.counts.unreadable, imported.counts.without_end) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("login authenticator failed for (User) [192.0.2.7]:41000: 535 Incorrect authentication data (set_id=x)",
+         ("192.0.2.7", 1, 1, "rejected")),
+        ("plain authenticator failed for H=(User) [192.0.2.7] I=[198.51.100.1]:25: 435 Unable to authenticate at present",
+         ("192.0.2.7", 1, 1, "deferred")),
+        ('SMTP protocol error in "AUTH LOGIN" H=(x) [192.0.2.7]:6072 I=[198.51.100.1]:25 AUTH command used when not advertised',
+         ("192.0.2.7", 1, 1, "rejected")),
+        ('SMTP syntax error in "\\026\\"" H=(x) [192.0.2.7]:54222 Ci=15 NUL character', ("192.0.2.7", 1, 1, "rejected")),
+    ],
+)  # fmt: skip
+def test_failed_login_or_command_is_one_attempt(tmp_path: Path, line: str, expected: tuple[str, int, int, str]) -> None:
+    imported = read(tmp_path, line, line)
+
+    assert imported.brief() == [expected]
+    assert imported.counts.unreadable == 0
 
 
 @pytest.mark.parametrize(
@@ -143,6 +172,14 @@ def test_connection_with_an_opening_line_begins_there(tmp_path: Path) -> None:
     assert [(event.ts, event.messages) for event in imported.events] == [(1_714_557_600_000, 2)]
     unused = read(tmp_path, opened, with_port(CONNECTION[-1]))
     assert unused.brief() == [("192.0.2.7", 1, 1, "rejected")]
+
+
+def test_connection_id_behind_fast_open_is_read(tmp_path: Path) -> None:
+    first, second, _, last = map(with_ci, CONNECTION)
+
+    imported = read(tmp_path, first.replace("] Ci=", "] TFO* Ci="), second.replace("] Ci=", "]:25 TFO Ci="), last)
+
+    assert imported.brief() == [("192.0.2.7", 2, 3, "accepted")]
 
 
 def test_connection_without_an_end_is_an_event_after_ten_minutes(tmp_path: Path) -> None:
