@@ -7,6 +7,7 @@ Exit statuses of `main`:
 
 - 2, with one line on standard error: operator errors, misused options, files that can't be read or written
 - 130: Ctrl-C
+- 1, with one sentence: an input file is cut or damaged; the part before the damage was used
 - 1, with a traceback: bugs, which aren't caught
 
 If the reader of the output has closed it (``| head``), the command ends silently.
@@ -126,13 +127,14 @@ def tidegate(ctx: click.Context, config: Path | None, verbose: bool) -> None:
     Example, which starts its own Kafka:
       tidegate demo
     """
-    ctx.obj = Invocation(config, verbose)
+    ctx.obj = Invocation(config, verbose, ctx.obj if isinstance(ctx.obj, list) else [])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status. `arguments` exclude the program's name; None: those of the process."""
+    damage: list[str] = []
     try:
-        status = tidegate.main(args=arguments, prog_name="tidegate", standalone_mode=False)
+        status = tidegate.main(args=arguments, prog_name="tidegate", standalone_mode=False, obj=damage)
     except click.exceptions.Abort:
         return EXIT_INTERRUPTED
     except click.ClickException as error:
@@ -144,7 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in REMEDIES:
             raise
         return _report(_remedy(error))
-    return status if isinstance(status, int) else 0
+    status = status if isinstance(status, int) else 0
+    return status or int(bool(damage))
 
 
 def _remedy(error: OSError) -> str:

@@ -14,6 +14,7 @@ from engine.imports.clock import LogClock, year_of, zone_of
 from engine.imports.counts import ImportCounts
 from engine.imports.lines import LogFile
 from engine.imports.readers import LogInput
+from topics.errors import OperatorError
 from topics.events import ACCEPTED, DEFERRED, REJECTED
 
 COUNT_TEXTS = {  # by the name of the count
@@ -49,8 +50,19 @@ def open_logs(files: tuple[str, ...], year: str | None, time_zone: str | None) -
     counts = ImportCounts()
     with progress(None, "import") as bar:
         logs = [LogFile(path, lambda size: bar.advance(bar.task_ids[0], size)) for path in files]
+        _refuse_twice(logs)
         bar.update(bar.task_ids[0], total=size_of(list(files)))
         yield LogInput(logs, [LogClock(log, fixed_year, zone, counts) for log in logs], counts)
+
+
+def _refuse_twice(logs: list[LogFile]) -> None:
+    """Raise OperatorError if two logs begin with the same lines, compressed or not: their events would count twice."""
+    heads: dict[bytes, str] = {}
+    for log in logs:
+        head = LogFile(log.path).head() if len(logs) > 1 else b""
+        if head.count(b"\n") > 1 and head in heads:
+            raise OperatorError(f"{heads[head]} and {log.name} begin with the same lines: give each log once")
+        heads[head] = log.name
 
 
 def report_logs(reading: LogInput, seconds: float, *, explain_lines: bool = False) -> None:

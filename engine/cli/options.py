@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,10 +23,11 @@ NO_CLUSTER = "no Kafka given: pass --bootstrap HOST:PORT or set kafka.bootstrap 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """Options given before the command's name."""
+    """Options given before the command's name, and damage of input files that the exit status has to show."""
 
     config: Path | None = None
     verbose: bool = False
+    damage: list[str] = field(default_factory=list)  # a sentence for each input file that is cut or damaged
 
 
 def bootstrap_option(command: Command) -> Command:

@@ -109,6 +109,32 @@ def test_misuse_is_a_one_line_error_and_exit_status_2(
     assert log.read_bytes() == LINES
 
 
+def test_same_log_twice_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain, packed = file_of(tmp_path, LINES), file_of(tmp_path, gzip.compress(LINES), "mail.log.1.gz")
+
+    assert main(["import", "postfix", str(plain), str(packed), *GIVEN]) == 2
+    assert "begin with the same lines: give each log once" in capsys.readouterr().err
+
+
+def test_explain_lines_shows_sums_that_add_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = file_of(tmp_path, LINES + b"May  1 10:00:03 mx other[5]: text\nnoise\n")
+
+    assert main(["import", "postfix", str(log), *GIVEN, "--explain-lines", "--out", str(tmp_path / "out")]) == 0
+    report = capsys.readouterr().err
+    assert "5 lines:\n  3 of events\n  1 unreadable\n  1 ignored: of other programs" in report
+
+
+def test_day_that_the_year_lacks_is_reported_with_exit_status_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = file_of(tmp_path, LINES.replace(b"May  1", b"Feb 29"))
+
+    assert (
+        main(["import", "postfix", str(log), "--year", "2023", "--time-zone", "UTC", "--out", str(tmp_path / "o")]) == 1
+    )
+    assert "29 February does not exist in 2023, so --year is wrong" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [[], ["postfix"], ["exim"], ["csv"]])
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     assert main(["import", *command, "--help"]) == 0
