@@ -57,7 +57,7 @@ def compare(
     delay: int,
     as_json: bool,
 ) -> None:
-    """Replay events (NDJSON, plain or gzip) under two configurations and show the gains, losses and costs of the new one.
+    """Replay events (NDJSON, plain or compressed) under two configurations and show the gains, losses and costs of the new one.
 
     Each configuration gets a simulated edge with token buckets. Accepted mail that it defers counts as delayed, refused mail
     as caught. A sender-day is a day on which a sender had mail accepted; it counts as delayed if some of that mail was. Only

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from engine.analysis.timeline import TimelineReplay
 
 TOPIC = "topic"
-SOURCE = "File of events (NDJSON, plain or gzip), or `topic` for the connections topic of --bootstrap."
+SOURCE = "File of events (NDJSON, plain or compressed), or `topic` for the connections topic of --bootstrap."
 
 
 @click.command(epilog="Example:  tidegate plot 192.0.2.7 --from events.ndjson.gz --out 192.0.2.7.svg")

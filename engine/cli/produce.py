@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.pass_context
 def produce(ctx: click.Context, events: tuple[str, ...], bootstrap: str | None, rate: float | None, codec: str) -> None:
-    """Publish events (NDJSON, plain or gzip, - for standard input) to the connections topic.
+    """Publish events (NDJSON, plain or compressed, - for standard input) to the connections topic.
 
     Record keys and timestamps (the event time) are those that an edge would set. Lines that are not events are counted and
     skipped; the exit status is 1 then.

@@ -42,7 +42,7 @@ def replay(
     sensitivity: str | None,
     overrides: str | None,
 ) -> None:
-    """Run the engine over files of events (NDJSON, plain or gzip, - for standard input), without Kafka.
+    """Run the engine over files of events (NDJSON, plain or compressed, - for standard input), without Kafka.
 
     The decisions are those that a worker would publish for the same events, byte for byte except for source offsets.
     Lines that are not events are counted and skipped; the exit status is 1 then.

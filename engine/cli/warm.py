@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 EVENTS = "events"
 KINDS = click.Choice([EVENTS, *READERS])
-KIND = "Kind of the logs; events is NDJSON, plain or gzip."
+KIND = "Kind of the logs; events is NDJSON, plain or compressed."
 UNTIL = "Skip later events, UTC: those that the edges have published themselves."
 REPLACE = "Delete the cluster's existing state; no worker may be running."
 

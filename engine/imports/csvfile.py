@@ -8,6 +8,7 @@ aren't supported. Rows keep their order: sort them by time first, as the engine 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ from topics.events import ACCEPTED, DEFERRED, LAST_TS_MS, MAX_MESSAGES, OUTCOMES
 
 DELIMITERS = ",;\t|"
 _BY_CODE = {"2": ACCEPTED, "4": DEFERRED, "5": REJECTED}
+_ENDPOINT = re.compile(r"\[(?P<bracketed>[^\]]+)\](?::\d{1,5})?|(?P<v4>\d+\.\d+\.\d+\.\d+):\d{1,5}")
+_DAY_FIRST = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})[ T,]+(\d{1,2}):(\d\d)(?::(\d\d))?")
+_SEPARATOR = re.compile(rb'"?sep=(.)"?\s*', re.IGNORECASE)
 EMPTY, HEADER = "empty", "header"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -50,6 +54,10 @@ def _time_ms(text: str, clock: LogClock) -> int:
     try:
         number = float(text) if "." in text else int(text)
     except ValueError:
+        day_first = _DAY_FIRST.fullmatch(text)
+        if day_first:
+            day, month, year, hour, minute, second = (int(group or 0) for group in day_first.groups())
+            text = f"{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}"
         timestamp = text.encode("utf-8", "replace")
         ts = clock.read(timestamp) if timestamp[:1].isdigit() else UNREADABLE
         if ts == UNREADABLE or clock.end != len(timestamp):
@@ -64,6 +72,14 @@ def _time_ms(text: str, clock: LogClock) -> int:
     if not 0 <= number <= LAST_TS_MS:
         raise BadRow("time out of range")
     return round(number)
+
+
+def _address(text: str) -> str:
+    """Return the address of an endpoint: `address:port`, `[address]:port`, `[address]`, or with the prefix `IPv6:` of SMTP."""
+    endpoint = _ENDPOINT.fullmatch(text)
+    if endpoint:
+        text = endpoint["bracketed"] or endpoint["v4"]
+    return text[5:] if text[:5].lower() == "ipv6:" else text
 
 
 def _count(text: str, default: int) -> int:
@@ -115,6 +131,7 @@ class CsvTable:
         ts, ip, mta, messages, recipients, outcome = (
             fields[at].strip() if 0 <= at < len(fields) else "" for at in self._at
         )
+        ip = _address(ip)
         if not address_text(ip.encode("utf-8", "replace")):
             raise BadRow("no address")
         ts_ms, offered = _time_ms(ts, clock), _count(messages, 1)
@@ -125,11 +142,17 @@ def csv_events(
     log: LogFile, clock: LogClock, counts: ImportCounts, columns: CsvColumns, delimiter: str | None
 ) -> Iterator[ConnectionEvent]:
     """Yield the events of one file. Rows that are none are counted. An empty file has no events."""
-    lines = log.lines()
+    lines = (line.removesuffix(b"\r") for line in log.lines())
     header = next(lines, b"")
     if not header:
         return
     counts.lines += 1
+    separator = _SEPARATOR.fullmatch(header.removeprefix(_BYTE_ORDER_MARK))
+    if separator:
+        delimiter = delimiter or separator[1].decode("ascii", "replace")
+        header = next(lines, b"")
+        counts.lines += 1
+        counts.ignore(HEADER)
     counts.ignore(HEADER)
     try:
         table = CsvTable(log.name, header, columns, delimiter)

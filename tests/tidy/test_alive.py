@@ -32,7 +32,6 @@ ALIVE = {
     "canonical_url": "Faust's assignor hands it to all workers",
     "aa": "dnslib writes it into the packet",
     "has_next": "aiokafka's fetcher asks what it fetched",
-    "obj": "click hands it to the commands",
     "rcode": "dnslib writes it into the packet",
     "_set_producer_state": "aiokafka's producer tells a batch",
     "size_in_bytes": "aiokafka's fetcher asks what it fetched",

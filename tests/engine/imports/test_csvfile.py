@@ -121,3 +121,32 @@ def test_arbitrary_rows_are_counted_or_events_of_the_contract(tmp_path: Path, ro
     content = b"ts,ip,messages,outcome\n" + b"\n".join(rows)
     for event in Import(None, "UTC").csv(file_of(tmp_path, content)).events:
         assert parse_event(encode_event(event)) == event
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("192.0.2.7:41000", "192.0.2.7"),
+        ("[2001:db8::7]:41000", "2001:db8::7"),
+        ("[192.0.2.7]", "192.0.2.7"),
+        ("IPv6:2001:db8::7", "2001:db8::7"),
+        ("[IPv6:2001:db8::7]", "2001:db8::7"),
+        ("2001:db8::7", "2001:db8::7"),
+    ],
+)
+def test_address_of_an_endpoint_is_read(tmp_path: Path, address: str, expected: str) -> None:
+    imported = Import().csv(file_of(tmp_path, f"ts,ip\n1714557600,{address}\n".encode()))
+
+    assert [event.ip for event in imported.events] == [expected]
+
+
+def test_separator_line_and_dates_of_a_spreadsheet_are_read(tmp_path: Path) -> None:
+    imported = Import().csv(
+        file_of(tmp_path, b"sep=;\r\nts;ip\r\n01.05.2024 10:00:00;192.0.2.7\r\n1.5.2024 10:00;192.0.2.8\r\n")
+    )
+
+    assert [(event.ts, event.ip) for event in imported.events] == [
+        (1_714_557_600_000, "192.0.2.7"),
+        (1_714_557_600_000, "192.0.2.8"),
+    ]
+    assert (imported.counts.lines, imported.counts.used) == (4, 2)

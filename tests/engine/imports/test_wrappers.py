@@ -37,7 +37,7 @@ def journal(second: int, body: str, **fields: object) -> dict[str, object]:
 
 
 def log_of(folder: Path, form: str) -> Path:
-    """Write a connection, a line per second from 10:00:00 on, in a form with placeholders `{second}` and `{body}`."""
+    """Write a connection, a line per second from 10:00:00 on, in a form with `{second}` and `{body}`."""
     lines = [form.replace("{second}", str(second)).replace("{body}", body) for second, body in enumerate(BODIES)]
     return file_of(folder, "\n".join(lines).encode() + b"\n")
 
@@ -59,7 +59,7 @@ FORMS = {
     "stern": "mail-0 postfix " + TRADITIONAL,
     "grep": "mail.log.1:" + TRADITIONAL,
     "grep -n": "12:" + TRADITIONAL,
-    "octet count": "101 <22>" + TRADITIONAL,
+    "frame with its length": "101 <22>" + TRADITIONAL,
     "BusyBox": "May  1 10:00:0{second} mx mail.info " + TAG + "{body}",
     "facility first": "<22>May  1 10:00:0{second} mx " + TAG + "{body}",
     "no host": "May  1 10:00:0{second} " + TAG + "{body}",
