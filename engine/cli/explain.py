@@ -49,8 +49,8 @@ def explain(
 ) -> None:
     """Explain why NETWORK (an address, an IPv4 /32 or an IPv6 /64) is throttled or not.
 
-    With EVENTS (NDJSON, plain or compressed), they are replayed up to --at. Without EVENTS, the last checkpoint and the decisions
-    are read from the cluster.
+    With EVENTS (NDJSON, plain or compressed), they are replayed up to --at. Without EVENTS, the last checkpoint and the
+    decisions are read from the cluster.
 
     With --verify, the decisions on NETWORK are recomputed from the beginning of EVENTS, or of the topic, and compared byte for
     byte. For each difference the changed input is named (configuration, model, events) with the offsets in which the events

@@ -24,7 +24,9 @@ _BY_CODE = {"2": ACCEPTED, "4": DEFERRED, "5": REJECTED}
 _ENDPOINT = re.compile(r"\[(?P<bracketed>[^\]]+)\](?::\d{1,5})?|(?P<v4>\d+\.\d+\.\d+\.\d+):\d{1,5}")
 _DAY_FIRST = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})[ T,]+(\d{1,2}):(\d\d)(?::(\d\d))?")
 _SEPARATOR = re.compile(rb'"?sep=(.)"?\s*', re.IGNORECASE)
-EMPTY, HEADER = "empty", "header"
+_DATE = re.compile(r"\d{4}-\d\d-\d\d|\d{1,2}\.\d{1,2}\.\d{4}")
+_FIELDS = b"#Fields:"
+EMPTY, HEADER, NOT_RECEIVED = "empty", "header", "of Exchange, but no message received by SMTP"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -118,6 +120,9 @@ class CsvTable:
                 raise OperatorError(f"{name} has no column {wanted!r} (it has {have}): give --{field}-column NAME")
             else:
                 self._at.append(-1)
+        self._time_at = names.index("time") if "time" in names else -1
+        is_tracking = "event-id" in names and "source" in names
+        self._tracking = (names.index("source"), names.index("event-id")) if is_tracking else None
 
     def _fields(self, line: bytes) -> list[str]:
         try:
@@ -125,12 +130,19 @@ class CsvTable:
         except csv.Error as error:
             raise BadRow(str(error)) from None
 
-    def event(self, line: bytes, clock: LogClock) -> ConnectionEvent:
-        """Return the event of a row. Raise BadRow if it is none."""
+    def event(self, line: bytes, clock: LogClock) -> ConnectionEvent | None:
+        """Return the event of a row, None for a step of Exchange's message tracking other than receipt by SMTP.
+
+        A date without a time is completed by the column `time`. Raise BadRow if the row is no event.
+        """
         fields = self._fields(line)
+        if self._tracking and [fields[at].upper() for at in self._tracking if at < len(fields)] != ["SMTP", "RECEIVE"]:
+            return None
         ts, ip, mta, messages, recipients, outcome = (
             fields[at].strip() if 0 <= at < len(fields) else "" for at in self._at
         )
+        if _DATE.fullmatch(ts) and 0 <= self._time_at < len(fields):
+            ts = f"{ts} {fields[self._time_at].strip()}"
         ip = _address(ip)
         if not address_text(ip.encode("utf-8", "replace")):
             raise BadRow("no address")
@@ -143,17 +155,9 @@ def csv_events(
 ) -> Iterator[ConnectionEvent]:
     """Yield the events of one file. Rows that are none are counted. An empty file has no events."""
     lines = (line.removesuffix(b"\r") for line in log.lines())
-    header = next(lines, b"")
+    header, delimiter = _header(lines, counts, delimiter)
     if not header:
         return
-    counts.lines += 1
-    separator = _SEPARATOR.fullmatch(header.removeprefix(_BYTE_ORDER_MARK))
-    if separator:
-        delimiter = delimiter or separator[1].decode("ascii", "replace")
-        header = next(lines, b"")
-        counts.lines += 1
-        counts.ignore(HEADER)
-    counts.ignore(HEADER)
     try:
         table = CsvTable(log.name, header, columns, delimiter)
     except BadRow as error:
@@ -163,10 +167,35 @@ def csv_events(
         if not line.strip():
             counts.ignore(EMPTY)
             continue
+        if line[:1] == b"#":
+            counts.ignore(HEADER)
+            continue
         try:
             event = table.event(line, clock)
         except BadRow as error:
             counts.add_unreadable(log.name, line, str(error))
             continue
+        if event is None:
+            counts.ignore(NOT_RECEIVED)
+            continue
         counts.used += 1
         yield event
+
+
+def _header(lines: Iterator[bytes], counts: ImportCounts, delimiter: str | None) -> tuple[bytes, str | None]:
+    """Return the line with the column names, and the delimiter if it is known before it.
+
+    Lines before the header are Excel's `sep=` and the comments of W3C logs and of Exchange, whose `#Fields:` is the header.
+    """
+    for raw in lines:
+        counts.lines += 1
+        counts.ignore(HEADER)
+        line = raw.removeprefix(_BYTE_ORDER_MARK)
+        separator = _SEPARATOR.fullmatch(line)
+        if separator:
+            delimiter = delimiter or separator[1].decode("ascii", "replace")
+        elif line.startswith(_FIELDS):
+            return line[len(_FIELDS) :].strip(), delimiter
+        elif line[:1] != b"#":
+            return line, delimiter
+    return b"", delimiter

@@ -150,3 +150,24 @@ def test_separator_line_and_dates_of_a_spreadsheet_are_read(tmp_path: Path) -> N
         (1_714_557_600_000, "192.0.2.8"),
     ]
     assert (imported.counts.lines, imported.counts.used) == (4, 2)
+
+
+def test_message_tracking_of_exchange_gives_received_messages(tmp_path: Path) -> None:
+    text = (
+        "#Software: Microsoft Exchange Server\r\n#Fields: date-time,client-ip,source,event-id,recipient-count\r\n"
+        "2024-05-01T10:00:00.123Z,192.0.2.7,SMTP,RECEIVE,2\r\n2024-05-01T10:00:01.123Z,198.51.100.1,SMTP,SEND,2\r\n"
+    )
+    columns = CsvColumns(ts="date-time", ip="client-ip", recipients="recipient-count")
+
+    imported = Import().csv(file_of(tmp_path, text.encode()), columns)
+
+    assert imported.brief() == [("192.0.2.7", 1, 2, "accepted")]
+    assert (imported.counts.used, sum(imported.counts.ignored.values()), imported.counts.lines) == (1, 3, 4)
+
+
+def test_date_and_time_in_two_columns_are_joined(tmp_path: Path) -> None:
+    text = b"date;time;c-ip\n2024-05-01;10:00:00;192.0.2.7\n"
+
+    imported = Import().csv(file_of(tmp_path, text), CsvColumns(ts="date", ip="c-ip"))
+
+    assert imported.events[0].ts == 1_714_557_600_000
