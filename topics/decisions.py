@@ -16,8 +16,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from topics.closed_json import amount_of, integer_of, object_of, parse_object, text_of, time_of
+from topics.networks import network_of
+
 DECISION_VERSION = 1
 RELEASE_HEADER = "release"
+MAX_AMOUNT = 1e9  # of rate and burst
 THROTTLE, SHADOW, RELEASE = "throttle", "shadow", "release"
 THROTTLING = (THROTTLE, SHADOW)  # verdicts with a rate, applied or only logged
 VOLUME, PROBATION, POOL = "volume", "probation", "pool"
@@ -117,23 +121,24 @@ def encode_decision(decision: Decision) -> bytes:
 
 
 def decode_decision(value: bytes) -> Decision:
-    """Read a decision's JSON. Raise `BadDecision` if a required field is missing or has another type."""
+    """Read a decision's JSON. Raise `BadDecision`, and no other exception, if a field is missing or not of its closed type."""
     try:
-        fields = orjson.loads(value)
-        source = fields["source"]
+        fields = parse_object(value)
+        source, network = object_of(fields, "source"), text_of(fields, "network")
+        network_of(network)
         return Decision(
-            network=str(fields["network"]),
-            verdict=str(fields["verdict"]),
-            issued=int(fields["issued"]),
-            until=int(fields["until"]),
-            rate_per_min=float(fields.get("rate_per_min", 0.0)),
-            burst=float(fields.get("burst", 0.0)),
-            reason=str(fields.get("reason", "")),
-            reply=dict(fields.get("reply", {})),
-            evidence=dict(fields.get("evidence", {})),
-            source=Source(str(source["topic"]), int(source["partition"]), int(source["offset"])),
-            model=str(fields["model"]),
-            config=str(fields["config"]),
+            network=network,
+            verdict=text_of(fields, "verdict"),
+            issued=time_of(fields, "issued"),
+            until=time_of(fields, "until"),
+            rate_per_min=amount_of(fields, "rate_per_min", MAX_AMOUNT),
+            burst=amount_of(fields, "burst", MAX_AMOUNT),
+            reason=text_of(fields, "reason", ""),
+            reply=object_of(fields, "reply"),
+            evidence=object_of(fields, "evidence"),
+            source=Source(text_of(source, "topic"), integer_of(source, "partition"), integer_of(source, "offset")),
+            model=text_of(fields, "model"),
+            config=text_of(fields, "config"),
         )
-    except (ValueError, TypeError, KeyError) as error:
-        raise BadDecision(f"not a decision: {type(error).__name__}: {error}") from error
+    except ValueError as error:
+        raise BadDecision(f"not a decision: {error}") from error

@@ -16,11 +16,14 @@ Required: network, kind, until and rate of a throttle. Other kinds and unknown f
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import orjson
 
+from topics.closed_json import parse_object, printable
+from topics.decisions import MAX_AMOUNT
 from topics.events import LAST_TS_MS
 from topics.networks import canonical_network
 
@@ -30,7 +33,6 @@ REMOVAL_HEADER = "removal"
 REMOVE = "remove"
 OVERRIDE_VERSION = 1
 CLIENT, HELO = "client:", "helo:"
-MAX_AMOUNT = 1e9  # of rate and burst
 _TEXTS = ("action", "owner", "reason", "by", "relay")
 _SUFFIX = re.compile(r"\.?[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})+")
 
@@ -119,7 +121,7 @@ def decode_override(value: bytes) -> Override | None:
         raise BadOverride("not an override: until is a time in ms, or absent")
     if kind == THROTTLE and (until is None or not (_is_amount(rate) and _is_amount(burst))):
         raise BadOverride("not an override: a throttle has until, rate_per_min and burst")
-    texts = {name: given[name] for name in _TEXTS if type(given.get(name)) is str}
+    texts = _texts(given, _TEXTS)
     action = texts.pop("action", THROTTLED if kind == THROTTLE else CONNECTOR)
     network, amounts = _network(given, kind), (float(rate), float(burst)) if kind == THROTTLE else (0.0, 0.0)
     return Override(network, kind, action, _created(given), until, **texts, rate_per_min=amounts[0], burst=amounts[1])
@@ -133,7 +135,7 @@ def decode_record(key: bytes, value: bytes | None, removal: bytes | None, offset
     key_network = key.decode("ascii", errors="replace")
     if value is None:
         given = _parse_object(removal) if removal is not None else {}
-        texts = {name: given[name] for name in ("reason", "by") if type(given.get(name)) is str}
+        texts = _texts(given, ("reason", "by"))
         return Removal(_canonical(key_network), _created(given), **texts, offset=offset)
     override = decode_override(value)
     if override is not None and _canonical(key_network) != override.network:
@@ -162,12 +164,14 @@ def decode_line(line: bytes) -> OverrideRecord | None:
 
 def _parse_object(value: bytes) -> dict[str, Any]:
     try:
-        given = orjson.loads(value)
-    except orjson.JSONDecodeError as error:
+        return parse_object(value)
+    except ValueError as error:
         raise BadOverride(f"not an override: {error}") from error
-    if type(given) is not dict:
-        raise BadOverride("not an override: no object")
-    return given
+
+
+def _texts(given: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+    """Return the texts among these fields, made printable; a field of another type counts as missing."""
+    return {name: printable(given[name]) for name in names if type(given.get(name)) is str}
 
 
 def _network(given: dict[str, Any], kind: str) -> str:

@@ -15,8 +15,16 @@ _ORDERED = {CONNECTOR: "exempted", RELEASE: "released", THROTTLED: "throttled", 
 
 
 def decision_text(decision: Decision) -> str:
-    """Return one sentence without line break, made from the decision alone."""
-    return f"{decision.network}: {_explanation(decision)}"
+    """Return one sentence without line break, made from the decision alone.
+
+    Evidence of another shape than the engine's gives a sentence with the reason alone.
+    """
+    try:
+        explanation = _explanation(decision)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
+        reason = f"{decision.reason or decision.verdict}, with evidence that this version can't read"
+        explanation = f"{reason}; {_throttle_text(decision)}" if decision.is_throttle else reason
+    return f"{decision.network}: {explanation}"
 
 
 def override_text(override: Override) -> str:

@@ -44,6 +44,6 @@ def line_of(decision: Decision) -> str:
     issued = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(decision.issued / 1000))
     reply = "release"
     if decision.reply:
-        code = "shadow" if decision.verdict == SHADOW else decision.reply["code"]
-        reply = f"{code} {decision.reply['status']} {decision.reply['tag']}"
+        code, status, tag = (decision.reply.get(name, "?") for name in ("code", "status", "tag"))
+        reply = f"{'shadow' if decision.verdict == SHADOW else code} {status} {tag}"
     return f"{issued}  {reply:<24}  {decision_text(decision)}"

@@ -14,16 +14,16 @@ import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import orjson
 from aiokafka import ConsumerRecord, TopicPartition
 
 from engine.edge.decision_row import DecisionRow, read_decision
 from engine.edge.servers import now_ms
 from engine.edge.table import DecisionTable
-from engine.kafka.follow import RateLimitedWarning, TopicReader, retry
+from engine.kafka.follow import IgnoredRecords, RateLimitedWarning, TopicReader, retry
 from engine.metrics.exposition import Histogram
 from topics.contracts import DECISIONS, EDGES, EXEMPTIONS
 from topics.decisions import RELEASE_HEADER, BadDecision
+from topics.heartbeats import BadHeartbeat, decode_heartbeat
 from topics.networks import network_of
 from topics.overrides import CLIENT, EXEMPT, HELO, REMOVAL_HEADER, BadOverride, Override, decode_record
 
@@ -50,7 +50,7 @@ class DecisionFeed:
     def __init__(self, table: DecisionTable, options: FeedOptions) -> None:
         self.caught_up_ms = 0  # Unix time at which the topics were last read to their end; 0: never
         self.lag = 0  # records not read yet
-        self.unreadable = 0
+        self.unreadable = IgnoredRecords(logger, "unreadable")
         self.latency = Histogram()  # seconds from event to here, of decisions outside shadow published since the start
         self._positions: dict[TopicPartition, int] = {}
         self._live: dict[TopicPartition, int] = {}  # offsets at which this connection started
@@ -139,9 +139,8 @@ class DecisionFeed:
                 self._apply_override(record, at_ms)
             else:
                 self._apply_heartbeat(record, at_ms)
-        except (BadDecision, BadOverride, ValueError) as error:
-            self.unreadable += 1
-            logger.warning("%s %d at %d is ignored: %s", record.topic, record.partition, record.offset, error)
+        except (BadDecision, BadOverride, BadHeartbeat) as error:
+            self.unreadable.add(record, error, at_ms / 1000)
 
     def _apply_decision(self, record: ConsumerRecord, at_ms: int) -> None:
         change = read_decision(record.key or b"", record.value, dict(record.headers).get(RELEASE_HEADER))
@@ -173,8 +172,8 @@ class DecisionFeed:
             self._table.end_exemption(network)
 
     def _apply_heartbeat(self, record: ConsumerRecord, at_ms: int) -> None:
-        name, heartbeat = (record.key or b"").decode(errors="replace"), orjson.loads(record.value or b"null")
-        if not isinstance(heartbeat, dict) or not heartbeat.get("alive"):
-            self._heartbeats.pop(name, None)
-        elif name in self._heartbeats or len(self._heartbeats) < MAX_EDGES:
-            self._heartbeats[name] = at_ms
+        heartbeat = decode_heartbeat(record.key, record.value)
+        if not heartbeat.alive:
+            self._heartbeats.pop(heartbeat.edge, None)
+        elif heartbeat.edge in self._heartbeats or len(self._heartbeats) < MAX_EDGES:
+            self._heartbeats[heartbeat.edge] = at_ms

@@ -1,12 +1,11 @@
 """Decisions as the edge keeps them, read from records of the decisions topic: everything that a reply needs, nothing else.
 
 A decision that cannot be turned into a reply is a `BadDecision`: an unknown verdict, code or status, a tag that is not
-AS and digits, a rate that is not a finite number. The caller counts and ignores it.
+AS and digits. The caller counts and ignores it.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from typing import NamedTuple
 
@@ -46,14 +45,8 @@ def row_of(decision: Decision) -> DecisionRow:
     """Return the row of a throttle or shadow decision. Raises `BadDecision` if no reply can be made of it."""
     reply = decision.reply
     status, tag = _STATUS.fullmatch(str(reply.get("status"))), _TAG.fullmatch(str(reply.get("tag")))
-    numbers = (decision.rate_per_min, decision.burst)
     if not decision.is_throttle or reply.get("code") != REPLY_CODE or status is None or tag is None:
         raise BadDecision("not a throttle that a reply can be made of")
-    if not all(math.isfinite(number) and 0 <= number <= 1e9 for number in numbers):
-        raise BadDecision("rate or burst out of range")
-    if not 0 <= decision.until <= MAX_TIME_MS:
-        raise BadDecision("until out of range")
-    _check_source(decision.source)
     return DecisionRow(
         _network(decision.network),
         decision.until,
@@ -70,35 +63,22 @@ def row_of(decision: Decision) -> DecisionRow:
 def read_decision(key: bytes, value: bytes | None, release: bytes | None) -> DecisionRow | Release:
     """Decode a record of the decisions topic; `release` is its header of that name. Raises `BadDecision`."""
     if value is not None:
-        row = row_of(_decode(value))
+        row = row_of(decode_decision(value))
         if key != decision_key(row):
             raise BadDecision("key and network differ")
         return row
     network = _network(key.decode("ascii", errors="replace"))
     if release is None:
         return Release(network, None)
-    decision = _decode(release)
+    decision = decode_decision(release)
     if decision.verdict != RELEASE:
         raise BadDecision("a tombstone whose header is not a release")
-    _check_source(decision.source)
     return Release(network, decision.source, decision.reason == OVERRIDE)
 
 
 def decision_key(row: DecisionRow) -> bytes:
     """Return the record key that a row's decision must have: its network as the engine writes it."""
     return str(row.network).encode()
-
-
-def _decode(value: bytes) -> Decision:
-    try:
-        return decode_decision(value)
-    except (OverflowError, AttributeError) as error:  # an infinite number; JSON that is not an object
-        raise BadDecision(str(error)) from error
-
-
-def _check_source(source: Source) -> None:
-    if not (0 <= source.offset <= MAX_OFFSET and 0 <= source.partition <= MAX_OFFSET):
-        raise BadDecision("source out of range")
 
 
 def _network(text: str) -> Network:

@@ -16,7 +16,6 @@ import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import orjson
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.producer.message_accumulator import BatchBuilder
@@ -27,6 +26,7 @@ from engine.edge.spool import Spool
 from engine.kafka.follow import UNAVAILABLE, RateLimitedWarning, retry, stop_within
 from topics.contracts import CONNECTIONS, EDGES
 from topics.events import PoisonRecord, parse_event
+from topics.heartbeats import Heartbeat, encode_heartbeat
 from topics.keys import key_of, key_text
 from topics.partitioner import partition_of
 
@@ -38,7 +38,6 @@ TIMEOUT_S = (
     60.0  # of one exchange with Kafka: aiokafka's own tasks may die unnoticed, and it would wait without a bound
 )
 STOP_S = 1.0
-HEARTBEAT_VERSION = 1
 
 
 class DeliveryOptions(NamedTuple):
@@ -199,5 +198,5 @@ class Delivery:
             await stop_within(producer.stop())
 
     async def _send_heartbeat(self, producer: AIOKafkaProducer, *, alive: bool) -> None:
-        value = orjson.dumps({"edge": self._options.name, "ts": now_ms(), "alive": alive, "v": HEARTBEAT_VERSION})
-        await producer.send_and_wait(self._edges, value, self._options.name.encode())
+        heartbeat = Heartbeat(self._options.name, now_ms(), alive)
+        await producer.send_and_wait(self._edges, encode_heartbeat(heartbeat), self._options.name.encode())

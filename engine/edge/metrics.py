@@ -90,7 +90,7 @@ def samples(parts: EdgeParts, now_ms: int) -> Iterator[Sample]:
     yield Sample(EXEMPTIONS, len(table.exemptions))
     yield Sample(REFUSED, table.refused)
     yield Sample(IGNORED, table.ignored)
-    yield Sample(UNREADABLE, feed.unreadable)
+    yield Sample(UNREADABLE, feed.unreadable.count)
     yield Sample(LAG, feed.lag)
     yield Sample(AGE, _since_s(feed.caught_up_ms, now_ms))
     yield Sample(FRESH, int(now_ms <= table.trusted_until_ms))

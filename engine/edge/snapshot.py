@@ -21,6 +21,7 @@ import cramjam
 import orjson
 
 from engine.edge.table import TYPECODES, DecisionColumns, DecisionTable, empty_columns
+from topics.closed_json import integer_of, time_of
 from topics.networks import network_of
 from topics.overrides import CLIENT, HELO
 
@@ -118,11 +119,30 @@ def _header(body: bytes) -> SnapshotHeader:
         fields = orjson.loads(body)
         if (fields["version"], fields["byteorder"]) != (VERSION, sys.byteorder):
             raise BadSnapshot(f"version {fields['version']}, {fields['byteorder']} endian")
-        sources = [(str(topic), int(partition)) for topic, partition in fields.pop("sources")]
-        caught_up_ms = fields.pop(CAUGHT_UP)
-        return SnapshotHeader(**fields, caught_up_ms=caught_up_ms, sources=sources)
+        header = SnapshotHeader(
+            VERSION,
+            sys.byteorder,
+            time_of(fields, CAUGHT_UP),
+            integer_of(fields, "rows"),
+            _integers(fields["positions"]),
+            [(str(topic), integer_of({"partition": number}, "partition")) for topic, number in fields["sources"]],
+            _integers(fields["exemptions"]),
+        )
+        for name in header.positions:
+            integer_of({"partition": int(name.rpartition(" ")[2])}, "partition")
+        for text in header.exemptions:
+            if not text.startswith((CLIENT, HELO)):
+                network_of(text)
     except (TypeError, KeyError, ValueError) as error:
         raise BadSnapshot(f"header: {error}") from error
+    return header
+
+
+def _integers(given: object) -> dict[str, int]:
+    """Return an object of integers from 0 on. Raise ValueError for anything else."""
+    if not isinstance(given, dict):
+        raise ValueError("no object")  # noqa: TRY004 (a peer's error)
+    return {name: integer_of(given, name) for name in given}
 
 
 def _extend(columns: Sequence[object], packed: bytes) -> None:

@@ -54,6 +54,23 @@ class RateLimitedWarning:
             self._reason, self._again_s = reason, now_s + WARN_AGAIN_S
 
 
+class IgnoredRecords:
+    """Counts the records that a reader ignores, and logs one of them per `WARN_AGAIN_S`."""
+
+    def __init__(self, to: logging.Logger, what: str) -> None:
+        """Log to ``to``. ``what``: the records as the log names them, such as "unreadable"."""
+        self.count = 0
+        self._to, self._what, self._again_s = to, what, 0.0
+
+    def add(self, record: ConsumerRecord, error: BaseException, now_s: float) -> None:
+        """Count a record. ``now_s``: time of any clock, in seconds."""
+        self.count += 1
+        if now_s >= self._again_s:
+            self._again_s = now_s + WARN_AGAIN_S
+            text = "%s %d: the record at offset %d is %s and ignored: %s; %d so far"
+            self._to.warning(text, record.topic, record.partition, record.offset, self._what, error, self.count)
+
+
 def is_unavailable(error: Exception) -> bool:
     """Return True if the cluster, or the connection to it, caused the error."""
     return isinstance(error, UNAVAILABLE)

@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import orjson
 from aiokafka import ConsumerRecord, TopicPartition
 
-from engine.kafka.follow import RateLimitedWarning, TopicReader, retry
+from engine.kafka.follow import IgnoredRecords, RateLimitedWarning, TopicReader, retry
 from topics.contracts import DECISIONS, EDGES
 from topics.decisions import RELEASE_HEADER, THROTTLE, BadDecision, Decision, Precedence, decode_decision, supersedes
+from topics.heartbeats import BadHeartbeat, decode_heartbeat
 from topics.networks import canonical_network, network_of, overlap
 from topics.overrides import Override, OverrideRecord
 from topics.words import decision_text
@@ -71,6 +71,7 @@ class DecisionLog:
         self.overrides: dict[str, Override] = {}  # by network
         self.override_history: deque[OverrideRecord] = deque(maxlen=MAX_HISTORY)
         self.heartbeats: dict[str, int] = {}  # last one of each edge, ms; 0 once it was stopped properly
+        self.unreadable = IgnoredRecords(logger, "unreadable")
         self.is_caught_up = False  # everything written before the start has been read
         self._watch = [network_of(canonical_network(network)) for network in watch]
         self._watched: dict[str, LoggedDecision] = {}
@@ -94,22 +95,22 @@ class DecisionLog:
         for record in records:
             try:
                 self._apply(record)
-            except (BadDecision, ValueError, AttributeError):
-                logger.warning("%s %d: record at offset %d is unreadable, ignored", *_position(record))
+            except (BadDecision, BadHeartbeat) as error:
+                self.unreadable.add(record, error, time.monotonic())
 
     def _apply(self, record: ConsumerRecord) -> None:
-        name = (record.key or b"").decode(errors="replace")
         if record.topic == self._decisions:
             value = record.value or dict(record.headers).get(RELEASE_HEADER)
             if value is None:
+                name = (record.key or b"").decode(errors="replace")
                 self.throttles.pop(name, None)
                 self._watched.pop(name, None)
             else:
                 self._apply_decision(parse_logged(value))
         else:
-            heartbeat = orjson.loads(record.value or b"{}")
-            if name in self.heartbeats or len(self.heartbeats) < MAX_EDGES:
-                self.heartbeats[name] = int(heartbeat["ts"]) if heartbeat.get("alive") else 0
+            heartbeat = decode_heartbeat(record.key, record.value)
+            if heartbeat.edge in self.heartbeats or len(self.heartbeats) < MAX_EDGES:
+                self.heartbeats[heartbeat.edge] = heartbeat.ts if heartbeat.alive else 0
 
     def _apply_decision(self, new: LoggedDecision) -> None:
         last = self.throttles.get(new.network) or self._releases.get(new.network)
@@ -179,7 +180,3 @@ class DecisionLog:
 def _drop_oldest(decisions: dict[str, LoggedDecision]) -> None:
     while len(decisions) > MAX_THROTTLES:
         del decisions[next(iter(decisions))]
-
-
-def _position(record: ConsumerRecord) -> tuple[str, int, int]:
-    return record.topic, record.partition, record.offset

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from topics.closed_json import printable
 from topics.networks import canonical_network
 from topics.overrides import (
     CONNECTOR,
@@ -29,7 +30,7 @@ from topics.overrides import (
 )
 
 TIMES_MS = st.integers(0, 1 << 42)
-TEXTS = st.text(max_size=20)
+TEXTS = st.text(max_size=20).map(printable)
 OVERRIDES = st.builds(
     Override,
     st.sampled_from(["192.0.2.0/24", "0.0.0.0/0", "2001:db8::/32", "cafe::/16", "::/0", "2001:db8::1/128"]),
@@ -116,3 +117,12 @@ def test_network_and_name_have_one_canonical_text() -> None:
 def test_suffix_without_two_labels_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no suffix"):
         canonical_name(text)
+
+
+def test_control_characters_of_a_text_are_read_as_visible_escapes() -> None:
+    value = orjson.dumps({"network": "192.0.2.0/24", "kind": "exempt", "created": 1, "reason": "a\r\n\x1b[2J"})
+
+    override = decode_override(value)
+
+    assert override is not None
+    assert override.reason == "a\\r\\n\\x1b[2J"
