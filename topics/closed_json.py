@@ -86,7 +86,7 @@ def _is_closed(value: Any, depth: int) -> bool:
     if kind is float:
         return math.isfinite(value)
     if kind is int:
-        return -MAX_INTEGER <= value <= MAX_INTEGER
+        return bool(-MAX_INTEGER <= value <= MAX_INTEGER)
     if kind is dict:
         return depth > 0 and all(is_printable(name) and _is_closed(item, depth - 1) for name, item in value.items())
     if kind is list:

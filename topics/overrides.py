@@ -56,6 +56,7 @@ class Override:
     relay: str = ""  # announced relay that the network belongs to
     rate_per_min: float = 0.0
     burst: float = 0.0  # messages
+    forced: bool = False  # its author confirmed a network that is wider than the bound on overrides
     offset: int = -1  # of its record, -1 if unknown
 
     def lasts(self, at_ms: int) -> bool:
@@ -124,7 +125,17 @@ def decode_override(value: bytes) -> Override | None:
     texts = _texts(given, _TEXTS)
     action = texts.pop("action", THROTTLED if kind == THROTTLE else CONNECTOR)
     network, amounts = _network(given, kind), (float(rate), float(burst)) if kind == THROTTLE else (0.0, 0.0)
-    return Override(network, kind, action, _created(given), until, **texts, rate_per_min=amounts[0], burst=amounts[1])
+    return Override(
+        network,
+        kind,
+        action,
+        _created(given),
+        until,
+        **texts,
+        rate_per_min=amounts[0],
+        burst=amounts[1],
+        forced=given.get("forced") is True,
+    )
 
 
 def decode_record(key: bytes, value: bytes | None, removal: bytes | None, offset: int = -1) -> OverrideRecord | None:
@@ -169,7 +180,7 @@ def _parse_object(value: bytes) -> dict[str, Any]:
         raise BadOverride(f"not an override: {error}") from error
 
 
-def _texts(given: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+def _texts(given: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Return the texts among these fields, made printable; a field of another type counts as missing."""
     return {name: printable(given[name]) for name in names if type(given.get(name)) is str}
 

@@ -137,7 +137,17 @@ def _template(at_ms: int, owner: str, until: str | None, request: OverrideReques
         until_ms = None if until is None else parse_end_ms(until, at_ms)
     except ValueError as error:
         raise OperatorError(str(error)) from None
-    return Override("", EXEMPT, CONNECTOR, at_ms, until_ms, owner=owner, reason=request.reason, by=request.author)
+    return Override(
+        "",
+        EXEMPT,
+        CONNECTOR,
+        at_ms,
+        until_ms,
+        owner=owner,
+        reason=request.reason,
+        by=request.author,
+        forced=request.force,
+    )
 
 
 def _exemptions(exempted: Iterable[str], settings: Settings, template: Override) -> Iterator[Override]:

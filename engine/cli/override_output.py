@@ -29,6 +29,7 @@ class OverrideRequest(NamedTuple):
     reason: str
     by: str | None
     dry_run: bool
+    force: bool
 
     @property
     def author(self) -> str:
@@ -43,6 +44,7 @@ override_options = option_group(
     click.option("--reason", metavar="TEXT", default="", help="Reason, shown in the audit and in decisions."),
     click.option("--by", metavar="NAME", help="Author of the override.  [default: user@host]"),
     click.option("--dry-run", is_flag=True, help="Print the changes without writing them."),
+    click.option("--force", is_flag=True, help="Accept networks wider than an IPv4 /8 or an IPv6 /16."),
 )
 
 

@@ -32,7 +32,7 @@ def release(ctx: click.Context, /, network: str, grace: str, request: OverrideRe
         override = Override(parse_network(network), EXEMPT, RELEASE, at_ms, until_ms)
     except ValueError as error:
         raise OperatorError(str(error)) from None
-    override = replace(override, reason=request.reason, by=request.author)
+    override = replace(override, reason=request.reason, by=request.author, forced=request.force)
     ctx.exit(write_overrides(settings, partial(plan_overrides, [override]), dry_run=request.dry_run))
 
 
@@ -59,6 +59,6 @@ def throttle(
         raise OperatorError(str(error)) from None
     override = Override(
         network, THROTTLE, THROTTLED, at_ms, until_ms, reason=request.reason, by=request.author, rate_per_min=per_min,
-        burst=max(1.0, per_min * 60) if burst is None else burst,
+        burst=max(1.0, per_min * 60) if burst is None else burst, forced=request.force,
     )  # fmt: skip
     ctx.exit(write_overrides(settings, partial(plan_overrides, [override]), dry_run=request.dry_run))

@@ -133,7 +133,8 @@ class Composer:
 
 def _override_evidence(override: Override) -> dict[str, Any]:
     names = ("network", "action", "created", "owner", "reason", "by")
-    return {name: getattr(override, name) for name in names if getattr(override, name) != ""}
+    evidence = {name: getattr(override, name) for name in names if getattr(override, name) != ""}
+    return {**evidence, "forced": True} if override.forced else evidence
 
 
 def _reason(verdict: Any) -> str:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from aiokafka import ConsumerRecord, TopicPartition
 
-from engine.edge.decision_row import DecisionRow, read_decision
+from engine.edge.decision_row import DecisionRow, ImplausibleDecision, read_decision
 from engine.edge.servers import now_ms
 from engine.edge.table import DecisionTable
 from engine.kafka.follow import IgnoredRecords, RateLimitedWarning, TopicReader, retry
@@ -51,6 +51,7 @@ class DecisionFeed:
         self.caught_up_ms = 0  # Unix time at which the topics were last read to their end; 0: never
         self.lag = 0  # records not read yet
         self.unreadable = IgnoredRecords(logger, "unreadable")
+        self.implausible = IgnoredRecords(logger, "implausible")
         self.latency = Histogram()  # seconds from event to here, of decisions outside shadow published since the start
         self._positions: dict[TopicPartition, int] = {}
         self._live: dict[TopicPartition, int] = {}  # offsets at which this connection started
@@ -139,11 +140,13 @@ class DecisionFeed:
                 self._apply_override(record, at_ms)
             else:
                 self._apply_heartbeat(record, at_ms)
+        except ImplausibleDecision as error:
+            self.implausible.add(record, error, at_ms / 1000)
         except (BadDecision, BadOverride, BadHeartbeat) as error:
             self.unreadable.add(record, error, at_ms / 1000)
 
     def _apply_decision(self, record: ConsumerRecord, at_ms: int) -> None:
-        change = read_decision(record.key or b"", record.value, dict(record.headers).get(RELEASE_HEADER))
+        change = read_decision(record.key or b"", record.value, dict(record.headers).get(RELEASE_HEADER), at_ms)
         if isinstance(change, DecisionRow):
             self._table.put(change, at_ms)
             start = self._live.get(TopicPartition(record.topic, record.partition), 0)

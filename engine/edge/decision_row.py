@@ -11,12 +11,17 @@ from typing import NamedTuple
 
 from topics.decisions import OVERRIDE, RELEASE, SHADOW, BadDecision, Decision, Source, decode_decision
 from topics.networks import Network, network_of
+from topics.plausibility import implausible_decision, implausible_manual_throttle
 
 REPLY_CODE = 451
 MAX_TIME_MS = 253_402_300_799_999  # the end of the year 9999
 MAX_OFFSET = (1 << 63) - 1
 _STATUS = re.compile(r"4\.7\.([56]\d\d)")
 _TAG = re.compile(r"AS([1-9]\d{0,8})")
+
+
+class ImplausibleDecision(BadDecision):
+    """A decision that no engine issues, such as a throttle of half the Internet; the message says why."""
 
 
 class DecisionRow(NamedTuple):
@@ -60,10 +65,18 @@ def row_of(decision: Decision) -> DecisionRow:
     )
 
 
-def read_decision(key: bytes, value: bytes | None, release: bytes | None) -> DecisionRow | Release:
-    """Decode a record of the decisions topic; `release` is its header of that name. Raises `BadDecision`."""
+def read_decision(
+    key: bytes, value: bytes | None, release: bytes | None, now_ms: int | None = None
+) -> DecisionRow | Release:
+    """Decode a record of the decisions topic; `release` is its header of that name.
+
+    Raises `BadDecision`, and `ImplausibleDecision` for a throttle that no engine issues at `now_ms`, if that is given.
+    """
     if value is not None:
-        row = row_of(decode_decision(value))
+        decision = decode_decision(value)
+        row = row_of(decision)
+        if now_ms is not None:
+            _check_plausibility(decision, row, now_ms)
         if key != decision_key(row):
             raise BadDecision("key and network differ")
         return row
@@ -79,6 +92,17 @@ def read_decision(key: bytes, value: bytes | None, release: bytes | None) -> Dec
 def decision_key(row: DecisionRow) -> bytes:
     """Return the record key that a row's decision must have: its network as the engine writes it."""
     return str(row.network).encode()
+
+
+def _check_plausibility(decision: Decision, row: DecisionRow, now_ms: int) -> None:
+    if decision.reason != OVERRIDE:
+        why = implausible_decision(row.network, row.issued_ms, row.until_ms, now_ms)
+    else:
+        override = decision.evidence.get("override")
+        is_forced = isinstance(override, dict) and override.get("forced") is True
+        why = "" if is_forced else implausible_manual_throttle(row.network, row.issued_ms, now_ms)
+    if why:
+        raise ImplausibleDecision(f"no engine issues this throttle of {row.network}: {why}")
 
 
 def _network(text: str) -> Network:

@@ -48,6 +48,11 @@ EXEMPTIONS = _declare("exemptions", GAUGE, "Exemptions in memory.")
 REFUSED = _declare("decisions_refused", COUNTER, "Decisions and exemptions dropped because the table was full.")
 IGNORED = _declare("decisions_ignored", COUNTER, "Decisions not newer than the one in memory.")
 UNREADABLE = _declare("records_unreadable", COUNTER, "Unreadable records on the topics of decisions and exemptions.")
+IMPLAUSIBLE = _declare(
+    "decisions_implausible",
+    COUNTER,
+    "Decisions ignored because no engine issues them, such as throttles of an IPv4 /8.",
+)
 LAG = _declare("lag_records", GAUGE, "Records on the topics of decisions and exemptions that are not read yet.")
 AGE = _declare("age_seconds", GAUGE, "Seconds since this edge was last without lag; -1 before the first time.")
 FRESH = _declare("fresh", GAUGE, "1 while decisions are trusted, 0 when they are too old and no sender is throttled.")
@@ -70,7 +75,7 @@ SPOOL_DROPPED = _declare(
     "spool_batches_dropped", COUNTER, "Batches dropped, because the spool was full or they were damaged."
 )
 METRICS = (
-    *(REPLIES, SHADOWED, MALFORMED, DECISIONS, EXEMPTIONS, REFUSED, IGNORED, UNREADABLE),
+    *(REPLIES, SHADOWED, MALFORMED, DECISIONS, EXEMPTIONS, REFUSED, IGNORED, UNREADABLE, IMPLAUSIBLE),
     *(LAG, AGE, FRESH, LATENCY, SNAPSHOT_AGE, EDGES, CLIENTS, CLIENTS_REFUSED, CLIENTS_CUT_OFF, OPEN),
     *(DELIVERED, LOST, SPOOL_BATCHES, SPOOL_BYTES, SPOOL_DROPPED),
 )
@@ -91,6 +96,7 @@ def samples(parts: EdgeParts, now_ms: int) -> Iterator[Sample]:
     yield Sample(REFUSED, table.refused)
     yield Sample(IGNORED, table.ignored)
     yield Sample(UNREADABLE, feed.unreadable.count)
+    yield Sample(IMPLAUSIBLE, feed.implausible.count)
     yield Sample(LAG, feed.lag)
     yield Sample(AGE, _since_s(feed.caught_up_ms, now_ms))
     yield Sample(FRESH, int(now_ms <= table.trusted_until_ms))

@@ -14,11 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from engine.decisions.override_index import OverrideIndex
+from topics.networks import network_of
 from topics.overrides import CONNECTOR, EXEMPT, EXEMPT_NAME, RELEASE, THROTTLE, Override, OverrideRecord, Removal
+from topics.plausibility import SHORTEST_MANUAL_PREFIX
 from topics.words import override_text
 
 ADDS, CHANGES, KEEPS, ENDS, REFUSES = "add", "change", "keep", "end", "refuse"
-SAME = ("kind", "action", "until", "owner", "reason", "relay", "rate_per_min", "burst")
+SAME = ("kind", "action", "until", "owner", "reason", "relay", "rate_per_min", "burst", "forced")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,11 @@ def _refusal(override: Override, index: OverrideIndex) -> str:
     at_ms = override.created
     if not override.lasts(at_ms):
         return "its end is in the past: give a later --until"
+    if not override.forced and override.kind != EXEMPT_NAME:
+        network = network_of(override.network)
+        if network.length < SHORTEST_MANUAL_PREFIX[network.bits]:
+            shortest = SHORTEST_MANUAL_PREFIX[network.bits]
+            return f"it is wider than a /{shortest}: give --force to confirm that so many addresses are meant"
     if override.kind == EXEMPT_NAME or override.action == CONNECTOR:
         return ""
     around = index.unexpired_around(override.network, at_ms)

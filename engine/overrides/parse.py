@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from ipaddress import ip_network
 
+from topics.decisions import MAX_AMOUNT
 from topics.errors import OperatorError
 from topics.networks import canonical_network, network_of
-from topics.overrides import MAX_AMOUNT, canonical_name, is_name
+from topics.overrides import canonical_name, is_name
 from topics.times import parse_time_ms
 
 UNITS_MS = {"s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.edge.decision_row import DecisionRow, Release, read_decision
+from engine.edge.decision_row import DecisionRow, ImplausibleDecision, Release, read_decision
 from tests.support.scenes import DECISIONS
 from topics.decisions import RELEASE, BadDecision
 from topics.networks import Network, network_of
@@ -90,3 +90,20 @@ def test_network_text_is_read_back(bits: int, data: st.DataObject) -> None:
 
 def test_ipv4_mapped_network_is_the_ipv4_network() -> None:
     assert network_of("::ffff:192.0.2.0/120") == network_of("192.0.2.0/24")
+
+
+def wide_throttle(**fields: Any) -> bytes:
+    line = orjson.loads(THROTTLES[0])
+    return orjson.dumps(line | {"network": "0.0.0.0/0", "verdict": "throttle", **fields})
+
+
+@pytest.mark.parametrize("reason", ["volume", "override"])
+def test_throttle_of_all_addresses_is_refused(reason: str) -> None:
+    with pytest.raises(ImplausibleDecision):
+        read_decision(b"0.0.0.0/0", wide_throttle(reason=reason), None, orjson.loads(THROTTLES[0])["issued"])
+
+
+def test_forced_manual_throttle_of_all_addresses_is_read() -> None:
+    line = wide_throttle(reason="override", evidence={"override": {"network": "0.0.0.0/0", "forced": True}})
+
+    assert isinstance(read_decision(b"0.0.0.0/0", line, None, orjson.loads(line)["issued"]), DecisionRow)

@@ -205,3 +205,10 @@ async def test_applying_a_plan_keeps_the_log_level_of_aiokafka() -> None:
         assert log.level == logging.ERROR
     finally:
         log.setLevel(before)
+
+
+@pytest.mark.parametrize(("forced", "kind"), [(False, REFUSES), (True, ADDS)])
+def test_override_of_all_addresses_must_be_forced(forced: bool, kind: str) -> None:
+    wide = Override("0.0.0.0/0", EXEMPT, CONNECTOR, 1, None, owner="o", forced=forced)
+
+    assert [change.kind for change in plan_overrides([wide], OverrideIndex())] == [kind]
