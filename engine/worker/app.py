@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import faust
 from aiokafka.errors import IllegalStateError
+from faust.auth import Credentials, SASLCredentials, SSLCredentials
 from faust.types import TP
 from mode import get_logger
 from yarl import URL
@@ -58,6 +59,22 @@ class Companion:
 def no_companions(_: Tidegate) -> Sequence[Companion]:
     """Return no companions."""
     return ()
+
+
+def faust_credentials(client_options: Mapping[str, Any]) -> Credentials | None:
+    """Return the credentials for Faust's own consumer and producer, None for a cluster without TLS and SASL.
+
+    Faust takes credentials of its own classes. Without them its clients speak plaintext to a secured listener.
+    """
+    context = client_options.get("ssl_context")
+    if "sasl_mechanism" in client_options:
+        return SASLCredentials(
+            username=client_options["sasl_plain_username"],
+            password=client_options["sasl_plain_password"],
+            mechanism=client_options["sasl_mechanism"],
+            ssl_context=context,
+        )
+    return None if context is None else SSLCredentials(context)
 
 
 class BlockSchema(faust.Schema[Any, Any]):
@@ -109,6 +126,7 @@ class Tidegate(faust.App):
             web_enabled=False,
             autodiscover=False,
             PartitionAssignor=Assignor,
+            broker_credentials=faust_credentials(self.client_options),
             **options,
         )
         prefix, index = settings.topics.prefix, OverrideIndex(kept_ms=KEPT_MS)
