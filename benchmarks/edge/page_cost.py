@@ -107,9 +107,9 @@ def shown(space: TopicSpace, folder: Path, live: int) -> Iterator[Visitor]:
     with Worker(environment, folder) as worker:
         worker.wait_ready(space.partitions)
         deadline_s = time.monotonic() + WAIT_S
-        while (found := orjson.loads(visitor.get("/v1/overview")))["live"] < live or not found["caught_up"]:
+        while (found := orjson.loads(visitor.get("/v1/overview")))["active"] < live or not found["caught_up"]:
             if time.monotonic() > deadline_s:
-                raise Broken(f"the page shows {found['live']:,} of {live:,} throttles")
+                raise Broken(f"the page shows {found['active']:,} of {live:,} throttles")
             time.sleep(0.1)
         yield visitor
 

@@ -49,8 +49,8 @@ class Snapshot(NamedTuple):
     nodes: int
     rss_bytes: int
     rate: str
-    live: int  # active decisions
-    movers: int  # top senders
+    active: int  # decisions
+    top_senders: int
 
 
 class Mail:
@@ -116,9 +116,9 @@ def snapshot(driver: Chrome, at_s: float) -> Snapshot:
     driver.execute_cdp_cmd("HeapProfiler.collectGarbage", {})
     heap = driver.execute_cdp_cmd("Runtime.getHeapUsage", {})
     nodes = driver.execute_cdp_cmd("Memory.getDOMCounters", {})["nodes"]
-    rate, live = (driver.find_element(By.ID, name).text for name in ("rate", "live"))
-    movers = len(driver.find_elements(By.CSS_SELECTOR, "#movers .who"))
-    return Snapshot(at_s, int(heap["usedSize"]), int(nodes), renderer_bytes(driver), rate, number_of(live), movers)
+    rate, active = (driver.find_element(By.ID, name).text for name in ("rate", "active"))
+    top = len(driver.find_elements(By.CSS_SELECTOR, "#top-senders .who"))
+    return Snapshot(at_s, int(heap["usedSize"]), int(nodes), renderer_bytes(driver), rate, number_of(active), top)
 
 
 def snapshots(driver: Chrome, seconds: float, every_s: float) -> list[Snapshot]:
@@ -146,9 +146,11 @@ def check(found: Sequence[Snapshot], live: int, errors: Sequence[str]) -> None:
     rates = {each.rate for each in found}
     if len(rates) < LEAST_RATES:
         raise WrongAnswer(f"the page showed the rates {rates}: mail came at {len(RATES)} in turn")
-    if found[0].live < live or found[-1].live <= found[0].live:
-        raise WrongAnswer(f"the page showed {found[0].live:,}, then {found[-1].live:,} decisions, of {live:,} and more")
-    if not found[-1].movers:
+    if found[0].active < live or found[-1].active <= found[0].active:
+        raise WrongAnswer(
+            f"the page showed {found[0].active:,}, then {found[-1].active:,} of {live:,} decisions and more"
+        )
+    if not found[-1].top_senders:
         raise WrongAnswer("the page showed no sender above its own maximum")
     if errors:
         raise WrongAnswer(f"the browser reports: {errors[0]}")
@@ -187,4 +189,4 @@ def measure(mail: Mail, folder: Path, url: str, minutes: float, live: int) -> di
     for what, name, scale in (("heap", "heap_bytes", 1e6), ("rss", "rss_bytes", 1e6), ("nodes", "nodes", 1.0)):
         second, last, ratio = growth(found, name, span_s)
         figures[what] = {"second": round(second / scale, 2), "last": round(last / scale, 2), "growth": round(ratio, 4)}
-    return {**figures, "decisions": [found[0].live, found[-1].live], "rates": len({each.rate for each in found})}
+    return {**figures, "decisions": [found[0].active, found[-1].active], "rates": len({each.rate for each in found})}

@@ -16,9 +16,13 @@ from tests.support.browsing import BROWSERS
 FIRST = Snapshot(0.0, 1_000, 10, 5_000, "200", 100, 0)
 
 
-def seen(*, live: int = 110, rates: int = len(RATES), movers: int = 3) -> list[Snapshot]:
+def seen(*, active: int = 110, rates: int = len(RATES), top_senders: int = 3) -> list[Snapshot]:
     later = [FIRST._replace(at_s=10.0 * i, rate=str(i % rates), heap_bytes=1_000 * (1 + i // 9)) for i in range(1, 12)]
-    return [FIRST, *later, FIRST._replace(at_s=120.0, rate="0", live=live, movers=movers, heap_bytes=2_000)]
+    return [
+        FIRST,
+        *later,
+        FIRST._replace(at_s=120.0, rate="0", active=active, top_senders=top_senders, heap_bytes=2_000),
+    ]
 
 
 def test_page_with_changing_rates_and_more_decisions_is_right() -> None:
@@ -26,7 +30,8 @@ def test_page_with_changing_rates_and_more_decisions_is_right() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "errors"), [(seen(live=100), []), (seen(rates=1), []), (seen(movers=0), []), (seen(), ["TypeError"])]
+    ("found", "errors"),
+    [(seen(active=100), []), (seen(rates=1), []), (seen(top_senders=0), []), (seen(), ["TypeError"])],
 )
 def test_page_that_stands_still_or_reports_errors_is_a_wrong_answer(found: list[Snapshot], errors: list[str]) -> None:
     with pytest.raises(WrongAnswer):
