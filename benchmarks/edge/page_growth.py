@@ -147,9 +147,7 @@ def check(found: Sequence[Snapshot], live: int, errors: Sequence[str]) -> None:
     if len(rates) < LEAST_RATES:
         raise WrongAnswer(f"the page showed the rates {rates}: mail came at {len(RATES)} in turn")
     if found[0].active < live or found[-1].active <= found[0].active:
-        raise WrongAnswer(
-            f"the page showed {found[0].active:,}, then {found[-1].active:,} of {live:,} decisions and more"
-        )
+        raise WrongAnswer(f"the page showed {found[0].active:,}, then {found[-1].active:,} of {live:,} decisions")
     if not found[-1].top_senders:
         raise WrongAnswer("the page showed no sender above its own maximum")
     if errors:
