@@ -30,7 +30,9 @@ class AlertOptions:
         high=86_400,
     )  # fmt: skip
     repeat_h: int = option(24, "interval of reminders while a condition lasts", low=1, high=8_760)
-    webhook: str = option("", "http or https URL; alerts are POSTed to it as JSON", validate=validators.web_address)
+    webhook: str = option(
+        "", "http or https URL; alerts are POSTed to it as JSON", validate=validators.web_address, secret=True
+    )
     webhook_secret: str = option("", "HMAC key that signs the POSTs; prefer the environment to a file", secret=True)
     mail_to: str = option("", "recipients, mail addresses, comma-separated", validate=validators.mail_addresses)
     mail_from: str = option("tidegate@localhost", "sender address of the mails", validate=validators.mail_addresses)

@@ -28,7 +28,7 @@ class Spool:
     """The batches in `folder`, at most `max_bytes` in total."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder, self._max_bytes = folder, max_bytes
         self.identity = self._identity()  # unique among all spools
         self._sizes = {int(path.stem): path.stat().st_size for path in sorted(folder.glob(f"*{SUFFIX}"))}

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import stat
 from pathlib import Path
 
 from engine.edge.snapshot import (
@@ -27,11 +28,25 @@ logger = logging.getLogger(__name__)
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file; after a crash it has the old content or the new one."""
     new = path.with_name(f".{path.name}.new")
-    with new.open("wb") as file:
+    new.unlink(missing_ok=True)  # left by a crash, or planted: a link here would make us overwrite another file
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
+
+
+def make_private(path: Path) -> None:
+    """Create a folder with mode 0700 if it is missing. Raises `OperatorError` if other users may write to it.
+
+    It names senders and Kafka positions, and files in it are trusted.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = path.stat()
+    if status.st_uid not in (os.geteuid(), 0) or status.st_mode & stat.S_IWOTH:
+        raise OperatorError(
+            f"{path} belongs to another user or is writable by all: give edge.state_dir a private folder"
+        )
 
 
 class StateDir:
@@ -41,7 +56,7 @@ class StateDir:
     """
 
     def __init__(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True)
+        make_private(path)
         self.path = path
         self.saves_snapshot = True
         self.saved_ms = 0  # `caught_up_ms` of the snapshot on disk; 0 without a snapshot
