@@ -50,11 +50,11 @@ def text_of(fields: Mapping[str, Any], name: str, default: str | None = None) ->
     return value
 
 
-def integer_of(fields: Mapping[str, Any], name: str, most: int = MAX_INTEGER) -> int:
-    """Return an integer from 0 to `most`."""
+def integer_of(fields: Mapping[str, Any], name: str, most: int = MAX_INTEGER, *, least: int = 0) -> int:
+    """Return an integer from `least` to `most`."""
     value = fields.get(name)
-    if type(value) is not int or not 0 <= value <= most:
-        raise ValueError(f"{name} is no integer from 0 to {most}")
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"{name} is no integer from {least} to {most}")
     return value
 
 

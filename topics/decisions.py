@@ -136,7 +136,11 @@ def decode_decision(value: bytes) -> Decision:
             reason=text_of(fields, "reason", ""),
             reply=object_of(fields, "reply"),
             evidence=object_of(fields, "evidence"),
-            source=Source(text_of(source, "topic"), integer_of(source, "partition"), integer_of(source, "offset")),
+            source=Source(
+                text_of(source, "topic"),
+                integer_of(source, "partition"),
+                integer_of(source, "offset", least=-1),  # -1: decided from logs, before the topic's first record
+            ),
             model=text_of(fields, "model"),
             config=text_of(fields, "config"),
         )
