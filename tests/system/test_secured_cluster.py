@@ -51,11 +51,11 @@ def test_worker_counts_events_on_a_secured_cluster(secured: str, prefix: str, tm
     created = tidegate("topics", "--create", env=env)
     produced = tidegate("produce", "-", env=env, stdin=events)
     with WorkerProcess(env, tmp_path) as worker:
-        worker.wait_for(2, 100)
+        counted = worker.wait_for(2, 100)
         stopped = worker.stop()
 
     assert (created.returncode, produced.returncode, stopped) == (0, 0, 0), created.stderr + produced.stderr
-    assert worker.status["events"] == 100
+    assert counted["events"] == 100
 
 
 def test_wrong_password_is_one_line(secured: str, prefix: str) -> None:
