@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.config.kafka_options import KafkaOptions
 from engine.config.option import Option
 from engine.config.options import OPTIONS, SECTIONS, Settings
 from engine.config.relays import parse_relays
@@ -166,17 +167,10 @@ def _convert(option: Option, value: object) -> Any:
 def _complete(values: dict[str, dict[str, Any]], environ: Mapping[str, str]) -> None:
     """Fill in values derived from others, and refuse options that contradict each other."""
     kafka, worker, local = values["kafka"], values["worker"], values["local"]
-    has_username, has_password = bool(kafka["sasl_username"]), bool(kafka["sasl_password"])
-    if not ("SASL" in kafka["security_protocol"]) == has_username == has_password:
-        raise OperatorError(
-            f"kafka.security_protocol = {kafka['security_protocol']}: SASL_PLAINTEXT and SASL_SSL need kafka.sasl_username "
-            "and kafka.sasl_password; other protocols allow neither"
-        )
+    KafkaOptions(**kafka).check()
     notify = values["notify"]
     if notify["mail_to"] and not (notify["mail_from"] and notify["smtp"]):
         raise OperatorError("notify.mail_to needs notify.mail_from and notify.smtp: give both")
-    if kafka["ssl_cafile"] and not Path(kafka["ssl_cafile"]).is_file():
-        raise OperatorError(f"kafka.ssl_cafile = {kafka['ssl_cafile']!r}: no such file")
     worker["rows_per_partition"] = 1 << (worker["rows_per_partition"] - 1).bit_length()
     cache = environ.get("TIDEGATE_CACHE_DIR") or "~/.cache/tidegate"
     local["data_dir"] = str(Path(local["data_dir"] or f"{cache}/broker").expanduser())

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -20,45 +19,8 @@ from typing import Any, cast
 from engine.config import validators
 from engine.config.alert_options import AlertOptions
 from engine.config.edge_options import EdgeOptions
+from engine.config.kafka_options import KafkaOptions
 from engine.config.option import Option, option
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaOptions:
-    """Connection to the Kafka cluster."""
-
-    bootstrap: str = option(
-        "", "brokers, HOST:PORT, comma-separated; empty: `up` and `demo` start their own", validate=validators.servers
-    )
-    client_id: str = option(
-        "tidegate", "client id, as in the cluster's logs and quotas", validate=validators.required_name
-    )
-    security_protocol: str = option(
-        "PLAINTEXT", "protocol of the broker's listener", choices=("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-    )
-    ssl_cafile: str = option("", "PEM file with the CA of the brokers' certificates; empty: the system's CAs")
-    sasl_mechanism: str = option("PLAIN", "SASL mechanism", choices=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"))
-    sasl_username: str = option("", "SASL user")
-    sasl_password: str = option("", "SASL password; prefer the environment to a file", secret=True)
-    request_timeout_ms: int = option(40_000, "timeout of a request to a broker", low=1_000, high=600_000)
-
-    def client_options(self) -> dict[str, Any]:
-        """Return keyword arguments for any aiokafka client: consumer, producer or admin."""
-        options: dict[str, Any] = {
-            "bootstrap_servers": self.bootstrap,
-            "client_id": self.client_id,
-            "request_timeout_ms": self.request_timeout_ms,
-            "security_protocol": self.security_protocol,
-        }
-        if "SSL" in self.security_protocol:
-            options["ssl_context"] = ssl.create_default_context(cafile=self.ssl_cafile or None)
-        if "SASL" in self.security_protocol:
-            options |= {
-                "sasl_mechanism": self.sasl_mechanism,
-                "sasl_plain_username": self.sasl_username,
-                "sasl_plain_password": self.sasl_password,
-            }
-        return options
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +258,7 @@ class LogOptions:
 class Settings:
     """All options, checked. `engine.config.load.load_settings` makes it."""
 
-    kafka: KafkaOptions = KafkaOptions()
+    kafka: KafkaOptions = KafkaOptions()  # noqa: RUF009 (frozen, as all sections are)
     topics: TopicOptions = TopicOptions()
     worker: WorkerOptions = WorkerOptions()
     model: ModelOptions = ModelOptions()

@@ -209,6 +209,8 @@ def run_edge(settings: Settings) -> None:
     """
     if settings.log.level != "debug":
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    if warning := settings.kafka.warning():
+        logger.warning("%s", warning)
     options = settings.edge
     state_dir = StateDir(Path(options.state_dir))
     warn_of_left_events(state_dir.path, options.processes)

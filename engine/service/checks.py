@@ -145,16 +145,18 @@ def check_memory(settings: Settings) -> list[CheckFinding]:
 
 
 async def check_cluster(settings: Settings) -> list[CheckFinding]:
-    """Check that the brokers respond, and that the topics match their contracts."""
+    """Check that the connection is encrypted or local, that the brokers respond, and that the topics match their contracts."""
     bootstrap, wanted = settings.kafka.bootstrap, topic_admin.contracts_of(settings)
+    exposed = [CheckFinding(WARN, warning)] if (warning := settings.kafka.warning()) else []
     try:
         differences = await topic_admin.differences(bootstrap, wanted, settings.kafka.client_options())
     except OperatorError as error:
-        return [CheckFinding(FAIL, str(error))]
+        return [*exposed, CheckFinding(FAIL, str(error))]
     found = [CheckFinding(FAIL if difference.fatal else WARN, difference.text) for difference in differences]
     as_contracted = len(wanted) - len({difference.topic for difference in differences})
     return [
         CheckFinding(OK, f"Kafka at {bootstrap} responds"),
+        *exposed,
         *found,
         *([CheckFinding(OK, f"{as_contracted} topics as contracted")] if as_contracted else []),
     ]

@@ -72,6 +72,8 @@ def companions_of(app: Tidegate) -> Sequence[Companion]:
 def run_worker(settings: Settings, read: Callable[[], Settings]) -> None:
     """Run until stopped. The topics must have been checked. ``read`` returns the settings again, for a reload."""
     require_peak_memory(settings, "a worker")
+    if warning := settings.kafka.warning():
+        logger.warning("%s", warning)
     if settings.log.level != "debug":
         for name in QUIET:
             logging.getLogger(name).setLevel(logging.ERROR)

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import faust
 from aiokafka.errors import IllegalStateError
-from faust.auth import Credentials, SASLCredentials, SSLCredentials
+from faust.auth import Credentials, OAuthCredentials, SASLCredentials, SSLCredentials
 from faust.types import TP
 from mode import get_logger
 from yarl import URL
@@ -67,6 +67,8 @@ def faust_credentials(client_options: Mapping[str, Any]) -> Credentials | None:
     Faust takes credentials of its own classes. Without them its clients speak plaintext to a secured listener.
     """
     context = client_options.get("ssl_context")
+    if "sasl_oauth_token_provider" in client_options:
+        return OAuthCredentials(oauth_cb=client_options["sasl_oauth_token_provider"], ssl_context=context)
     if "sasl_mechanism" in client_options:
         return SASLCredentials(
             username=client_options["sasl_plain_username"],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-from faust.auth import SASLCredentials, SSLCredentials
+from pathlib import Path
 
-from engine.config.options import KafkaOptions
+import pytest
+from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials
+
+from engine.config.kafka_options import KafkaOptions
 from engine.worker.app import faust_credentials
 
 
@@ -35,3 +37,15 @@ def test_sasl_cluster_gets_user_mechanism_and_protocol(protocol: str, mechanism:
     assert (found.username, found.password) == ("tidegate", "secret")
     assert (found.protocol.value, found.mechanism.value) == (protocol, mechanism)
     assert found.ssl_context is options.get("ssl_context")
+
+
+def test_oauth_cluster_gets_the_token_provider(tmp_path: Path) -> None:
+    options = KafkaOptions(
+        security_protocol="SASL_SSL", sasl_mechanism="OAUTHBEARER", sasl_token_file=str(tmp_path / "token")
+    ).client_options()
+
+    found = faust_credentials(options)
+
+    assert isinstance(found, OAuthCredentials)
+    assert found.oauth_cb is options["sasl_oauth_token_provider"]
+    assert found.ssl_context is options["ssl_context"]
