@@ -118,6 +118,16 @@ NOTICES = Topic(
 ALL = (CONNECTIONS, DECISIONS, EXEMPTIONS, DEAD_LETTERS, STATE, EDGES, NOTICES)
 
 
+def state_writer(app_id: str, partition: int | None = None) -> str:
+    """Return the transactional id of a partition's state writer, or without ``partition`` the beginning of all of them."""
+    return f"{app_id}-state-{'' if partition is None else partition}"
+
+
+def edge_client(prefix: str, identity: str = "") -> str:
+    """Return the transactional id of an edge, which is its group too, or without ``identity`` the beginning of all of them."""
+    return f"{prefix}tidegate-edge-{identity}"
+
+
 def contracts(prefix: str, partitions: int, retention_ms: int, replication: int) -> tuple[Topic, ...]:
     """Return the contracts of one installation.
 

@@ -19,6 +19,7 @@ from engine.imports.csvfile import CsvColumns
 from engine.imports.lines import STANDARD_STREAM
 from engine.imports.readers import Reader, from_csv, from_exim, from_postfix
 from engine.imports.streams import ndjson_blocks
+from topics.contracts import CONNECTIONS
 from topics.errors import OperatorError
 
 FIELDS = ("ts", "ip", "mta", "messages", "recipients", "outcome")
@@ -180,5 +181,5 @@ def _publish(ctx: click.Context, bootstrap: str, blocks: Iterator[bytes], counts
     from engine.kafka.topic_admin import check_topics, contracts_of
 
     settings = settings_from(ctx, kafka_bootstrap=bootstrap)
-    check_topics(settings, create=False)
+    check_topics(settings, create=False, needed=(CONNECTIONS,))
     asyncio.run(KafkaSink(contracts_of(settings)[0], settings.kafka.client_options()).send(blocks, counts))

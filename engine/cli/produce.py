@@ -39,7 +39,7 @@ def produce(ctx: click.Context, events: tuple[str, ...], bootstrap: str | None, 
     from engine.kafka.event_producer import EventProducer
     from engine.kafka.topic_admin import check_topics
 
-    check_topics(settings, create=False)
+    check_topics(settings, create=False, needed=(CONNECTIONS,))
     topics = settings.topics
     producer = EventProducer(
         topics.prefix + CONNECTIONS.name, topics.partitions, codec, settings.kafka.client_options(), topics.retention_ms

@@ -24,7 +24,7 @@ from engine.edge.connections import Connection, ConnectionTracker
 from engine.edge.servers import now_ms
 from engine.edge.spool import Spool
 from engine.kafka.follow import UNAVAILABLE, RateLimitedWarning, retry, stop_within
-from topics.contracts import CONNECTIONS, EDGES
+from topics.contracts import CONNECTIONS, EDGES, edge_client
 from topics.events import PoisonRecord, parse_event
 from topics.heartbeats import Heartbeat, encode_heartbeat
 from topics.keys import key_of, key_text
@@ -58,7 +58,7 @@ class Delivery:
         self.delivered = self.unspooled = self.unsendable = 0
         self._connections, self._spool, self._options = connections, spool, options
         self._connection_topic, self._edges = (options.prefix + topic.name for topic in (CONNECTIONS, EDGES))
-        self._id = f"{options.prefix}tidegate-edge-{spool.identity}"
+        self._id = edge_client(options.prefix, spool.identity)
         self._written, self._sent, self._flushing = asyncio.Event(), asyncio.Event(), asyncio.Lock()
         self._is_unreachable = True
         self._warning = RateLimitedWarning(logger, "events wait on disk, sending them to Kafka failed: %s")

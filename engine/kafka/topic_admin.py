@@ -23,7 +23,7 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from engine.config.load import Settings
 from engine.kafka.follow import UNAVAILABLE
-from topics.contracts import Topic, contracts
+from topics.contracts import ALL, Topic, contracts
 from topics.errors import OperatorError
 
 logger = logging.getLogger(__name__)
@@ -60,13 +60,16 @@ def contracts_of(settings: Settings) -> tuple[Topic, ...]:
     return contracts(topics.prefix, topics.partitions, topics.retention_ms, topics.replication)
 
 
-def check_topics(settings: Settings, *, create: bool) -> None:
+def check_topics(settings: Settings, *, create: bool, needed: Sequence[Topic] = ALL) -> None:
     """Compare the cluster's topics with their contracts; log the differences that are not fatal.
 
-    Missing topics are created if ``create``. Raises `OperatorError` for the first fatal difference.
+    Only ``needed`` topics are checked: a client may have no right to see the others. Missing ones are created if ``create``.
+    Raises `OperatorError` for the first fatal difference.
     """
     check = ensure if create else differences
-    findings = asyncio.run(check(settings.kafka.bootstrap, contracts_of(settings), settings.kafka.client_options()))
+    names = {settings.topics.prefix + topic.name for topic in needed}
+    wanted = [contract for contract in contracts_of(settings) if contract.name in names]
+    findings = asyncio.run(check(settings.kafka.bootstrap, wanted, settings.kafka.client_options()))
     for finding in findings:
         if finding.fatal:
             raise OperatorError(finding.text)
@@ -147,9 +150,7 @@ def _created(contract: Topic) -> TopicFinding:
 
 
 def _missing(contract: Topic) -> TopicFinding:
-    return TopicFinding(
-        contract.name, MISSING, True, f"topic {contract.name} does not exist: run `tidegate topics --create`"
-    )
+    return TopicFinding(contract.name, MISSING, True, missing_topic(contract.name))
 
 
 def _partitions(contract: Topic, existing: ExistingTopic) -> TopicFinding | None:
@@ -182,6 +183,14 @@ def _setting(contract: Topic, name: str, wanted: str, actual: str) -> TopicFindi
     fatal = name == "cleanup.policy"
     consequence = " before it loses records" if fatal else " or leave it"
     return TopicFinding(contract.name, DIFFERS, fatal, f"{text}: change it with `{alter}`{consequence}")
+
+
+def missing_topic(name: str) -> str:
+    """Return the sentence about a topic that isn't among those that the cluster shows to this client."""
+    return (
+        f"topic {name} does not exist, or this client has no right to describe it: run `tidegate topics --create`, or grant "
+        "the rights of `tidegate topics --acls`"
+    )
 
 
 class _LastLine(logging.Handler):

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from engine.config.load import Settings
 from engine.decisions.override_index import OverrideIndex
 from engine.kafka.follow import BULK_RECORDS, START_S, UNAVAILABLE, TopicReader, stop_within
+from engine.kafka.topic_admin import missing_topic
 from engine.overrides.changes import OverrideChange
 from engine.overrides.request import Plan
 from topics.contracts import EXEMPTIONS
@@ -52,7 +53,7 @@ class OverrideTopic:
             raise self._unavailable(error) from error
         if self._tp.topic not in known:
             await self._stop()
-            raise OperatorError(f"no topic {self._tp.topic} on {self._bootstrap}: run `tidegate topics --create`")
+            raise OperatorError(f"{self._bootstrap}: {missing_topic(self._tp.topic)}")
         return self
 
     async def __aexit__(self, *_: object) -> None:

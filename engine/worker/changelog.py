@@ -28,6 +28,7 @@ from engine.state.restore import Restoration
 from topics.changelog import BadState
 from topics.columns.batches import empty_records, read_records
 from topics.columns.batchwrite import ColumnBatch
+from topics.contracts import state_writer
 
 STOP_S = 5.0
 FETCH_BYTES = 8 << 20
@@ -60,7 +61,7 @@ class ChangelogWriter:
         self.topic, self.partition = topic, partition
         self.position = -1
         self._producer = ResilientProducer(
-            transactional_id=f"{app_id}-state-{partition}",
+            transactional_id=state_writer(app_id, partition),
             transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
             **options,
         )
