@@ -19,7 +19,7 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import InvalidConfigurationError, TopicAlreadyExistsError, for_code
 
 from engine.config.load import Settings
 from engine.kafka.follow import UNAVAILABLE
@@ -83,14 +83,14 @@ async def ensure(bootstrap: str, wanted: Sequence[Topic], client_options: Mappin
     """
     async with _connected(bootstrap, client_options) as cluster:
         existing = await _existing(cluster, wanted)
-        created: set[str] = set()
+        created: dict[str, list[str]] = {}
         if len(existing) < len(wanted):
             created = await _create(cluster, [contract for contract in wanted if contract.name not in existing])
             while len(existing) < len(wanted):
                 await asyncio.sleep(VISIBLE_S)
                 existing = await _existing(cluster, wanted)
     # Topics that another process created meanwhile are compared like those that existed before.
-    return [_created(contract) for contract in wanted if contract.name in created] + [
+    return [_created(contract, created[contract.name]) for contract in wanted if contract.name in created] + [
         finding
         for contract in wanted
         if contract.name not in created
@@ -144,9 +144,10 @@ def compare(contract: Topic, existing: ExistingTopic) -> list[TopicFinding]:
     return sorted((finding for finding in findings if finding is not None), key=lambda finding: not finding.fatal)
 
 
-def _created(contract: Topic) -> TopicFinding:
+def _created(contract: Topic, unknown: Sequence[str]) -> TopicFinding:
     count = f"{contract.partitions} partition{'s' if contract.partitions > 1 else ''}"
-    return TopicFinding(contract.name, CREATED, False, f"topic {contract.name} created with {count}")
+    without = f", without {', '.join(unknown)}: these brokers don't know this setting" if unknown else ""
+    return TopicFinding(contract.name, CREATED, False, f"topic {contract.name} created with {count}{without}")
 
 
 def _missing(contract: Topic) -> TopicFinding:
@@ -264,18 +265,39 @@ def _is_settled(topic: Mapping[str, Any]) -> bool:
     return topic["error_code"] == 0 and bool(topic["partitions"])
 
 
-async def _create(cluster: AIOKafkaAdminClient, absent: Sequence[Topic]) -> set[str]:
-    """Create topics; return the names of those that didn't exist."""
-    response = await cluster.create_topics(
-        [
-            NewTopic(topic.name, topic.partitions, topic.replication, topic_configs=topic.configuration())
-            for topic in absent
-        ]
-    )
-    for name, code, message in response.topic_errors:
-        if code not in (0, TopicAlreadyExistsError.errno):
-            raise OperatorError(
-                f"topic {name} can't be created ({message or for_code(code).__name__}): "
-                "check topics.partitions, topics.replication and this client's right to create topics"
-            )
-    return {name for name, code, _ in response.topic_errors if code == 0}
+async def _create(cluster: AIOKafkaAdminClient, absent: Sequence[Topic]) -> dict[str, list[str]]:
+    """Create topics; return those that didn't exist, each with the settings that the brokers don't know.
+
+    An unknown setting is left out in a further attempt. An example is ``message.timestamp.after.max.ms`` before Kafka 3.6.
+    """
+    left_out: dict[str, list[str]] = {topic.name: [] for topic in absent}
+    created, pending = set[str](), {topic.name: topic for topic in absent}
+    while pending:
+        response = await cluster.create_topics([_new_topic(topic, left_out[name]) for name, topic in pending.items()])
+        for name, code, message in response.topic_errors:
+            unknown = _unknown_setting(pending[name], left_out[name], code, message)
+            if unknown:
+                left_out[name].append(unknown)
+                continue
+            del pending[name]
+            if code == 0:
+                created.add(name)
+            elif code != TopicAlreadyExistsError.errno:
+                raise OperatorError(
+                    f"topic {name} can't be created ({message or for_code(code).__name__}): "
+                    "check topics.partitions, topics.replication and this client's right to create topics"
+                )
+    return {name: left_out[name] for name in left_out if name in created}
+
+
+def _new_topic(topic: Topic, left_out: Sequence[str]) -> NewTopic:
+    settings = {name: value for name, value in topic.configuration().items() if name not in left_out}
+    return NewTopic(topic.name, topic.partitions, topic.replication, topic_configs=settings)
+
+
+def _unknown_setting(topic: Topic, left_out: Sequence[str], code: int, message: str | None) -> str:
+    """Return the setting that a broker refuses because it doesn't know it, else "". The cleanup policy is indispensable."""
+    if code != InvalidConfigurationError.errno or "unknown" not in (message or "").lower():
+        return ""
+    candidates = [name for name, _ in topic.settings if name not in left_out]
+    return next((name for name in candidates if name in (message or "")), "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import pytest
 from click.testing import CliRunner
@@ -54,6 +55,18 @@ def test_wrong_cleanup_policy_is_fatal(broker: EmbeddedBroker, prefix: str) -> N
     found = asyncio.run(ensure(broker.bootstrap, contracts(prefix, 4, -1, 1), {}))
     (finding,) = [each for each in found if each.fatal]
     assert "has cleanup.policy=delete, its contract requires compact" in finding.text
+
+
+async def test_setting_that_brokers_do_not_know_is_left_out_and_named(broker: EmbeddedBroker, prefix: str) -> None:
+    connections, decisions = contracts(prefix, 2, -1, 1)[:2]
+    newer = dataclasses.replace(connections, settings=(*connections.settings, ("of.a.later.kafka", "1")))
+
+    created = await ensure(broker.bootstrap, [newer, decisions], {})
+
+    assert [(finding.topic, finding.kind) for finding in created] == [(newer.name, CREATED), (decisions.name, CREATED)]
+    assert "without of.a.later.kafka" in created[0].text
+    assert "without" not in created[1].text
+    assert await differences(broker.bootstrap, [newer, decisions], {}) == []
 
 
 async def test_more_replicas_than_brokers_is_an_error_of_one_line(broker: EmbeddedBroker, prefix: str) -> None:
