@@ -157,13 +157,15 @@ def _missing(contract: Topic) -> TopicFinding:
 def _partitions(contract: Topic, existing: ExistingTopic) -> TopicFinding | None:
     if existing.partitions == contract.partitions:
         return None
-    text = (
-        f"topic {contract.name} has {existing.partitions} partitions, this configuration expects {contract.partitions}"
-    )
+    return TopicFinding(contract.name, DIFFERS, contract.bound, partition_difference(contract, existing.partitions))
+
+
+def partition_difference(contract: Topic, partitions: int) -> str:
+    """Return the sentence about a topic that has another number of partitions than its contract, with the remedy."""
+    text = f"topic {contract.name} has {partitions} partitions, this configuration expects {contract.partitions}"
     if not contract.bound:
-        return TopicFinding(contract.name, DIFFERS, False, f"{text}: works as it is, nothing to do")
-    advice = f"set topics.partitions = {existing.partitions} or create a new topic; state is bound to the count"
-    return TopicFinding(contract.name, DIFFERS, True, f"{text}: {advice}")
+        return f"{text}: works as it is, nothing to do"
+    return f"{text}: set topics.partitions = {partitions} or create a new topic; state is bound to the count"
 
 
 def _replication(contract: Topic, existing: ExistingTopic) -> TopicFinding | None:

@@ -33,6 +33,7 @@ from engine.web.server import PageServer
 from engine.web.views import Views
 from engine.worker.app import Companion, Tidegate, create_app
 from engine.worker.changelog import Fenced, Stuck
+from engine.worker.partition_watch import Repartitioned
 from engine.worker.transport import Shortened
 from topics.changelog import BadState
 from topics.contracts import NOTICES
@@ -41,7 +42,7 @@ from topics.errors import OperatorError
 logger = logging.getLogger(__name__)
 QUIET = ("faust", "mode", "aiokafka", "engine.worker.app", "engine.worker.transport")
 END_S = 30.0
-CORRECTABLE = (BadState, Fenced, Shortened, Stuck)  # by an operator
+CORRECTABLE = (BadState, Fenced, Repartitioned, Shortened, Stuck)  # by an operator
 
 
 def companions_of(app: Tidegate) -> Sequence[Companion]:

@@ -25,10 +25,12 @@ from engine.config.load import Settings
 from engine.config.validators import split_list
 from engine.decisions.override_index import KEPT_MS, OverrideIndex
 from engine.detector.layout import BYTES_A_ROW, table_bytes
+from engine.kafka.topic_admin import contracts_of
 from engine.pipeline.precompile import precompile
 from engine.worker.apply import BlockApplier
 from engine.worker.assignor import Assignor
 from engine.worker.override_feed import OverrideFeed
+from engine.worker.partition_watch import PartitionWatch
 from engine.worker.prefetch import Prefetcher
 from engine.worker.publisher import Publisher
 from engine.worker.reload import Reloader
@@ -138,6 +140,8 @@ class Tidegate(faust.App):
         self.applier = BlockApplier(self.shards, self.publisher, self._first_offset)
         self.overrides = OverrideFeed(prefix + EXEMPTIONS.name, self.client_options, index, self.applier.override)
         self.reloader = Reloader(settings, self.shards, self.applier, read)
+        connections = next(topic for topic in contracts_of(settings) if topic.name == prefix + CONNECTIONS.name)
+        self._watch = PartitionWatch(connections, self.publisher.partition_count, self.fail)
         self._status = StatusWriter(self.applier, settings, self.end_offset)
         self._companions = companions(self)
 
@@ -159,6 +163,7 @@ class Tidegate(faust.App):
         self.add_future(self.overrides.run())
         self.add_future(self.shards.run())
         self.add_future(self._status.run())
+        self.add_future(self._watch.run())
         self.loop.add_signal_handler(signal.SIGHUP, lambda: self.loop.create_task(self.reloader.reload()))
         for companion in self._companions:
             await companion.start()

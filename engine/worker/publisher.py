@@ -77,6 +77,13 @@ class Publisher:
         """Queue a dead letter."""
         await self._send(self._dead_letters, None, dead_letter(reason, source, value), [])
 
+    async def partition_count(self, topic: str) -> int:
+        """Return how many partitions a topic has now, 0 if the cluster doesn't answer or doesn't show it."""
+        client = self._producer.client
+        await client.add_topic(topic)
+        await client.force_metadata_update()
+        return len(client.cluster.partitions_for_topic(topic) or ())
+
     async def flushed(self) -> None:
         """Wait until all records queued so far are acknowledged. Raises if any record was ever refused."""
         if self._pending:  # a cancelled waiter must not cancel the futures of the others, as `gather` would

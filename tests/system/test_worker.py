@@ -15,11 +15,12 @@ import numpy as np
 import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 from benchmarks.harness.topic_space import TopicSpace, delete_topics
 from engine.broker import EmbeddedBroker
 from engine.demo.simulate import MTA_NAMES, simulate
-from tests.support.workers import WorkerProcess, environment, tidegate, until
+from tests.support.workers import WAIT_S, WorkerProcess, environment, tidegate, until
 from topics.columns.write import Drafts, texts, write_lines
 from topics.keys import key_of, key_text
 
@@ -255,6 +256,21 @@ def test_topic_with_another_partition_count_is_refused(cluster: dict[str, str]) 
     message = refused.stderr.decode().strip().splitlines()[-1]
     assert message.startswith("tidegate: topic ")
     assert "has 4 partitions, this configuration expects 6" in message
+
+
+def test_partitions_added_to_a_running_worker_end_it_with_the_remedy(
+    cluster: dict[str, str], broker: EmbeddedBroker, prefix: str, tmp_path: Path
+) -> None:
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    with WorkerProcess(cluster, tmp_path) as worker:
+        worker.wait_for(4, 0)
+
+        for change in admin.create_partitions([NewPartitions(f"{prefix}connections", 6)]).values():
+            change.result(10)
+
+        assert worker.process.wait(WAIT_S) == 2
+    (line,) = [line for line in (tmp_path / "worker.log").read_text().splitlines() if line.startswith("tidegate: ")]
+    assert "has 6 partitions, this configuration expects 4: set topics.partitions = 6" in line
 
 
 def test_missing_broker_is_an_error_of_one_line(prefix: str) -> None:
