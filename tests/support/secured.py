@@ -10,7 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
-from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialAlteration,
+    UserScramCredentialUpsertion,
+)
 
 from benchmarks.harness.ports import free_port
 from engine.broker import EmbeddedBroker
@@ -106,7 +112,9 @@ def secured_broker(folder: Path, users: tuple[str, ...]) -> Iterator[SecuredBrok
     with EmbeddedBroker(folder / "broker", port=secured.ports["CLIENTS"], settings=secured.settings()):
         scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
         admin = AdminClient({"bootstrap.servers": secured.admin})
-        changes = [UserScramCredentialUpsertion(user, scram, f"{user} secret".encode()) for user in users]
+        changes: list[UserScramCredentialAlteration] = [
+            UserScramCredentialUpsertion(user, scram, f"{user} secret".encode()) for user in users
+        ]
         for change in admin.alter_user_scram_credentials(changes).values():
             change.result(20)
         yield secured

@@ -15,7 +15,8 @@ import numpy as np
 import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
 
 from benchmarks.harness.topic_space import TopicSpace, delete_topics
 from engine.broker import EmbeddedBroker
