@@ -16,9 +16,10 @@ from functools import partial
 from typing import Any
 
 import orjson
-from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
 from engine.alerts.alert_state import MAX_REPORTED, AlertRecord
+from engine.kafka.clients import ExistingTopicsProducer
 from engine.kafka.follow import RateLimitedWarning, TopicReader, retry, stop_within
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class AlertLog:
 
     async def _send(self, writes: list[tuple[str, AlertRecord | None]]) -> None:
         """Return when the cluster has acknowledged all of it."""
-        producer = AIOKafkaProducer(acks="all", **self._options)
+        producer = ExistingTopicsProducer(acks="all", **self._options)
         try:
             await producer.start()
             for name, record in writes:

@@ -16,13 +16,14 @@ import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from engine.edge.connections import Connection, ConnectionTracker
 from engine.edge.servers import now_ms
 from engine.edge.spool import Spool
+from engine.kafka.clients import ExistingTopicsProducer
 from engine.kafka.follow import UNAVAILABLE, RateLimitedWarning, retry, stop_within
 from topics.contracts import CONNECTIONS, EDGES, edge_client
 from topics.events import PoisonRecord, parse_event
@@ -111,7 +112,7 @@ class Delivery:
 
     async def _send_batches(self) -> None:
         options = self._options.client_options
-        producer = AIOKafkaProducer(transactional_id=self._id, compression_type=CODEC, **options)
+        producer = ExistingTopicsProducer(transactional_id=self._id, compression_type=CODEC, **options)
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 await producer.start()
@@ -135,7 +136,7 @@ class Delivery:
         finally:
             await stop_within(producer.stop())
 
-    async def _commit(self, producer: AIOKafkaProducer, number: int, lines: list[bytes]) -> None:
+    async def _commit(self, producer: ExistingTopicsProducer, number: int, lines: list[bytes]) -> None:
         """Send one batch in one transaction.
 
         A failed transaction isn't aborted here, because aiokafka may wait for that without a bound. The next producer's start
@@ -146,7 +147,7 @@ class Delivery:
         await producer.send_offsets_to_transaction({TopicPartition(self._edges, 0): number}, self._id)
         await producer.commit_transaction()
 
-    async def _send_lines(self, producer: AIOKafkaProducer, lines: list[bytes]) -> None:
+    async def _send_lines(self, producer: ExistingTopicsProducer, lines: list[bytes]) -> None:
         partitions = len(await producer.partitions_for(self._connection_topic))
         batches: dict[int, BatchBuilder] = {}
         sent: list[asyncio.Future[Any]] = []
@@ -180,7 +181,7 @@ class Delivery:
         return max([0, *(int(committed.offset) for committed in offsets.values())])
 
     async def _send_heartbeats(self) -> None:
-        producer = AIOKafkaProducer(**self._options.client_options)
+        producer = ExistingTopicsProducer(**self._options.client_options)
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 await producer.start()
@@ -197,6 +198,6 @@ class Delivery:
         finally:
             await stop_within(producer.stop())
 
-    async def _send_heartbeat(self, producer: AIOKafkaProducer, *, alive: bool) -> None:
+    async def _send_heartbeat(self, producer: ExistingTopicsProducer, *, alive: bool) -> None:
         heartbeat = Heartbeat(self._options.name, now_ms(), alive)
         await producer.send_and_wait(self._edges, encode_heartbeat(heartbeat), self._options.name.encode())

@@ -19,7 +19,8 @@ from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.structs import ConsumerRecord
 
-from engine.kafka.resilient_clients import ResilientClient, rebound
+from engine.kafka.clients import rebound
+from engine.kafka.resilient_clients import ResilientClient
 from topics.columns.batches import BATCH, CONTROL, TRANSACTIONAL, find_batches
 
 BATCHES_PER_CALL = 1024

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from aiokafka import AIOKafkaProducer
 
+from engine.kafka.clients import ExistingTopicsProducer
 from topics.columns.batchwrite import ColumnBatch
 from topics.columns.keys import SCRATCH, partitions_of_keys
 from topics.columns.scan import READY, empty_columns, scan_lines
@@ -80,7 +80,7 @@ class EventProducer:
 
     async def start(self) -> None:
         """Connect."""
-        self._producer = AIOKafkaProducer(enable_idempotence=True, **self._options)
+        self._producer = ExistingTopicsProducer(enable_idempotence=True, **self._options)
         await self._producer.start()
 
     async def stop(self) -> None:

@@ -23,6 +23,8 @@ from typing import Any, Self, TypeVar
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
+from engine.kafka.clients import ExistingTopicsConsumer
+
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 UNAVAILABLE = (KafkaError, OSError, TimeoutError)
@@ -131,7 +133,7 @@ class TopicReader:
         *,
         until_end: bool = False,
         max_records: int = MAX_RECORDS,
-        consumer_class: type[AIOKafkaConsumer] = AIOKafkaConsumer,
+        consumer_class: type[AIOKafkaConsumer] = ExistingTopicsConsumer,
     ) -> None:
         self.positions = {} if positions is None else positions
         self.first: dict[TopicPartition, int] = {}  # offset of the first record that the cluster has

@@ -7,35 +7,16 @@ for its coordinator, and a client's metadata task. Calls that wait for them then
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from types import FunctionType
-from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.producer.sender import Sender
 from mode import get_logger
 
+from engine.kafka.clients import ExistingTopicsClient, rebound
 from engine.kafka.follow import RETRY_S
 
 logger = get_logger(__name__)
-
-
-def rebound(function: Callable[..., Any], **names: Any) -> Callable[..., Any]:
-    """Return the same function with other bindings for some of its module's global names."""
-    assert isinstance(function, FunctionType)
-    unknown = set(names) - set(function.__code__.co_names)
-    assert not unknown, f"{function.__qualname__} doesn't use {unknown}"
-    copy = FunctionType(
-        function.__code__,
-        {**function.__globals__, **names},
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    copy.__kwdefaults__ = function.__kwdefaults__
-    return copy
 
 
 def is_transient(error: Exception) -> bool:
@@ -46,7 +27,7 @@ def is_transient(error: Exception) -> bool:
     return isinstance(error, KafkaError) and (bool(error.retriable) or isinstance(error, KafkaTimeoutError))
 
 
-class ResilientClient(AIOKafkaClient):  # type: ignore[misc]
+class ResilientClient(ExistingTopicsClient):
     """aiokafka's client with a metadata task that survives its errors. Waiting callers learn that there is no metadata."""
 
     _md_update_fut: asyncio.Future[bool] | None

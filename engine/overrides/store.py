@@ -9,10 +9,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 
 from engine.config.load import Settings
 from engine.decisions.override_index import OverrideIndex
+from engine.kafka.clients import ExistingTopicsProducer
 from engine.kafka.follow import BULK_RECORDS, START_S, UNAVAILABLE, TopicReader, stop_within
 from engine.kafka.topic_admin import missing_topic
 from engine.overrides.changes import OverrideChange
@@ -41,7 +42,7 @@ class OverrideTopic:
         self._options = settings.kafka.client_options()
         self._bootstrap = settings.kafka.bootstrap
         self._tp = TopicPartition(settings.topics.prefix + EXEMPTIONS.name, 0)
-        self._producer = AIOKafkaProducer(enable_idempotence=True, **self._options)
+        self._producer = ExistingTopicsProducer(enable_idempotence=True, **self._options)
 
     async def __aenter__(self) -> OverrideTopic:
         try:

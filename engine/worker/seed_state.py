@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from engine.config.load import Settings
 from engine.kafka import topic_admin
+from engine.kafka.clients import ExistingTopicsConsumer
 from engine.state.encode import cut_state
 from engine.state.partition import Partition
 from engine.worker.changelog import ChangelogWriter, Fenced
@@ -41,7 +42,7 @@ async def survey(settings: Settings) -> ClusterContents:
     numbers = range(settings.topics.partitions)
     events = [TopicPartition(settings.topics.prefix + CONNECTIONS.name, number) for number in numbers]
     states = [TopicPartition(settings.topics.prefix + STATE.name, number) for number in numbers]
-    consumer = AIOKafkaConsumer(**settings.kafka.client_options())
+    consumer = ExistingTopicsConsumer(**settings.kafka.client_options())
     await consumer.start()
     try:
         first = await consumer.beginning_offsets(events)

@@ -25,7 +25,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from engine.kafka.blocks import BlockConsumer
-from engine.kafka.resilient_clients import rebound
+from engine.kafka.clients import rebound
 
 FETCH_WAIT_MS = 100
 

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -60,7 +61,14 @@ BORDERS = (
     Border("engine.edge", never=(*PURE, "engine.worker", *COMPILED)),
     Border(
         "engine.edge",
-        only=("topics", "engine.config", "engine.edge", "engine.kafka.follow", "engine.metrics"),
+        only=(
+            "topics",
+            "engine.config",
+            "engine.edge",
+            "engine.kafka.clients",
+            "engine.kafka.follow",
+            "engine.metrics",
+        ),
     ),
     Border("engine.edge", never=CLOCKS, exempt=EDGE_IO),
     Border("engine", never=("tests", "benchmarks", "pytest", "hypothesis")),
@@ -191,3 +199,16 @@ def test_numba_is_named_in_kernel_folders_only() -> None:
     allowed = ("numba", "llvmlite")
     outside = [module for module in modules() if not within(module.name, folders)]
     none_of(f"{module.path} imports {name}" for module in outside for name in imports(module) if within(name, allowed))
+
+
+def test_clients_are_those_that_create_no_topics() -> None:
+    outside = [module for module in packages() if not within(module.name, ("engine.kafka",))]
+    stock = {"AIOKafkaConsumer", "AIOKafkaProducer", "AIOKafkaClient"}
+    none_of(
+        f"{module.path} imports {alias.name}: use engine.kafka.clients"
+        for module in outside
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("aiokafka")
+        for alias in node.names
+        if alias.name in stock
+    )

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.kafka.blocks import Block, BlockRecords, RawRecords
+from engine.kafka.clients import rebound
 from engine.kafka.decompress import Unpacked
-from engine.kafka.resilient_clients import rebound
 from tests.support.fetches import Got, records_in
 from tests.support.transactions import ABORT, COMMIT, TP, batch_at, marker
 
