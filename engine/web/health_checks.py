@@ -20,6 +20,8 @@ def find_problems(status: dict[str, Any]) -> list[str]:
             "the worker owns no partition and is no standby: is it still joining, or are there more workers than needed?"
         ]
     )
+    if status.get("ending"):
+        problems.append(f"the worker is about to end: {status['ending']}")
     for number, restoring in status["restoring"].items():
         problems.append(f"partition {number} is being restored, {restoring['share']:.0%} of its changelog is read")
     for number, partition in status["partitions"].items():

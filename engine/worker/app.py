@@ -141,7 +141,7 @@ class Tidegate(faust.App):
         self.overrides = OverrideFeed(prefix + EXEMPTIONS.name, self.client_options, index, self.applier.override)
         self.reloader = Reloader(settings, self.shards, self.applier, read)
         connections = next(topic for topic in contracts_of(settings) if topic.name == prefix + CONNECTIONS.name)
-        self._watch = PartitionWatch(connections, self.publisher.partition_count, self.fail)
+        self._watch = PartitionWatch(connections, self.publisher.partition_count, self.applier.report_end, self.fail)
         self._status = StatusWriter(self.applier, settings, self.end_offset)
         self._companions = companions(self)
 

@@ -127,12 +127,17 @@ class BlockApplier:
         self, shards: OwnedShards, publisher: DecisionSink, first_offset: Callable[[int], Awaitable[int]]
     ) -> None:
         self.flow = Flow()
+        self.ending = ""  # why the worker is about to end
         self.shards, self._publisher, self._first_offset = shards, publisher, first_offset
 
     @property
     def composer(self) -> Composer:
         """What makes the decisions under the active configuration."""
         return self.shards.composer
+
+    def report_end(self, reason: str) -> None:
+        """Show in the status that the worker is about to end."""
+        self.ending = reason
 
     async def apply(self, events: EventBlock) -> None:
         """Apply a block, unless its partition isn't owned or all of it was applied before.

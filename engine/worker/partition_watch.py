@@ -1,9 +1,9 @@
 """Notice that the connections topic has got another number of partitions while the worker runs.
 
-The worker then ends with the line that its next start would end with. Producers hash keys over the new number, so senders
-would continue on other partitions, as newcomers there, and the state topic has no place for the added partitions.
-Rejected: to wait for Faust's consumer, which refreshes its metadata every five minutes and then waits for a state that
-doesn't exist.
+The worker reports it for `REPORT_S`, then ends with the line that its next start would end with. Producers hash keys over the
+new number, so senders would continue on other partitions, as newcomers there, and the state topic has no partitions for the
+added ones. Rejected: to wait for Faust's consumer, which refreshes its metadata every five minutes and then waits for a state
+that doesn't exist.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from engine.kafka.topic_admin import partition_difference
 from topics.contracts import Topic
 
 CHECK_S = 5.0
+REPORT_S = 10.0  # on the page and in /health, for monitoring to see the reason
 
 
 class Repartitioned(Exception):
@@ -24,13 +25,18 @@ class Repartitioned(Exception):
 class PartitionWatch:
     """Compares the number of partitions with the contract.
 
-    ``count`` returns the present number, 0 while the cluster is unreachable. ``on_failure`` ends the worker.
+    ``count`` returns the present number, 0 while the cluster is unreachable. ``report`` publishes the problem, ``on_failure``
+    ends the worker.
     """
 
     def __init__(
-        self, contract: Topic, count: Callable[[str], Awaitable[int]], on_failure: Callable[[BaseException], None]
+        self,
+        contract: Topic,
+        count: Callable[[str], Awaitable[int]],
+        report: Callable[[str], None],
+        on_failure: Callable[[BaseException], None],
     ) -> None:
-        self._contract, self._count, self._on_failure = contract, count, on_failure
+        self._contract, self._count, self._report, self._on_failure = contract, count, report, on_failure
 
     async def run(self) -> None:
         """Check every `CHECK_S`, until the number differs or cancelled."""
@@ -38,5 +44,8 @@ class PartitionWatch:
             await asyncio.sleep(CHECK_S)
             partitions = await self._count(self._contract.name)
             if partitions and partitions != self._contract.partitions:
-                self._on_failure(Repartitioned(partition_difference(self._contract, partitions)))
+                problem = partition_difference(self._contract, partitions)
+                self._report(problem)
+                await asyncio.sleep(REPORT_S)
+                self._on_failure(Repartitioned(problem))
                 return

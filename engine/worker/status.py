@@ -53,6 +53,7 @@ def status_of(applier: BlockApplier, end_offset: EndOffset) -> dict[str, Any]:
         "pid": os.getpid(),
         "config": applier.composer.config,
         "shadow": str(applier.composer.shadow),
+        "ending": applier.ending,
         "keys": sum(shard.partition.keys for shard in shards),
         **{name: sum(int(shard.partition.state.site[name][0]) for shard in shards) for name in COUNTS},
         "since_start": _flow(applier),

@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaProducer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
+from benchmarks.harness.ports import free_port
 from benchmarks.harness.topic_space import TopicSpace, delete_topics
 from engine.broker import EmbeddedBroker
 from engine.demo.simulate import MTA_NAMES, simulate
@@ -263,12 +264,16 @@ def test_partitions_added_to_a_running_worker_end_it_with_the_remedy(
     cluster: dict[str, str], broker: EmbeddedBroker, prefix: str, tmp_path: Path
 ) -> None:
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    with WorkerProcess(cluster, tmp_path) as worker:
+    page = f"127.0.0.1:{free_port()}"
+    with WorkerProcess({**cluster, "TIDEGATE_WORKER_HTTP": page}, tmp_path) as worker:
         worker.wait_for(4, 0)
 
         for change in admin.create_partitions([NewPartitions(f"{prefix}connections", 6)]).values():
             change.result(10)
+        until(lambda: bool(worker.status["ending"]), "a report")
+        health = tidegate("status", "--url", f"http://{page}", env=cluster)
 
+        assert (health.returncode, b"is about to end" in health.stdout) == (1, True)
         assert worker.process.wait(WAIT_S) == 2
     (line,) = [line for line in (tmp_path / "worker.log").read_text().splitlines() if line.startswith("tidegate: ")]
     assert "has 6 partitions, this configuration expects 4: set topics.partitions = 6" in line

@@ -42,6 +42,12 @@ def test_each_problem_is_described(change: dict[str, Any], start: str) -> None:
     assert problem.startswith(start)
 
 
+def test_worker_that_is_about_to_end_has_that_problem() -> None:
+    assert find_problems({**healthy_status(), "ending": "topic x has 6 partitions"}) == [
+        "the worker is about to end: topic x has 6 partitions"
+    ]
+
+
 def test_worker_without_partition_and_standby_has_a_problem() -> None:
     idle: dict[str, Any] = {"partitions": {}, "restoring": {}, "standbys": {}}
 
