@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from topics.closed_json import parse_object, text_of, time_of
+from topics.closed_json import closed_text, parse_object, text_of, time_of
 
 HEARTBEAT_VERSION = 1
 MAX_NAME = 255  # characters of an edge's name
@@ -39,7 +39,7 @@ def encode_heartbeat(heartbeat: Heartbeat) -> bytes:
 def decode_heartbeat(key: bytes | None, value: bytes | None) -> Heartbeat:
     """Read a record of the edges topic. Raise `BadHeartbeat` if it is none."""
     try:
-        return _parse(text_of({"key": (key or b"").decode()}, "key"), parse_object(value or b""))
+        return _parse(closed_text((key or b"").decode(), "key"), parse_object(value or b""))
     except ValueError as error:
         raise BadHeartbeat(f"not a heartbeat: {error}") from error
 

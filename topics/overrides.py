@@ -22,9 +22,8 @@ from typing import Any
 
 import orjson
 
-from topics.closed_json import parse_object, printable
+from topics.closed_json import is_amount, is_time, parse_object, printable
 from topics.decisions import MAX_AMOUNT
-from topics.events import LAST_TS_MS
 from topics.networks import canonical_network
 
 EXEMPT, THROTTLE, EXEMPT_NAME = "exempt", "throttle", "exempt-name"
@@ -118,9 +117,9 @@ def decode_override(value: bytes) -> Override | None:
             return None
         raise BadOverride("not an override: kind missing or no text")
     until, rate, burst = given.get("until"), given.get("rate_per_min", 0.0), given.get("burst", 0.0)
-    if until is not None and not _is_time(until):
+    if until is not None and not is_time(until):
         raise BadOverride("not an override: until is a time in ms, or absent")
-    if kind == THROTTLE and (until is None or not (_is_amount(rate) and _is_amount(burst))):
+    if kind == THROTTLE and (until is None or not (is_amount(rate, MAX_AMOUNT) and is_amount(burst, MAX_AMOUNT))):
         raise BadOverride("not an override: a throttle has until, rate_per_min and burst")
     texts = _texts(given, _TEXTS)
     action = texts.pop("action", THROTTLED if kind == THROTTLE else CONNECTOR)
@@ -203,14 +202,6 @@ def _canonical(text: str) -> str:
 
 def _created(given: dict[str, Any]) -> int:
     created = given.get("created", 0)
-    if not _is_time(created):
+    if not is_time(created):
         raise BadOverride("not an override: created is no time in ms")
     return int(created)
-
-
-def _is_time(value: object) -> bool:
-    return type(value) is int and 0 <= value <= LAST_TS_MS
-
-
-def _is_amount(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_AMOUNT

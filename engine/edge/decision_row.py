@@ -14,8 +14,6 @@ from topics.networks import Network, network_of
 from topics.plausibility import implausible_decision, implausible_manual_throttle
 
 REPLY_CODE = 451
-MAX_TIME_MS = 253_402_300_799_999  # the end of the year 9999
-MAX_OFFSET = (1 << 63) - 1
 _STATUS = re.compile(r"4\.7\.([56]\d\d)")
 _TAG = re.compile(r"AS([1-9]\d{0,8})")
 

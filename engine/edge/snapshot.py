@@ -21,7 +21,7 @@ import cramjam
 import orjson
 
 from engine.edge.table import TYPECODES, DecisionColumns, DecisionTable, empty_columns
-from topics.closed_json import integer_of, time_of
+from topics.closed_json import closed_integer, integer_of, time_of
 from topics.networks import network_of
 from topics.overrides import CLIENT, HELO
 
@@ -125,11 +125,11 @@ def _header(body: bytes) -> SnapshotHeader:
             time_of(fields, CAUGHT_UP),
             integer_of(fields, "rows"),
             _integers(fields["positions"]),
-            [(str(topic), integer_of({"partition": number}, "partition")) for topic, number in fields["sources"]],
+            [(str(topic), closed_integer(number, "partition")) for topic, number in fields["sources"]],
             _integers(fields["exemptions"]),
         )
         for name in header.positions:
-            integer_of({"partition": int(name.rpartition(" ")[2])}, "partition")
+            closed_integer(int(name.rpartition(" ")[2]), "partition")
         for text in header.exemptions:
             if not text.startswith((CLIENT, HELO)):
                 network_of(text)

@@ -17,9 +17,11 @@ from __future__ import annotations
 from array import array
 from typing import Any, NamedTuple
 
-from engine.edge.decision_row import MAX_OFFSET, MAX_TIME_MS, DecisionRow, Release
+from engine.edge.decision_row import DecisionRow, Release
 from engine.edge.prefix_map import PrefixMap
+from topics.closed_json import MAX_INTEGER
 from topics.decisions import Precedence, Source, supersedes
+from topics.events import LAST_TS_MS
 from topics.networks import Network
 
 WORD = 0xFFFFFFFF_FFFFFFFF
@@ -160,7 +162,7 @@ class DecisionTable:
         until_ms = self.columns.until_ms
         if release.source is not None:
             source = self._source(release.source)
-            offset = min(release.source.offset + release.by_operator, MAX_OFFSET)
+            offset = min(release.source.offset + release.by_operator, MAX_INTEGER)
             if not self._supersedes(slot, source, Precedence(offset, is_throttle=False)):
                 self.ignored += 1
                 return
@@ -280,4 +282,4 @@ class DecisionTable:
 
 
 def _clamp_end_ms(until_ms: int | None) -> int:
-    return MAX_TIME_MS if until_ms is None else min(max(until_ms, 0), MAX_TIME_MS)
+    return LAST_TS_MS if until_ms is None else min(max(until_ms, 0), LAST_TS_MS)

@@ -65,3 +65,9 @@ def test_any_text_is_made_printable_once(text: str) -> None:
 
     assert is_printable(made)
     assert printable(made) == made
+
+
+def test_printable_is_decided_alike_for_every_character() -> None:
+    refused = [*range(0x20), *range(0x7F, 0xA0), 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)]
+
+    assert [code for code in range(0x110000) if not is_printable(chr(code))] == refused
