@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from engine.edge.state_dir import write_atomically
 from engine.metrics.exposition import add_label
 
 PUBLISH_INTERVAL_S, SILENT_MS = 1.0, 5_000
@@ -38,12 +39,9 @@ class ProcessAggregate:
 
     def publish(self, now_ms: int) -> None:
         """Write this process's figures for the others. If the write fails, the others leave this process out."""
-        path = self._folders[self._number - 1] / FILE
-        new = path.with_suffix(".new")
         own = {"at_ms": now_ms, HEALTH: self._own_health(now_ms), METRICS: self._own_metrics(now_ms).decode()}
         with contextlib.suppress(OSError):
-            new.write_bytes(orjson.dumps(own))
-            new.replace(path)
+            write_atomically(self._folders[self._number - 1] / FILE, orjson.dumps(own), durable=False)
 
     def health(self, now_ms: int) -> dict[str, Any]:
         """Return the health of all processes; "fresh" if none is missing and each one is fresh."""

@@ -25,14 +25,18 @@ from topics.errors import OperatorError
 logger = logging.getLogger(__name__)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file; after a crash it has the old content or the new one."""
+def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Replace a file; after a crash it has the old content or the new one.
+
+    `durable` waits until the disk has it. A file that is written again every second doesn't need that.
+    """
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)  # left by a crash, or planted: a link here would make us overwrite another file
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     new.replace(path)
 
 
